@@ -1,0 +1,97 @@
+//! Events on standard output: as lines for people, or as JSON.
+
+use crate::options::LogFormat;
+use std::fmt::{self, Write as _};
+use tower_balancer::{
+    backend::HEALTH_TARGET,
+    http::{ACCESS_TARGET, RESPOND_TARGET},
+};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+};
+use tracing_subscriber::{
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+pub fn init(format: LogFormat) {
+    let events = tracing_subscriber::fmt().with_max_level(LevelFilter::INFO);
+    match format {
+        LogFormat::Text => events.event_format(Lines).init(),
+        LogFormat::Json => events.json().flatten_event(true).init(),
+        LogFormat::Off => {}
+    }
+}
+
+/// One line an event: `REQUEST:`, `RESPONSE:`, `HEALTH:`, `ERROR:` or `INFO:`.
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let Fields { message, method, path, backend, status, elapsed_ms, error, state, cause, rest } = fields;
+        match (event.metadata().target(), message.as_str()) {
+            (ACCESS_TARGET, "request") => writeln!(out, "REQUEST: {method} {path} -> {backend}"),
+            (ACCESS_TARGET, "response") => {
+                writeln!(out, "RESPONSE: {method} {path} <- {backend} [{status}] {elapsed_ms}ms")
+            }
+            (ACCESS_TARGET, "failed") => {
+                writeln!(out, "ERROR: Backend failed after {elapsed_ms}ms {backend} - {error}")
+            }
+            (HEALTH_TARGET, _) => writeln!(out, "HEALTH: {} {backend} - {cause}", state.to_uppercase()),
+            // A failed attempt was told above; what is left is the want of a backend.
+            (RESPOND_TARGET, _) => writeln!(out, "ERROR: {error}"),
+            _ => {
+                let kind = if *event.metadata().level() <= Level::WARN { "ERROR" } else { "INFO" };
+                writeln!(out, "{kind}: {message}{rest}")
+            }
+        }
+    }
+}
+
+/// The fields of an event that the lines are made of.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    method: String,
+    path: String,
+    backend: String,
+    status: String,
+    elapsed_ms: String,
+    error: String,
+    state: String,
+    cause: String,
+    rest: String,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let slot = match field.name() {
+            "message" => &mut self.message,
+            "method" => &mut self.method,
+            "path" => &mut self.path,
+            "backend" => &mut self.backend,
+            "status" => &mut self.status,
+            "elapsed_ms" => &mut self.elapsed_ms,
+            "error" => &mut self.error,
+            "state" => &mut self.state,
+            "cause" => &mut self.cause,
+            name => {
+                _ = write!(self.rest, " {name}={value:?}");
+                return;
+            }
+        };
+        _ = write!(slot, "{value:?}");
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+}

@@ -1,0 +1,68 @@
+use super::{Backend, Outcome};
+use std::{sync::Arc, time::Instant};
+
+/// One request in flight on one backend.
+///
+/// A lease is taken at the pick and travels with the request by ownership: into the response future, then, for HTTP,
+/// into the response body. Whoever learns how the request ended says so with [`complete`](Self::complete) or
+/// [`fail`](Self::fail). A lease that is dropped without a word was [`Cancelled`](Outcome::Cancelled). In every case
+/// `Drop` releases it, once.
+///
+/// ```
+/// use std::{sync::Arc, time::Instant};
+/// use tower_balancer::backend::{Backend, Lease, Outcome};
+///
+/// let backend = Arc::new(Backend::new("a"));
+/// let lease = Lease::take(Arc::clone(&backend), Instant::now());
+/// assert_eq!(backend.load().in_flight(), 1);
+///
+/// lease.complete(Outcome::Success);
+/// assert_eq!(backend.load().in_flight(), 0);
+/// assert_eq!(backend.load().count(Outcome::Success), 1);
+/// ```
+#[derive(Debug)]
+#[must_use = "a lease that is dropped at once counts as a cancelled request"]
+pub struct Lease {
+    backend: Arc<Backend>,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Lease {
+    /// Counts one more request in flight on `backend`, from `now`.
+    pub fn take(backend: Arc<Backend>, now: Instant) -> Self {
+        backend.load().begin();
+        Self { backend, started: now, outcome: Outcome::Cancelled }
+    }
+
+    /// The backend that serves the request.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// When the lease was taken.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Ends the request with `outcome`.
+    pub fn complete(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// Ends the request with a failure, and its cause in words.
+    ///
+    /// A [transport failure](Outcome::is_transport_failure) takes the backend out of rotation at once.
+    pub fn fail(self, outcome: Outcome, cause: &str, now: Instant) {
+        if outcome.is_transport_failure() {
+            self.backend.mark_unhealthy(cause, now);
+        }
+        self.complete(outcome);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.backend.load().end(self.outcome);
+    }
+}

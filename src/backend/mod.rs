@@ -1,0 +1,175 @@
+//! One server behind the balancer: who it is, what it is doing, how it is.
+//!
+//! A [`Backend`] is identity, [`Weight`], [`Load`] and [`Health`]. It knows nothing about how it is reached: the
+//! *target* (an [`Origin`](crate::backend::Origin) for HTTP, a `Channel` for tonic, any service) stands beside it in
+//! the pool. Strategies see backends only, so the same strategy balances anything.
+//!
+//! A request in flight is a [`Lease`]; how it ended is an [`Outcome`].
+//!
+//! ```
+//! use std::time::Instant;
+//! use tower_balancer::backend::{Backend, HealthState};
+//!
+//! let backend = Backend::new("http://10.0.0.1:8080");
+//! assert!(backend.is_eligible());
+//!
+//! backend.mark_unhealthy("Connection refused", Instant::now());
+//! assert!(!backend.is_eligible());
+//! assert_eq!(backend.health().state(), HealthState::Unhealthy);
+//! assert_eq!(backend.health().cause(), Some("Connection refused"));
+//! ```
+
+mod health;
+mod id;
+mod lease;
+mod load;
+#[cfg(feature = "http")]
+mod origin;
+mod outcome;
+mod weight;
+
+#[cfg(feature = "http")]
+pub use self::origin::{InvalidOrigin, Origin};
+pub use self::{
+    health::{Health, HealthState},
+    id::BackendId,
+    lease::Lease,
+    load::Load,
+    outcome::Outcome,
+    weight::{InvalidWeight, Weight},
+};
+
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use std::{
+    fmt,
+    sync::{PoisonError, Weak},
+    time::Instant,
+};
+use tracing::{info, warn};
+
+/// The `tracing` target of the events that tell of each first observation and each change of a backend's health, with
+/// the fields `backend`, `state` and `cause`.
+pub const HEALTH_TARGET: &str = "tower_balancer::health";
+
+/// Where a backend reports that its health changed: its pool, which then publishes a new eligible list.
+///
+/// The only arrow that points up, and it is a trait so that this floor need not know what a pool is.
+pub(crate) trait Home: Send + Sync {
+    /// Called for each piece of news, in order for each backend, with the backend's health locked: it must not ask for
+    /// [`Backend::health`] of any backend.
+    fn health_changed(&self, backend: &Backend, health: &Health);
+}
+
+/// One server behind the balancer. See the [module](self).
+pub struct Backend {
+    id: BackendId,
+    weight: AtomicU64,
+    // Follows `health`, and is readable without its lock.
+    eligible: AtomicBool,
+    health: Mutex<Health>,
+    home: Option<Weak<dyn Home>>,
+    load: Load,
+}
+
+impl Backend {
+    /// A backend of weight 1, healthy by assumption, that belongs to no pool: for tests, benches and simulations. A
+    /// pool makes its own from a [`Member`](crate::pool::Member).
+    pub fn new(id: impl Into<BackendId>) -> Self {
+        Self::build(id.into(), Weight::ONE, None)
+    }
+
+    /// A backend that reports to its pool.
+    pub(crate) fn at_home(id: BackendId, weight: Weight, home: Weak<dyn Home>) -> Self {
+        Self::build(id, weight, Some(home))
+    }
+
+    fn build(id: BackendId, weight: Weight, home: Option<Weak<dyn Home>>) -> Self {
+        Self {
+            id,
+            weight: AtomicU64::new(weight.get().to_bits()),
+            eligible: AtomicBool::new(true),
+            health: Mutex::new(Health::assumed()),
+            home,
+            load: Load::default(),
+        }
+    }
+
+    /// The name by which it is known.
+    pub fn id(&self) -> &BackendId {
+        &self.id
+    }
+
+    /// Its share of the traffic.
+    pub fn weight(&self) -> f64 {
+        f64::from_bits(self.weight.load(Ordering::Relaxed))
+    }
+
+    /// Changes its share of the traffic.
+    ///
+    /// Strategies that build tables from weights see it at their next build: change the weight of a pool's member with
+    /// [`BackendPool::set_weight`](crate::pool::BackendPool::set_weight), which sees to that.
+    pub fn set_weight(&self, weight: Weight) {
+        self.weight.store(weight.get().to_bits(), Ordering::Relaxed);
+    }
+
+    /// Requests in flight and how past ones ended.
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Its state, why, and since when.
+    pub fn health(&self) -> Health {
+        self.lock().clone()
+    }
+
+    /// Whether it may be picked now.
+    pub fn is_eligible(&self) -> bool {
+        self.eligible.load(Ordering::Acquire)
+    }
+
+    /// Puts it into rotation, because of `cause`, at `now`. Returns whether that is news.
+    pub fn mark_healthy(&self, cause: &str, now: Instant) -> bool {
+        self.observe(HealthState::Healthy, cause, now)
+    }
+
+    /// Takes it out of rotation, because of `cause`, at `now`. Returns whether that is news.
+    pub fn mark_unhealthy(&self, cause: &str, now: Instant) -> bool {
+        self.observe(HealthState::Unhealthy, cause, now)
+    }
+
+    fn observe(&self, state: HealthState, cause: &str, now: Instant) -> bool {
+        {
+            let mut health = self.lock();
+            if !health.observe(state, cause, now) {
+                return false;
+            }
+            self.eligible.store(state == HealthState::Healthy, Ordering::Release);
+            if let Some(home) = self.home.as_ref().and_then(Weak::upgrade) {
+                home.health_changed(self, &health);
+            }
+        }
+        match state {
+            HealthState::Healthy => info!(target: HEALTH_TARGET, backend = %self.id, %state, cause, "in rotation"),
+            HealthState::Unhealthy => {
+                warn!(target: HEALTH_TARGET, backend = %self.id, %state, cause, "out of rotation")
+            }
+        }
+        true
+    }
+
+    // A panic elsewhere cannot leave the state half-changed, so a poisoned lock is as good as any.
+    fn lock(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend")
+            .field("id", &self.id)
+            .field("weight", &self.weight())
+            .field("eligible", &self.is_eligible())
+            .field("load", &self.load)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+/// What became of one request that was sent to a backend, as far as the backend is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Outcome {
+    /// It answered, and the answer is not its fault.
+    Success,
+    /// It answered that the client was wrong (HTTP 4xx but 429): says nothing against the backend.
+    ClientFault,
+    /// It answered that it is broken (HTTP 5xx).
+    BackendFault,
+    /// It answered that it has too much to do (HTTP 429, or 503 with `Retry-After`).
+    Overload,
+    /// It could not be reached: refused, no route, no name, no TLS. Nothing was sent.
+    ConnectFault,
+    /// The connection broke after something was sent, before the answer was complete.
+    Reset,
+    /// It did not answer in time.
+    Timeout,
+    /// The caller gave up: the request was dropped, or the client's own body broke. Says nothing about the backend.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Success,
+        Self::ClientFault,
+        Self::BackendFault,
+        Self::Overload,
+        Self::ConnectFault,
+        Self::Reset,
+        Self::Timeout,
+        Self::Cancelled,
+    ];
+
+    /// Whether the transport to the backend failed, which takes the backend out at once.
+    ///
+    /// A [`Timeout`](Self::Timeout) does not: one slow endpoint would walk through the pool and take out every backend
+    /// that serves it. A backend that hangs altogether fails its next health check.
+    pub fn is_transport_failure(self) -> bool {
+        matches!(self, Self::ConnectFault | Self::Reset)
+    }
+
+    /// Whether this speaks against the backend.
+    pub fn is_fault(self) -> bool {
+        !matches!(self, Self::Success | Self::ClientFault | Self::Cancelled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_follow_the_order_of_all() {
+        for (number, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, number);
+        }
+    }
+
+    #[test]
+    fn what_the_client_did_is_no_fault_of_the_backend() {
+        let faults: Vec<_> = Outcome::ALL.into_iter().filter(|outcome| outcome.is_fault()).collect();
+        use Outcome::*;
+        assert_eq!(faults, [BackendFault, Overload, ConnectFault, Reset, Timeout]);
+    }
+}

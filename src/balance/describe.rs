@@ -1,0 +1,35 @@
+use crate::strategy::Hint;
+
+/// Tells the strategy about a request: the key it is bound to, the backends it has tried.
+///
+/// A closure will do:
+///
+/// ```
+/// use std::hash::{BuildHasher, RandomState};
+/// use tower_balancer::{BackendPool, balance::BalancerLayer, strategy::{Hint, RoundRobin}};
+///
+/// let pool = BackendPool::new(["http://10.0.0.1:8080"])?;
+/// let hasher = RandomState::new();
+/// let layer = BalancerLayer::new(&pool, RoundRobin::new())
+///     .describe(move |user: &String, hint: &mut Hint<'_>| hint.key = Some(hasher.hash_one(user)));
+/// # let _: BalancerLayer<_, _, _> = layer;
+/// # Ok::<_, tower_balancer::pool::InvalidMember>(())
+/// ```
+pub trait Describe<Req> {
+    /// Writes into `hint` what the request says.
+    fn describe<'a>(&self, request: &'a Req, hint: &mut Hint<'a>);
+}
+
+/// Nothing to tell.
+impl<Req> Describe<Req> for () {
+    fn describe<'a>(&self, _request: &'a Req, _hint: &mut Hint<'a>) {}
+}
+
+impl<Req, F> Describe<Req> for F
+where
+    F: for<'a> Fn(&'a Req, &mut Hint<'a>),
+{
+    fn describe<'a>(&self, request: &'a Req, hint: &mut Hint<'a>) {
+        self(request, hint);
+    }
+}

@@ -1,0 +1,123 @@
+use super::{
+    Describe,
+    future::ResponseFuture,
+    wait::{Waiting, WaitingRoom},
+};
+use crate::{
+    backend::Lease,
+    error::BoxError,
+    pool::{Dispatch, View},
+    strategy::{Admission, Hint, Strategy},
+};
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tokio::time::Instant;
+use tower::Service;
+
+/// Picks a backend for each request and passes both on as a [`Dispatch`].
+///
+/// # Readiness
+///
+/// `poll_ready` asks the pool, through the strategy, whether one more request could be taken, and then the inner
+/// service. With no backend available it is ready all the same, unless the layer was told to
+/// [`wait`](super::BalancerLayer::wait): the next `call` then fails at once with [`Unavailable`](crate::Unavailable).
+/// It never fails because of the pool, since an error from `poll_ready` means in tower that the service is gone for
+/// good. Once ready it stays ready until `call`, however the pool changes.
+///
+/// The pick happens in `call`, over the pool of that moment: a backend that left in between is not picked.
+///
+/// # Clones
+///
+/// A clone shares pool, strategy and waiting room; it does not inherit readiness, nor a place in the waiting room.
+///
+/// # Cancellation
+///
+/// Dropping the response future, polled or not, releases the lease and counts as
+/// [`Cancelled`](crate::backend::Outcome::Cancelled). Dropping the service leaves the waiting room.
+pub struct Balancer<S, T, G: Strategy, D = ()> {
+    inner: S,
+    view: View<T, G>,
+    describe: D,
+    room: Option<WaitingRoom>,
+    waiting: Option<Waiting>,
+    /// The pool has been consulted since the last call.
+    consulted: bool,
+}
+
+impl<S, T, G: Strategy, D> Balancer<S, T, G, D> {
+    pub(super) fn new(inner: S, view: View<T, G>, describe: D, room: Option<WaitingRoom>) -> Self {
+        Self { inner, view, describe, room, waiting: None, consulted: false }
+    }
+}
+
+impl<S, T, G, D> Balancer<S, T, G, D>
+where
+    T: Send + Sync + 'static,
+    G: Strategy,
+{
+    fn poll_pool(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waiting.is_none() {
+            if let Admission::Admit = self.view.load().admit() {
+                return Poll::Ready(());
+            }
+            self.waiting = self.room.as_ref().and_then(|room| room.enter(&self.view));
+        }
+        if let Some(waiting) = &mut self.waiting {
+            ready!(waiting.as_mut().poll(cx));
+            self.waiting = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S, T, G, D, Req> Service<Req> for Balancer<S, T, G, D>
+where
+    S: Service<Dispatch<T, Req>>,
+    S::Error: Into<BoxError>,
+    T: Clone + Send + Sync + 'static,
+    G: Strategy,
+    D: Describe<Req>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if !self.consulted {
+            ready!(self.poll_pool(cx));
+            self.consulted = true;
+        }
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        self.consulted = false;
+        let now = Instant::now().into_std();
+        let mut hint = Hint::new(now, fastrand::u64(..));
+        self.describe.describe(&request, &mut hint);
+        let snapshot = self.view.load();
+        let (backend, target) = match snapshot.pick(&hint) {
+            Ok(picked) => picked,
+            Err(unavailable) => return ResponseFuture::unavailable(unavailable),
+        };
+        let lease = Lease::take(Arc::clone(backend), now);
+        let target = target.clone();
+        drop(snapshot);
+        ResponseFuture::called(self.inner.call(Dispatch { lease, target, request }))
+    }
+}
+
+impl<S: Clone, T, G: Strategy, D: Clone> Clone for Balancer<S, T, G, D> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.view.clone(), self.describe.clone(), self.room.clone())
+    }
+}
+
+impl<S: fmt::Debug, T, G: Strategy, D> fmt::Debug for Balancer<S, T, G, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancer").field("inner", &self.inner).field("view", &self.view).finish_non_exhaustive()
+    }
+}

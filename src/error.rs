@@ -1,0 +1,94 @@
+//! The errors that every floor may name, and how to read a chain of causes.
+
+use std::{error::Error, fmt, io};
+
+/// Any error, as tower's own middleware passes it on.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// No backend could be picked for a request; nothing was sent anywhere.
+///
+/// This is the answer to one request, never a state of the service: the next call may succeed. It is never charged
+/// to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    reason: Reason,
+}
+
+/// Why no backend could be picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The pool has no members.
+    NoBackends,
+    /// The pool has members, and none of them is eligible.
+    AllUnhealthy,
+}
+
+impl Unavailable {
+    /// An error with its reason.
+    pub fn new(reason: Reason) -> Self {
+        Self { reason }
+    }
+
+    /// Why no backend could be picked.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.reason {
+            Reason::NoBackends => "the pool has no backends",
+            Reason::AllUnhealthy => "no backend is healthy",
+        })
+    }
+}
+
+impl Error for Unavailable {}
+
+#[cfg(feature = "http")]
+/// The first error of type `E` in a chain of causes, outermost first.
+pub(crate) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// An error and all its causes, outermost first.
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        // The source of an io error that wraps another is the other's source: the other itself would be missed.
+        Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
+/// What went wrong in the words of the innermost cause, without the number of the operating system:
+/// `Connection refused`.
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let innermost = causes(error).last().unwrap_or(error).to_string();
+    match innermost.find(" (os error") {
+        Some(end) => innermost[..end].to_owned(),
+        None => innermost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_cause_is_the_innermost_without_the_errno() {
+        let refused = io::Error::from_raw_os_error(111);
+        let wrapped = io::Error::other(refused);
+        assert_eq!(root_cause(&wrapped), "Connection refused");
+        assert_eq!(root_cause(&Unavailable::new(Reason::NoBackends)), "the pool has no backends");
+    }
+
+    #[test]
+    #[cfg(feature = "http")]
+    fn an_error_is_found_anywhere_in_the_chain() {
+        let outer = io::Error::other(io::Error::other(Unavailable::new(Reason::AllUnhealthy)));
+        assert_eq!(find::<Unavailable>(&outer).map(Unavailable::reason), Some(Reason::AllUnhealthy));
+        assert!(find::<Unavailable>(&io::Error::other("something else")).is_none());
+    }
+}

@@ -1,0 +1,84 @@
+use crate::{backend::Outcome, error::causes};
+use std::{error::Error, io};
+
+/// What an answer or an error says about the backend.
+pub trait Classify<Res> {
+    /// What `response`, as far as it is there, says. It may still break while its body is on the way.
+    fn response(&self, response: &Res) -> Outcome;
+
+    /// What `error` says.
+    fn error(&self, error: &(dyn Error + 'static)) -> Fault;
+}
+
+/// How a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What it says about the backend.
+    pub kind: Outcome,
+    /// Whether the backend may have seen anything of the request. Where not, it is safe to send it to another.
+    pub sent: bool,
+}
+
+impl Fault {
+    /// The backend could not be reached.
+    pub const CONNECT: Self = Self { kind: Outcome::ConnectFault, sent: false };
+    /// The connection broke with the request on it.
+    pub const RESET: Self = Self { kind: Outcome::Reset, sent: true };
+    /// Time was up.
+    pub const TIMEOUT: Self = Self { kind: Outcome::Timeout, sent: true };
+    /// The caller's side broke.
+    pub const CANCELLED: Self = Self { kind: Outcome::Cancelled, sent: true };
+
+    /// What the chain of causes of a transport's error tells, by the errors of std and tokio in it. An error that says
+    /// nothing is a [`RESET`](Self::RESET).
+    pub fn of(error: &(dyn Error + 'static)) -> Self {
+        causes(error).find_map(Self::of_cause).unwrap_or(Self::RESET)
+    }
+
+    fn of_cause(cause: &(dyn Error + 'static)) -> Option<Self> {
+        if cause.is::<tokio::time::error::Elapsed>() {
+            return Some(Self::TIMEOUT);
+        }
+        use io::ErrorKind::*;
+        match cause.downcast_ref::<io::Error>()?.kind() {
+            ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable => Some(Self::CONNECT),
+            ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Some(Self::RESET),
+            TimedOut => Some(Self::TIMEOUT),
+            _ => None,
+        }
+    }
+}
+
+/// The judgement for services of which nothing else is known: every answer is a success, every error a failure of the
+/// transport, of the kind that [`Fault::of`] finds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TransportErrors;
+
+impl<Res> Classify<Res> for TransportErrors {
+    fn response(&self, _response: &Res) -> Outcome {
+        Outcome::Success
+    }
+
+    fn error(&self, error: &(dyn Error + 'static)) -> Fault {
+        Fault::of(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_of_the_innermost_io_error_decides() {
+        for (kind, fault) in [
+            (io::ErrorKind::ConnectionRefused, Fault::CONNECT),
+            (io::ErrorKind::HostUnreachable, Fault::CONNECT),
+            (io::ErrorKind::ConnectionReset, Fault::RESET),
+            (io::ErrorKind::TimedOut, Fault::TIMEOUT),
+            (io::ErrorKind::Other, Fault::RESET),
+        ] {
+            let wrapped = io::Error::other(io::Error::from(kind));
+            assert_eq!(Fault::of(&wrapped), fault, "{kind:?}");
+        }
+    }
+}

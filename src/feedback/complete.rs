@@ -1,0 +1,26 @@
+use crate::backend::{Lease, Outcome};
+
+/// When a request is complete, and its lease ends.
+///
+/// For most services that is when the answer is there: [`AtResponse`]. An HTTP answer is complete at the end of its
+/// body: [`AtEndOfBody`](crate::http::AtEndOfBody). Releasing earlier would make a backend that streams look idle.
+pub trait Complete<Res> {
+    /// What the caller gets: the answer, perhaps with the lease in it.
+    type Response;
+
+    /// Takes over the `lease` of a request that was answered, with what the answer says so far.
+    fn complete(&self, lease: Lease, outcome: Outcome, response: Res) -> Self::Response;
+}
+
+/// Complete when the answer is there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AtResponse;
+
+impl<Res> Complete<Res> for AtResponse {
+    type Response = Res;
+
+    fn complete(&self, lease: Lease, outcome: Outcome, response: Res) -> Res {
+        lease.complete(outcome);
+        response
+    }
+}

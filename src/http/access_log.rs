@@ -1,0 +1,135 @@
+use crate::{
+    backend::Origin,
+    error::{BoxError, root_cause},
+    pool::Routed,
+};
+use http::{Method, Request, Response, Uri};
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+/// The `tracing` target of the events that [`AccessLog`] emits.
+pub const ACCESS_TARGET: &str = "tower_balancer::access";
+
+/// Puts an [`AccessLog`] in front of a service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AccessLogLayer;
+
+impl AccessLogLayer {
+    /// The layer.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl<S> Layer<S> for AccessLogLayer {
+    type Service = AccessLog<S>;
+
+    fn layer(&self, inner: S) -> AccessLog<S> {
+        AccessLog { inner }
+    }
+}
+
+/// Tells what is sent where and what came back, once per attempt, as `tracing` events of the target [`ACCESS_TARGET`]:
+///
+/// | message | level | fields |
+/// |---|---|---|
+/// | `request` | INFO | `method`, `path`, `backend` |
+/// | `response` | INFO | `method`, `path`, `backend`, `status`, `elapsed_ms`, when the head of the answer is there |
+/// | `failed` | ERROR | `method`, `path`, `backend`, `elapsed_ms`, `error` |
+///
+/// The query is left out: it is where secrets travel. With the target disabled it costs one comparison a request.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessLog<S> {
+    inner: S,
+}
+
+impl<S, B, R> Service<Routed<Origin, Request<B>>> for AccessLog<S>
+where
+    S: Service<Routed<Origin, Request<B>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<R>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, routed: Routed<Origin, Request<B>>) -> Self::Future {
+        let entry = Entry::begin(&routed);
+        ResponseFuture { inner: self.inner.call(routed), entry }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    method: Method,
+    uri: Uri,
+    backend: Origin,
+    started: Instant,
+}
+
+impl Entry {
+    fn begin<B>(Routed { target, request }: &Routed<Origin, Request<B>>) -> Option<Self> {
+        if !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::ERROR) {
+            return None;
+        }
+        let (method, path) = (request.method(), request.uri().path());
+        tracing::info!(target: ACCESS_TARGET, %method, path, backend = %target, "request");
+        Some(Self {
+            method: method.clone(),
+            uri: request.uri().clone(),
+            backend: target.clone(),
+            started: Instant::now(),
+        })
+    }
+
+    fn end<R>(self, result: &Result<Response<R>, BoxError>) {
+        let Self { method, uri, backend, started } = self;
+        let elapsed_ms = started.elapsed().as_millis() as u64;
+        let path = uri.path();
+        match result {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                tracing::info!(target: ACCESS_TARGET, %method, path, %backend, status, elapsed_ms, "response");
+            }
+            Err(error) => {
+                let error = root_cause(&**error);
+                tracing::error!(target: ACCESS_TARGET, %method, path, %backend, elapsed_ms, error, "failed");
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// The response of an [`AccessLog`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        entry: Option<Entry>,
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<R>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready!(this.inner.poll(cx)).map_err(Into::into);
+        if let Some(entry) = this.entry.take() {
+            entry.end(&result);
+        }
+        Poll::Ready(result)
+    }
+}

@@ -1,0 +1,80 @@
+use super::AtEndOfBody;
+use crate::{
+    backend::Outcome,
+    error::find,
+    feedback::{Classify, Fault, FeedbackLayer},
+};
+use http::{Response, StatusCode, header};
+use hyper_util::client::legacy;
+use std::error::Error;
+
+/// What HTTP statuses and the errors of hyper clients (hyper's own, tonic's channel) say about a backend.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HttpClassify;
+
+impl HttpClassify {
+    /// What an error says, be it instead of an answer or in the middle of its body.
+    pub(super) fn fault(error: &(dyn Error + 'static)) -> Fault {
+        if find::<tower::timeout::error::Elapsed>(error).is_some() {
+            return Fault::TIMEOUT;
+        }
+        // Before the io error inside is asked: a connect that timed out sent nothing.
+        if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
+            return Fault::CONNECT;
+        }
+        match find::<hyper::Error>(error) {
+            // The body that the caller sent broke; the backend only saw the end of it.
+            Some(error) if error.is_user() => Fault::CANCELLED,
+            Some(error) if error.is_timeout() => Fault::TIMEOUT,
+            Some(error) if error.is_canceled() => Fault { sent: false, ..Fault::RESET },
+            _ => Fault::of(error),
+        }
+    }
+}
+
+impl<B> Classify<Response<B>> for HttpClassify {
+    fn response(&self, response: &Response<B>) -> Outcome {
+        match response.status() {
+            StatusCode::TOO_MANY_REQUESTS => Outcome::Overload,
+            StatusCode::SERVICE_UNAVAILABLE if response.headers().contains_key(header::RETRY_AFTER) => {
+                Outcome::Overload
+            }
+            status if status.is_server_error() => Outcome::BackendFault,
+            status if status.is_client_error() => Outcome::ClientFault,
+            _ => Outcome::Success,
+        }
+    }
+
+    fn error(&self, error: &(dyn Error + 'static)) -> Fault {
+        Self::fault(error)
+    }
+}
+
+impl FeedbackLayer<HttpClassify, AtEndOfBody> {
+    /// Feedback for HTTP: statuses are judged, and a request is complete at the end of the answer's body.
+    pub fn http() -> Self {
+        FeedbackLayer::new(HttpClassify).complete(AtEndOfBody)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_whose_fault_it_is() {
+        for (status, outcome) in [
+            (200, Outcome::Success),
+            (304, Outcome::Success),
+            (404, Outcome::ClientFault),
+            (429, Outcome::Overload),
+            (500, Outcome::BackendFault),
+            (503, Outcome::BackendFault),
+        ] {
+            let response = Response::builder().status(status).body(()).unwrap();
+            assert_eq!(HttpClassify.response(&response), outcome, "{status}");
+        }
+        let busy = Response::builder().status(503).header("retry-after", "1").body(()).unwrap();
+        assert_eq!(HttpClassify.response(&busy), Outcome::Overload);
+    }
+}

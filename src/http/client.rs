@@ -1,0 +1,157 @@
+use crate::error::BoxError;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tower::Service;
+
+/// A server on the same network answers a SYN in a millisecond. After this long it is better to ask another.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections without a request that are kept for each backend.
+const MAX_IDLE: usize = 256;
+
+/// An HTTP client that keeps connections to the backends open and reuses them. Cleartext only.
+///
+/// A clone shares the connections. Dropping a response future aborts the request.
+pub struct Client<B> {
+    inner: legacy::Client<HttpConnector, B>,
+}
+
+/// What can be set of a [`Client`].
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    http2: bool,
+    connect_timeout: Duration,
+    max_idle: usize,
+}
+
+impl ClientConfig {
+    /// HTTP/1.1, 1 s to connect, up to 256 idle connections per backend.
+    pub fn new() -> Self {
+        Self { http2: false, connect_timeout: CONNECT_TIMEOUT, max_idle: MAX_IDLE }
+    }
+
+    /// HTTP/2 without negotiation ("prior knowledge"), as gRPC servers without TLS expect.
+    pub fn http2(self) -> Self {
+        Self { http2: true, ..self }
+    }
+
+    /// How long connecting may take, over all addresses of a name.
+    pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
+        Self { connect_timeout, ..self }
+    }
+
+    /// How many connections without a request are kept for each backend.
+    pub fn max_idle(self, max_idle: usize) -> Self {
+        Self { max_idle, ..self }
+    }
+
+    /// The client.
+    pub fn build<B>(&self) -> Client<B>
+    where
+        B: Body<Data: Send> + Send,
+    {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(self.connect_timeout));
+        connector.set_nodelay(true);
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder.http2_only(self.http2).pool_max_idle_per_host(self.max_idle).pool_timer(TokioTimer::new());
+        Client { inner: builder.build(connector) }
+    }
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B> Service<Request<B>> for Client<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Response = Response<ClientBody>;
+    type Error = BoxError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        ResponseFuture { inner: self.inner.request(request) }
+    }
+}
+
+impl<B> Clone for Client<B> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<B> fmt::Debug for Client<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The response of a [`Client`].
+    pub struct ResponseFuture {
+        #[pin]
+        inner: legacy::ResponseFuture,
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ClientBody>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.project().inner.poll(cx))?;
+        Poll::Ready(Ok(response.map(|inner| ClientBody { inner })))
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The body of a backend's answer, as it arrives.
+    #[derive(Debug)]
+    pub struct ClientBody {
+        #[pin]
+        inner: Incoming,
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.project().inner.poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

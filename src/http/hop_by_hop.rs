@@ -1,0 +1,125 @@
+use http::{
+    HeaderMap,
+    header::{self, HeaderName, HeaderValue},
+};
+
+/// The headers that speak to the next hop only (RFC 9110 §7.6.1), beside those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// A `Connection` header that is no list of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Removes what must not cross to the next hop.
+///
+/// The whole nomination is read before anything is removed, and nothing of what frames or addresses the message can be
+/// nominated away.
+pub(super) fn strip(headers: &mut HeaderMap) -> Result<(), Malformed> {
+    let nominated = nominated(headers)?;
+    for name in HOP_BY_HOP.iter().chain(&nominated) {
+        headers.remove(name);
+    }
+    keep_only_trailers(headers);
+    Ok(())
+}
+
+fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Malformed> {
+    let mut names = Vec::new();
+    for line in headers.get_all(header::CONNECTION) {
+        let tokens = line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        for token in tokens.filter(|token| !token.is_empty()) {
+            if token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive") {
+                continue;
+            }
+            let name = HeaderName::from_bytes(token).map_err(|_| Malformed)?;
+            if name != header::HOST && name != header::CONTENT_LENGTH && name != header::TE {
+                names.push(name);
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// `TE` is for the next hop, except that `trailers` asks the whole way (RFC 9110 §10.1.4), and gRPC needs it.
+fn keep_only_trailers(headers: &mut HeaderMap) {
+    let asks = |line: &HeaderValue| {
+        line.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    };
+    let trailers = headers.get_all(header::TE).iter().any(asks);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    } else {
+        headers.remove(header::TE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for &(name, value) in lines {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_is_for_the_next_hop_is_removed_and_the_rest_stays() {
+        let mut seen = headers(&[
+            ("connection", "close, X-One"),
+            ("connection", "x-two ,"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authenticate", "Basic"),
+            ("proxy-authorization", "Basic x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("te", "gzip, Trailers"),
+            ("trailer", "x-sum"),
+        ]);
+        strip(&mut seen).unwrap();
+        assert_eq!(seen, headers(&[("x-three", "3"), ("te", "trailers"), ("trailer", "x-sum")]));
+    }
+
+    #[test]
+    fn framing_and_address_cannot_be_nominated_away() {
+        let mut seen = headers(&[
+            ("connection", "host, content-length, te"),
+            ("host", "a"),
+            ("content-length", "3"),
+            ("te", "trailers"),
+        ]);
+        strip(&mut seen).unwrap();
+        assert_eq!(seen, headers(&[("host", "a"), ("content-length", "3"), ("te", "trailers")]));
+    }
+
+    #[test]
+    fn te_without_trailers_is_removed() {
+        let mut seen = headers(&[("te", "gzip")]);
+        strip(&mut seen).unwrap();
+        assert!(seen.is_empty());
+    }
+
+    #[test]
+    fn a_malformed_nomination_changes_nothing() {
+        let before = headers(&[("connection", "x y"), ("x-one", "1")]);
+        let mut seen = before.clone();
+        assert_eq!(strip(&mut seen), Err(Malformed));
+        assert_eq!(seen, before);
+    }
+}

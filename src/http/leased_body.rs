@@ -1,0 +1,95 @@
+use super::{HttpClassify, ServedBy};
+use crate::{
+    backend::{Lease, Outcome},
+    error::{BoxError, root_cause},
+    feedback::Complete,
+};
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::time::Instant;
+
+/// An HTTP answer is complete at the end of its body, and says which backend it came from: [`ServedBy`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AtEndOfBody;
+
+impl<B: Body> Complete<Response<B>> for AtEndOfBody {
+    type Response = Response<LeasedBody<B>>;
+
+    fn complete(&self, lease: Lease, outcome: Outcome, mut response: Response<B>) -> Self::Response {
+        response.extensions_mut().insert(ServedBy::new(lease.backend().id().clone()));
+        response.map(|body| LeasedBody::new(body, lease, outcome))
+    }
+}
+
+pin_project! {
+    /// A response body that holds the lease of its request.
+    ///
+    /// The lease ends with the last frame, with the trailers, with an error, which is a failure of the transport, or,
+    /// as cancelled, when the body is dropped before its end.
+    #[derive(Debug)]
+    pub struct LeasedBody<B> {
+        #[pin]
+        inner: B,
+        lease: Option<Lease>,
+        outcome: Outcome,
+    }
+}
+
+impl<B: Body> LeasedBody<B> {
+    fn new(inner: B, lease: Lease, outcome: Outcome) -> Self {
+        let mut lease = Some(lease);
+        complete_at_end(&inner, &mut lease, outcome);
+        Self { inner, lease, outcome }
+    }
+}
+
+/// Servers stop asking for frames as soon as a body says that it is over, so that is when it is over.
+fn complete_at_end<B: Body>(body: &B, lease: &mut Option<Lease>, outcome: Outcome) {
+    if body.is_end_stream()
+        && let Some(lease) = lease.take()
+    {
+        lease.complete(outcome);
+    }
+}
+
+impl<B> Body for LeasedBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
+        match &frame {
+            Some(Ok(_)) => complete_at_end(&*this.inner, this.lease, *this.outcome),
+            None => {
+                if let Some(lease) = this.lease.take() {
+                    lease.complete(*this.outcome);
+                }
+            }
+            Some(Err(error)) => {
+                if let Some(lease) = this.lease.take() {
+                    let fault = HttpClassify::fault(&**error);
+                    lease.fail(fault.kind, &root_cause(&**error), Instant::now().into_std());
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

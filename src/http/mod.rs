@@ -1,0 +1,77 @@
+//! HTTP: the only floor that knows status codes, headers and connections.
+//!
+//! A proxy is mostly rules about what may pass. Each rule is a middleware of its own here, so that a host can take them
+//! one by one; [`ReverseProxy`](crate::ReverseProxy) is all of them in the right order.
+//!
+//! | layer | how often | what it does |
+//! |---|---|---|
+//! | [`RespondLayer`] | once per request | makes a status of an error |
+//! | [`ForwardLayer`] | once per request | removes what is for one hop only, adds `X-Forwarded-*`, refuses what cannot be forwarded |
+//! | [`FeedbackLayer::http`](crate::feedback::FeedbackLayer::http) | once per attempt | judges statuses and errors, keeps the lease to the end of the body |
+//! | [`AccessLogLayer`] | once per attempt | says what went where |
+//! | [`AddressLayer`] | once per attempt | writes the backend's address into the URI |
+//! | [`Client`] | once per attempt | sends it |
+//!
+//! A client that balances over HTTP itself needs no proxy's manners. It takes the lower half:
+//!
+//! ```
+//! use tower::ServiceBuilder;
+//! use tower_balancer::{
+//!     BackendPool,
+//!     balance::BalancerLayer,
+//!     feedback::FeedbackLayer,
+//!     http::{AddressLayer, Client, ClientConfig},
+//!     strategy::RoundRobin,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_balancer::pool::InvalidMember> {
+//! let pool = BackendPool::new(["http://10.0.0.1:8080", "http://10.0.0.2:8080"])?;
+//! let client: Client<String> = ClientConfig::new().http2().build();
+//! let balanced = ServiceBuilder::new()
+//!     .layer(BalancerLayer::new(&pool, RoundRobin::new()))
+//!     .layer(FeedbackLayer::http())
+//!     .layer(AddressLayer::new())
+//!     .service(client);
+//! # fn takes_requests(_: impl tower::Service<http::Request<String>> + Clone) {}
+//! # takes_requests(balanced);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Limits
+//!
+//! No TLS towards the backends, no upgrades (an `Upgrade` request is forwarded as an ordinary one), no `CONNECT`.
+
+mod access_log;
+mod address;
+mod classify;
+mod client;
+mod forward;
+mod hop_by_hop;
+mod leased_body;
+mod peer;
+mod probe;
+mod respond;
+mod served_by;
+
+pub use self::{
+    access_log::{ACCESS_TARGET, AccessLog, AccessLogLayer},
+    address::{Address, AddressLayer},
+    classify::HttpClassify,
+    client::{Client, ClientBody, ClientConfig},
+    forward::{Forward, ForwardLayer, Refused},
+    leased_body::{AtEndOfBody, LeasedBody},
+    peer::Peer,
+    probe::HttpProbe,
+    respond::{RESPOND_TARGET, Respond, RespondBody, RespondLayer},
+    served_by::ServedBy,
+};
+
+/// The response futures of the middleware here, for those who must name them.
+pub mod future {
+    pub use super::{
+        access_log::ResponseFuture as AccessLogFuture, client::ResponseFuture as ClientFuture,
+        forward::ResponseFuture as ForwardFuture, respond::ResponseFuture as RespondFuture,
+    };
+}

@@ -1,0 +1,185 @@
+use super::Refused;
+use crate::{
+    backend::Outcome,
+    error::{BoxError, Unavailable, find, root_cause},
+    feedback::ProxyError,
+};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use std::{
+    convert::Infallible,
+    error::Error,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower::{Layer, Service};
+
+/// The `tracing` target of the event that [`Respond`] emits for each error it answers: level ERROR, fields `error` and
+/// `cause`.
+pub const RESPOND_TARGET: &str = "tower_balancer::respond";
+
+/// Puts a [`Respond`] in front of a service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RespondLayer;
+
+impl RespondLayer {
+    /// The layer.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl<S> Layer<S> for RespondLayer {
+    type Service = Respond<S>;
+
+    fn layer(&self, inner: S) -> Respond<S> {
+        Respond { inner, broken: false }
+    }
+}
+
+/// Answers the client where no backend did: once per request, at the top of the stack. It never fails.
+///
+/// | error | status | body |
+/// |---|---|---|
+/// | [`Unavailable`] | 503 | `No healthy backends available` |
+/// | [`ProxyError`] for a timeout | 504 | `Gateway timeout` |
+/// | [`ProxyError`] because the client's own body broke | 400 | `Bad request` |
+/// | any other [`ProxyError`] | 502 | `Bad gateway` |
+/// | [`Refused`] | its own | the status in words |
+/// | anything else | 500 | `Internal server error` |
+///
+/// The words are these and no others: nothing of an error's text reaches the client. The error goes to `tracing`,
+/// target [`RESPOND_TARGET`].
+#[derive(Clone, Copy, Debug)]
+pub struct Respond<S> {
+    inner: S,
+    /// The inner service said that it is gone for good; it must not be called.
+    broken: bool,
+}
+
+impl<S, B, R> Service<Request<B>> for Respond<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<RespondBody<R>>;
+    type Error = Infallible;
+    type Future = ResponseFuture<S::Future>;
+
+    /// Always succeeds. With an inner service that is gone for good the next call answers 500.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        let ready = ready!(self.inner.poll_ready(cx));
+        self.broken = ready.map_err(|error| tell(&*error.into())).is_err();
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let inner = if self.broken { None } else { Some(self.inner.call(request)) };
+        ResponseFuture { inner }
+    }
+}
+
+fn answer(error: &(dyn Error + 'static)) -> (StatusCode, &'static str) {
+    if find::<Unavailable>(error).is_some() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "No healthy backends available");
+    }
+    if let Some(refused) = find::<Refused>(error) {
+        return (refused.status(), refused.status().canonical_reason().unwrap_or_default());
+    }
+    match find::<ProxyError>(error).map(ProxyError::kind) {
+        Some(Outcome::Timeout) => (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout"),
+        Some(Outcome::Cancelled) => (StatusCode::BAD_REQUEST, "Bad request"),
+        Some(_) => (StatusCode::BAD_GATEWAY, "Bad gateway"),
+        None => BROKEN,
+    }
+}
+
+const BROKEN: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
+
+/// Tells the operator what the client is not told.
+fn tell(error: &(dyn Error + 'static)) {
+    let cause = root_cause(error);
+    tracing::error!(target: RESPOND_TARGET, %error, cause, "no backend answered");
+}
+
+fn response<R>((status, words): (StatusCode, &'static str)) -> Response<RespondBody<R>> {
+    let words = Some(Bytes::from_static(words.as_bytes()));
+    let mut response = Response::new(RespondBody { source: Source::Us { words } });
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+pin_project! {
+    /// The response of a [`Respond`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: Option<F>,
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<RespondBody<R>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(inner) = self.project().inner.as_pin_mut() else { return Poll::Ready(Ok(response(BROKEN))) };
+        Poll::Ready(Ok(match ready!(inner.poll(cx)).map_err(Into::into) {
+            Ok(answered) => answered.map(|body| RespondBody { source: Source::Backend { body } }),
+            Err(error) => {
+                tell(&*error);
+                response(answer(&*error))
+            }
+        }))
+    }
+}
+
+pin_project! {
+    /// A backend's body, or the few words of an answer of our own.
+    #[derive(Debug)]
+    pub struct RespondBody<R> {
+        #[pin]
+        source: Source<R>,
+    }
+}
+
+pin_project! {
+    #[project = SourceProjection]
+    #[derive(Debug)]
+    enum Source<R> {
+        Backend { #[pin] body: R },
+        Us { words: Option<Bytes> },
+    }
+}
+
+impl<R: Body<Data = Bytes>> Body for RespondBody<R> {
+    type Data = Bytes;
+    type Error = R::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
+        match self.project().source.project() {
+            SourceProjection::Backend { body } => body.poll_frame(cx),
+            SourceProjection::Us { words } => Poll::Ready(words.take().map(|words| Ok(Frame::data(words)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Backend { body } => body.is_end_stream(),
+            Source::Us { words } => words.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Backend { body } => body.size_hint(),
+            Source::Us { words } => SizeHint::with_exact(words.as_ref().map_or(0, Bytes::len) as u64),
+        }
+    }
+}

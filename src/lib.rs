@@ -1,0 +1,90 @@
+//! Load balancing as a tower middleware, for axum, tonic and any [`tower::Service`].
+//!
+//! A service that calls several copies of another has to choose one for each request, notice within the request that a
+//! copy is dead, and notice without a request that it is back. This crate does that inside the process: a pool of
+//! backends with one health state each, fed by probes and by real traffic; a strategy that chooses; and a middleware
+//! that is `Clone`, needs no buffer and no task, and stacks into [`ServiceBuilder`](tower::ServiceBuilder). What runs in
+//! the background is a plain future that the host spawns.
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//! use tower_balancer::{BackendPool, HealthChecker, ReverseProxy, http::HttpProbe};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let pool = BackendPool::new(["http://localhost:3001", "http://localhost:3002", "http://localhost:3003"])?;
+//!
+//!     // Ask every backend every five seconds, and keep the dead ones out.
+//!     tokio::spawn(HealthChecker::new(&pool, HttpProbe::new()).run());
+//!
+//!     // Your routes stay yours; everything else goes to the pool.
+//!     let app = Router::new()
+//!         .route("/healthz", get(|| async { "ok" }))
+//!         .fallback_service(ReverseProxy::new(&pool));
+//!
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//!     axum::serve(listener, app).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where a request goes
+//!
+//! [`ReverseProxy`] is the standard stack for HTTP; its [module](proxy) draws the way of a request through the layers.
+//! Each layer is public, and other protocols stack their own: [`balance`] shows one for plain services, the `tonic_client`
+//! example one for gRPC channels.
+//!
+//! # Which strategy?
+//!
+//! See [`strategy`].
+//!
+//! # Floors
+//!
+//! A module imports from the floors below it and from its own folder, never from a neighbour:
+//!
+//! ```text
+//!  6  proxy                                 the standard HTTP stack
+//!  5  http                                  headers, statuses, connections
+//!  4  balance   feedback   health           the middleware, the error mapping, the probes
+//!  3  pool                                  who is there: snapshots, updates, changes
+//!  2  strategy                              who is next: pure decisions
+//!  1  backend                               identity, weight, load, health, leases
+//!  0  error   rng   sync
+//! ```
+//!
+//! Floors 0 to 3 never spawn, never open a socket, never read a clock.
+//!
+//! # Features
+//!
+//! `http` (default): the `http` and [`proxy`] modules and what belongs to them. Without it the crate is the pool, the
+//! strategies, the balancer, the feedback and the checker, and depends on no HTTP crate.
+
+pub mod backend;
+pub mod balance;
+mod error;
+pub mod feedback;
+pub mod health;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod pool;
+#[cfg(feature = "http")]
+pub mod proxy;
+mod rng;
+pub mod strategy;
+mod sync;
+
+#[cfg(feature = "http")]
+pub use self::proxy::ReverseProxy;
+pub use self::{
+    balance::BalancerLayer,
+    error::{BoxError, Reason, Unavailable},
+    feedback::{FeedbackLayer, ProxyError},
+    health::HealthChecker,
+    pool::BackendPool,
+    rng::Rng,
+};
+
+/// The code in the README compiles.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

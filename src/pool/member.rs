@@ -1,0 +1,90 @@
+use crate::backend::{BackendId, Weight};
+#[cfg(feature = "http")]
+use crate::backend::{InvalidOrigin, Origin};
+use std::{error::Error, fmt};
+
+/// What a host says about one backend: who it is, how it is reached, its share.
+///
+/// ```
+/// use tower_balancer::{backend::Weight, pool::Member};
+///
+/// // An HTTP backend is named by its URL,
+/// let web = Member::url("http://10.0.0.1:8080")?.weight(Weight::new(3.0)?);
+/// assert_eq!(web.id(), &"http://10.0.0.1:8080");
+///
+/// // anything else by a name of your choice. The target may be a tonic `Channel`, a client, an address.
+/// let shard = Member::new("shard-1", "10.0.0.7:5432");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Member<T> {
+    pub(super) id: BackendId,
+    pub(super) target: T,
+    pub(super) weight: Weight,
+}
+
+impl<T> Member<T> {
+    /// The backend `id`, reached by `target`, with weight 1.
+    pub fn new(id: impl Into<BackendId>, target: T) -> Self {
+        Self { id: id.into(), target, weight: Weight::ONE }
+    }
+
+    /// The same with another weight.
+    pub fn weight(self, weight: Weight) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// The name by which the backend is known.
+    pub fn id(&self) -> &BackendId {
+        &self.id
+    }
+}
+
+#[cfg(feature = "http")]
+impl Member<Origin> {
+    /// The HTTP backend at `url`, which is also its id in canonical spelling.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOrigin`] where `url` is not of the form `http://host:port`.
+    pub fn url(url: &str) -> Result<Self, InvalidOrigin> {
+        url.parse::<Origin>().map(Self::from)
+    }
+}
+
+#[cfg(feature = "http")]
+impl From<Origin> for Member<Origin> {
+    fn from(origin: Origin) -> Self {
+        Self::new(origin.id().clone(), origin)
+    }
+}
+
+/// A list of backends that no pool can hold. The pool is as it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidMember {
+    /// Two backends with the same id.
+    Duplicate(BackendId),
+    /// A URL that is none.
+    #[cfg(feature = "http")]
+    Origin(InvalidOrigin),
+}
+
+impl fmt::Display for InvalidMember {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duplicate(id) => write!(f, "duplicate backend {id}: expected each backend once"),
+            #[cfg(feature = "http")]
+            Self::Origin(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for InvalidMember {}
+
+#[cfg(feature = "http")]
+impl From<InvalidOrigin> for InvalidMember {
+    fn from(error: InvalidOrigin) -> Self {
+        Self::Origin(error)
+    }
+}

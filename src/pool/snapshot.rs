@@ -1,0 +1,76 @@
+use super::Members;
+use crate::{
+    backend::Backend,
+    error::Unavailable,
+    strategy::{Admission, Candidates, Eligible, Hint, Picker},
+};
+use std::{fmt, sync::Arc};
+
+/// One version of a pool: the members, which of them are eligible, and the picker that was built over exactly these
+/// members. Published as a whole, never changed: whoever holds one sees one consistent version.
+///
+/// The pool's own snapshot has no picker (`P = ()`); a [`View`](super::View) adds that of its strategy.
+pub struct Snapshot<T, P = ()> {
+    pub(super) members: Arc<Members<T>>,
+    pub(super) eligible: Arc<Eligible>,
+    pub(super) picker: Arc<P>,
+}
+
+impl<T, P> Snapshot<T, P> {
+    /// All members.
+    pub fn members(&self) -> &Arc<Members<T>> {
+        &self.members
+    }
+
+    /// What a picker picks from.
+    pub fn candidates(&self) -> Candidates<'_> {
+        Candidates::new(self.members.backends(), &self.eligible)
+    }
+
+    /// The same version as another picker sees it.
+    pub(super) fn with_picker<Q>(&self, picker: Arc<Q>) -> Snapshot<T, Q> {
+        Snapshot { members: Arc::clone(&self.members), eligible: Arc::clone(&self.eligible), picker }
+    }
+}
+
+impl<T, P: Picker> Snapshot<T, P> {
+    /// Whether one more request could be taken.
+    pub fn admit(&self) -> Admission {
+        self.picker.admit(&self.candidates())
+    }
+
+    /// The backend for the request that `hint` describes, and its target.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] where no backend can take it.
+    pub fn pick(&self, hint: &Hint<'_>) -> Result<(&Arc<Backend>, &T), Unavailable> {
+        if hint.excluded.is_empty() {
+            return self.pick_among(self.candidates(), hint);
+        }
+        // Only a second attempt comes here. Excluding is taking away, once, for every strategy.
+        let mut untried = (*self.eligible).clone();
+        for (index, backend) in self.candidates().iter() {
+            if hint.excluded.contains(backend.id()) {
+                untried.set(index, false);
+            }
+        }
+        let untried = Candidates::new(self.members.backends(), &untried);
+        self.pick_among(if untried.is_empty() { self.candidates() } else { untried }, hint)
+    }
+
+    fn pick_among(&self, candidates: Candidates<'_>, hint: &Hint<'_>) -> Result<(&Arc<Backend>, &T), Unavailable> {
+        // A picker that answers with a place beyond the members is broken, and costs a 503 rather than a panic.
+        let picked = self.picker.pick(&candidates, hint).and_then(|index| self.members.get(index));
+        picked.ok_or_else(|| candidates.unavailable())
+    }
+}
+
+impl<T, P> fmt::Debug for Snapshot<T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("members", &self.members)
+            .field("eligible", &self.eligible)
+            .finish_non_exhaustive()
+    }
+}

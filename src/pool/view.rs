@@ -1,0 +1,78 @@
+use super::{BackendPool, Snapshot, Watch};
+use crate::strategy::Strategy;
+use arc_swap::ArcSwap;
+use std::{fmt, ops::Deref, sync::Arc};
+
+/// A pool as one strategy sees it: its current [`Snapshot`], with that strategy's picker in it.
+///
+/// Reading is lock-free. The pool publishes each change to every view before the call that made the change returns; a
+/// view that is dropped is forgotten. A clone is the same view and costs one reference count; a view keeps its pool
+/// alive.
+pub struct View<T, G: Strategy> {
+    cell: Arc<Cell<T, G>>,
+}
+
+/// What the pool publishes to.
+pub(super) trait Subscriber<T>: Send + Sync {
+    /// The members or their weights changed: build a new picker.
+    fn rebuild(&self, base: &Snapshot<T>);
+    /// Only the eligible list changed: keep the picker.
+    fn refresh(&self, base: &Snapshot<T>);
+}
+
+pub(super) struct Cell<T, G: Strategy> {
+    pool: BackendPool<T>,
+    strategy: G,
+    current: ArcSwap<Snapshot<T, G::Picker>>,
+}
+
+impl<T, G: Strategy> Cell<T, G> {
+    pub(super) fn new(pool: BackendPool<T>, strategy: G, base: &Snapshot<T>) -> Self {
+        let current = ArcSwap::from_pointee(built(&strategy, base));
+        Self { pool, strategy, current }
+    }
+}
+
+fn built<T, G: Strategy>(strategy: &G, base: &Snapshot<T>) -> Snapshot<T, G::Picker> {
+    base.with_picker(Arc::new(strategy.build(base.members.backends())))
+}
+
+impl<T: Send + Sync, G: Strategy> Subscriber<T> for Cell<T, G> {
+    fn rebuild(&self, base: &Snapshot<T>) {
+        self.current.store(Arc::new(built(&self.strategy, base)));
+    }
+
+    fn refresh(&self, base: &Snapshot<T>) {
+        // Only the pool stores here, one change at a time, so the picker is that of the same members.
+        let picker = Arc::clone(&self.current.load().picker);
+        self.current.store(Arc::new(base.with_picker(picker)));
+    }
+}
+
+impl<T, G: Strategy> View<T, G> {
+    pub(super) fn new(cell: Arc<Cell<T, G>>) -> Self {
+        Self { cell }
+    }
+
+    /// The current version. One lock-free load; hold it for the length of a decision, no longer.
+    pub fn load(&self) -> impl Deref<Target = Arc<Snapshot<T, G::Picker>>> + use<T, G> {
+        self.cell.current.load()
+    }
+
+    /// The pool's changes from now on.
+    pub fn watch(&self) -> Watch {
+        self.cell.pool.watch()
+    }
+}
+
+impl<T, G: Strategy> Clone for View<T, G> {
+    fn clone(&self) -> Self {
+        Self { cell: Arc::clone(&self.cell) }
+    }
+}
+
+impl<T, G: Strategy> fmt::Debug for View<T, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("View").field(&*self.load()).finish()
+    }
+}

@@ -1,0 +1,199 @@
+//! The standard stack, spelled once.
+//!
+//! ```text
+//!  request ─▶ Respond ─▶ Forward ─▶ Balancer ─▶ Feedback ─▶ AccessLog ─▶ Timeout ─▶ Address ─▶ Client ─▶ backend
+//!             status     headers    pick,       judge,      what went    response   URI of
+//!             of errors  in, out    lease       report      where        head       the backend
+//!            └──── once per request ────┘      └─────────────── once per attempt ───────────────┘
+//! ```
+//!
+//! ```no_run
+//! use axum::Router;
+//! use tower_balancer::{BackendPool, ReverseProxy, health::HealthChecker, http::HttpProbe};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = BackendPool::new(["http://10.0.0.1:8080", "http://10.0.0.2:8080"])?;
+//! tokio::spawn(HealthChecker::new(&pool, HttpProbe::new()).run());
+//!
+//! let app = Router::new().fallback_service(ReverseProxy::new(&pool));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! axum::serve(listener, app).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::{
+    backend::Origin,
+    balance::{self, Balancer, BalancerLayer},
+    error::BoxError,
+    feedback::{self, Feedback, FeedbackLayer},
+    http::{
+        AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, Client, ClientBody, ClientConfig, Forward,
+        ForwardLayer, HttpClassify, LeasedBody, Respond, RespondBody, RespondLayer,
+        future::{AccessLogFuture, ClientFuture, ForwardFuture, RespondFuture},
+    },
+    pool::BackendPool,
+    strategy::{RoundRobin, Strategy},
+};
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tower::{
+    Service, ServiceBuilder,
+    timeout::{self, Timeout, TimeoutLayer},
+};
+
+/// How long a backend has for the head of its answer. Long enough for a slow report, short enough that a client is told.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+type Attempt<B> = Feedback<AccessLog<Timeout<Address<Client<B>>>>, HttpClassify, AtEndOfBody>;
+type Stack<G, B> = Respond<Forward<Balancer<Attempt<B>, Origin, G>>>;
+
+type AttemptFuture =
+    feedback::ResponseFuture<AccessLogFuture<timeout::future::ResponseFuture<ClientFuture>>, HttpClassify, AtEndOfBody>;
+type StackFuture = RespondFuture<ForwardFuture<balance::ResponseFuture<AttemptFuture>>>;
+
+/// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
+pub type ProxyBody = RespondBody<LeasedBody<ClientBody>>;
+
+/// A reverse proxy over a pool, as one service: for axum's `fallback_service`, or for a hyper server.
+///
+/// It takes any request and always answers. See the [module](self) for the layers it is made of; a host that wants
+/// another order or other layers stacks them itself. A clone shares everything.
+pub struct ReverseProxy<G: Strategy, B> {
+    stack: Stack<G, B>,
+}
+
+impl<B> ReverseProxy<RoundRobin, B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    /// A proxy over `pool` with the defaults: round robin, 30 s for the head of an answer, HTTP/1.1 to the backends.
+    pub fn new(pool: &BackendPool<Origin>) -> Self {
+        ReverseProxy::builder(pool).build()
+    }
+}
+
+// The type of the request body is found out when the proxy is built.
+impl ReverseProxy<RoundRobin, ()> {
+    /// A proxy over `pool`, to be adjusted.
+    pub fn builder(pool: &BackendPool<Origin>) -> Builder<RoundRobin> {
+        Builder {
+            pool: pool.clone(),
+            strategy: RoundRobin::new(),
+            client: ClientConfig::new(),
+            response_timeout: RESPONSE_TIMEOUT,
+            address: AddressLayer::new(),
+        }
+    }
+}
+
+/// What can be set of a [`ReverseProxy`].
+#[derive(Clone, Debug)]
+pub struct Builder<G> {
+    pool: BackendPool<Origin>,
+    strategy: G,
+    client: ClientConfig,
+    response_timeout: Duration,
+    address: AddressLayer,
+}
+
+impl<G: Strategy> Builder<G> {
+    /// Which backend takes the next request.
+    pub fn strategy<H: Strategy>(self, strategy: H) -> Builder<H> {
+        let Self { pool, strategy: _, client, response_timeout, address } = self;
+        Builder { pool, strategy, client, response_timeout, address }
+    }
+
+    /// How connections to the backends are made.
+    pub fn client(self, client: ClientConfig) -> Self {
+        Self { client, ..self }
+    }
+
+    /// How long a backend has for the head of its answer, connecting included. Then the client is told 504.
+    pub fn response_timeout(self, response_timeout: Duration) -> Self {
+        Self { response_timeout, ..self }
+    }
+
+    /// The backends get the `Host` that the client asked for, instead of their own.
+    pub fn keep_host(self) -> Self {
+        Self { address: self.address.keep_host(), ..self }
+    }
+
+    /// The proxy.
+    pub fn build<B>(self) -> ReverseProxy<G, B>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let stack = ServiceBuilder::new()
+            .layer(RespondLayer::new())
+            .layer(ForwardLayer::new())
+            .layer(BalancerLayer::new(&self.pool, self.strategy))
+            .layer(FeedbackLayer::http())
+            .layer(AccessLogLayer::new())
+            .layer(TimeoutLayer::new(self.response_timeout))
+            .layer(self.address)
+            .service(self.client.build());
+        ReverseProxy { stack }
+    }
+}
+
+impl<G, B> Service<Request<B>> for ReverseProxy<G, B>
+where
+    G: Strategy,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Response = Response<ProxyBody>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.stack.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        ResponseFuture { inner: self.stack.call(request) }
+    }
+}
+
+impl<G: Strategy, B> Clone for ReverseProxy<G, B> {
+    fn clone(&self) -> Self {
+        Self { stack: self.stack.clone() }
+    }
+}
+
+impl<G: Strategy, B> fmt::Debug for ReverseProxy<G, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReverseProxy").field(&self.stack).finish()
+    }
+}
+
+pin_project! {
+    /// The response of a [`ReverseProxy`].
+    pub struct ResponseFuture {
+        #[pin]
+        inner: StackFuture,
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ProxyBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().inner.poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

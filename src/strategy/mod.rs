@@ -1,0 +1,107 @@
+//! Which backend takes the next request.
+//!
+//! A decision has two stages. When the membership or a weight changes, which is rare, [`Strategy::build`] makes a
+//! [`Picker`]: tables are computed there. For each request [`Picker::pick`] chooses among the [`Candidates`]: it reads,
+//! and may count in an atomic, but takes no lock, allocates nothing, reads no clock and draws no randomness of its own.
+//! All that comes in with the [`Hint`]. So a strategy is a function that a test, a bench or a simulation drives with a
+//! `Vec` of backends, without a pool and without a runtime.
+//!
+//! What must survive a rebuild (a cursor, say) lives in the strategy. Health changes do not rebuild anything: they come
+//! in as another list of eligible candidates. Backends that a request has tried already are not among the candidates,
+//! so no strategy deals with exclusion.
+//!
+//! # Which strategy?
+//!
+//! | strategy | pick | use it when |
+//! |---|---|---|
+//! | [`RoundRobin`] | O(1) | backends are alike, requests are alike, and you want to predict who is next |
+//! | [`Random`] | O(1) | weights matter, or so many cores pick that one shared cursor shows in a profile |
+//!
+//! A strategy is chosen in code, at no cost, or by name at run time with [`AnyStrategy`].
+//!
+//! # Your own
+//!
+//! ```
+//! use std::{sync::Arc, time::Instant};
+//! use tower_balancer::{
+//!     backend::Backend,
+//!     strategy::{Candidates, Eligible, Hint, Index, Picker, Strategy},
+//! };
+//!
+//! /// Always the backend with the fewest requests in flight.
+//! #[derive(Clone, Copy, Debug)]
+//! struct LeastLoaded;
+//!
+//! impl Strategy for LeastLoaded {
+//!     type Picker = Self;
+//!     fn build(&self, _members: &[Arc<Backend>]) -> Self {
+//!         *self
+//!     }
+//! }
+//!
+//! impl Picker for LeastLoaded {
+//!     fn pick(&self, candidates: &Candidates<'_>, _hint: &Hint<'_>) -> Option<Index> {
+//!         let least = candidates.iter().min_by_key(|(_, backend)| backend.load().in_flight());
+//!         least.map(|(index, _)| index)
+//!     }
+//! }
+//!
+//! let backends = [Arc::new(Backend::new("a")), Arc::new(Backend::new("b"))];
+//! let only_b = Eligible::new([false, true]);
+//! let picker = LeastLoaded.build(&backends);
+//! let picked = picker.pick(&Candidates::new(&backends, &only_b), &Hint::new(Instant::now(), 0));
+//! assert_eq!(picked, Some(Index::new(1)));
+//! ```
+
+mod candidates;
+mod eligible;
+mod hint;
+mod named;
+mod random;
+mod round_robin;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    candidates::{Candidates, Index},
+    eligible::Eligible,
+    hint::Hint,
+    named::{AnyStrategy, UnknownStrategy},
+    random::{Random, RandomPicker},
+    round_robin::RoundRobin,
+};
+
+use crate::{backend::Backend, error::Unavailable};
+use std::sync::Arc;
+
+/// The rare half of a decision: builds a [`Picker`] over the members of a pool.
+pub trait Strategy: Send + Sync + 'static {
+    /// What picks.
+    type Picker: Picker;
+
+    /// Builds the picker over `members`, all of them, eligible or not. Called when the membership or a weight changes,
+    /// with the pool locked against other changes: it must not change the pool.
+    fn build(&self, members: &[Arc<Backend>]) -> Self::Picker;
+}
+
+/// The frequent half of a decision. See the [module](self) for what it may do.
+pub trait Picker: Send + Sync + 'static {
+    /// Asked before a request is accepted: could some backend take one more?
+    ///
+    /// The answer is advice: the candidates may have changed by the time of the pick.
+    fn admit(&self, candidates: &Candidates<'_>) -> Admission {
+        if candidates.is_empty() { Admission::Refuse(candidates.unavailable()) } else { Admission::Admit }
+    }
+
+    /// Chooses among the eligible candidates for the request that `hint` describes; `None` where none can take it.
+    fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index>;
+}
+
+/// Whether one more request can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Some backend could take it.
+    Admit,
+    /// None could, and why.
+    Refuse(Unavailable),
+}

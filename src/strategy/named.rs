@@ -1,0 +1,86 @@
+use super::{Admission, Candidates, Hint, Index, Picker, Random, RoundRobin, Strategy};
+use crate::backend::Backend;
+use std::{error::Error, fmt, sync::Arc};
+
+/// A strategy chosen at run time. Costs one virtual call a decision; a strategy named in code costs none.
+///
+/// ```
+/// use tower_balancer::strategy::AnyStrategy;
+///
+/// let strategy: AnyStrategy = "round_robin".parse()?;
+/// assert_eq!(strategy.name(), "round_robin");
+///
+/// let error = "fastest".parse::<AnyStrategy>().unwrap_err();
+/// assert_eq!(error.to_string(), r#"unknown strategy "fastest": expected one of round_robin, random"#);
+/// # Ok::<_, tower_balancer::strategy::UnknownStrategy>(())
+/// ```
+#[derive(Clone)]
+pub struct AnyStrategy {
+    name: Arc<str>,
+    build: Arc<Build>,
+}
+
+type Build = dyn Fn(&[Arc<Backend>]) -> Box<dyn Picker> + Send + Sync;
+
+impl AnyStrategy {
+    /// The names that `parse` knows: `round_robin` and `random`.
+    pub const NAMES: [&'static str; 2] = ["round_robin", "random"];
+
+    /// Any strategy, under the name by which it is to be shown.
+    pub fn new(name: impl Into<Arc<str>>, strategy: impl Strategy) -> Self {
+        Self { name: name.into(), build: Arc::new(move |members| Box::new(strategy.build(members))) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl std::str::FromStr for AnyStrategy {
+    type Err = UnknownStrategy;
+
+    fn from_str(name: &str) -> Result<Self, UnknownStrategy> {
+        match name {
+            "round_robin" => Ok(Self::new(name, RoundRobin::new())),
+            "random" => Ok(Self::new(name, Random)),
+            _ => Err(UnknownStrategy(name.to_owned())),
+        }
+    }
+}
+
+impl Strategy for AnyStrategy {
+    type Picker = Box<dyn Picker>;
+
+    fn build(&self, members: &[Arc<Backend>]) -> Box<dyn Picker> {
+        (self.build)(members)
+    }
+}
+
+impl Picker for Box<dyn Picker> {
+    fn admit(&self, candidates: &Candidates<'_>) -> Admission {
+        (**self).admit(candidates)
+    }
+
+    fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+        (**self).pick(candidates, hint)
+    }
+}
+
+impl fmt::Debug for AnyStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AnyStrategy").field(&self.name).finish()
+    }
+}
+
+/// A name that is no strategy's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownStrategy(String);
+
+impl fmt::Display for UnknownStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown strategy {:?}: expected one of {}", self.0, AnyStrategy::NAMES.join(", "))
+    }
+}
+
+impl Error for UnknownStrategy {}

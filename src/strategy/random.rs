@@ -1,0 +1,106 @@
+use super::{Candidates, Hint, Index, Picker, Strategy};
+use crate::{backend::Backend, rng::Rng};
+use std::sync::Arc;
+
+/// By lot, in proportion to the weights: Walker's alias method as Vose (1991) builds it. Build O(n), pick O(1).
+///
+/// Needs no shared memory at all, so it is the one strategy that threads cannot contend on. A backend of weight 0 is
+/// picked only when every eligible backend has weight 0; then all of them are alike.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Random;
+
+impl Strategy for Random {
+    type Picker = RandomPicker;
+
+    fn build(&self, members: &[Arc<Backend>]) -> RandomPicker {
+        RandomPicker { table: alias_table(&members.iter().map(|backend| backend.weight()).collect::<Vec<_>>()) }
+    }
+}
+
+/// The alias table of [`Random`] over the members of a pool.
+#[derive(Clone, Debug)]
+pub struct RandomPicker {
+    table: Vec<Slot>,
+}
+
+/// A slot of the table: stay here with this probability, otherwise go to the alias.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    stay: f64,
+    alias: u32,
+}
+
+/// Draws from the table that may hit a backend that is out before the eligible ones are counted out instead. With half
+/// the weight out, all miss in 1 of 256 picks.
+const DRAWS: usize = 8;
+
+impl Picker for RandomPicker {
+    fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+        let mut rng = hint.rng();
+        if !self.table.is_empty() {
+            // Drawing again on a miss leaves the proportions among the eligible as they are.
+            for _ in 0..DRAWS {
+                let index = self.draw(&mut rng);
+                if candidates.is_eligible(index) {
+                    return Some(index);
+                }
+            }
+        }
+        scan(candidates, &mut rng)
+    }
+}
+
+impl RandomPicker {
+    fn draw(&self, rng: &mut Rng) -> Index {
+        let place = rng.below(self.table.len());
+        let slot = self.table[place];
+        Index::new(if rng.unit() < slot.stay { place } else { slot.alias as usize })
+    }
+}
+
+/// The same lot, O(n), over the eligible alone.
+fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> Option<Index> {
+    let total: f64 = candidates.iter().map(|(_, backend)| backend.weight()).sum();
+    if !(total > 0.0 && total.is_finite()) {
+        return candidates.eligible().get(rng.below(candidates.len())).copied();
+    }
+    let mut left = rng.unit() * total;
+    let mut last = None;
+    for (index, backend) in candidates.iter().filter(|(_, backend)| backend.weight() > 0.0) {
+        left -= backend.weight();
+        last = Some(index);
+        if left < 0.0 {
+            break;
+        }
+    }
+    last
+}
+
+/// Empty where no proportion can be made of the weights: then every pick goes through [`scan`].
+fn alias_table(weights: &[f64]) -> Vec<Slot> {
+    let mean = weights.iter().sum::<f64>() / weights.len() as f64;
+    if !(mean > 0.0 && mean.is_finite()) {
+        return Vec::new();
+    }
+    let mut share: Vec<f64> = weights.iter().map(|weight| weight / mean).collect();
+    let mut table: Vec<Slot> = (0..weights.len() as u32).map(|alias| Slot { stay: 1.0, alias }).collect();
+    let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..share.len()).partition(|&i| share[i] < 1.0);
+    while let (Some(&under), Some(&over)) = (small.last(), large.last()) {
+        small.pop();
+        table[under] = Slot { stay: share[under], alias: over as u32 };
+        share[over] -= 1.0 - share[under];
+        if share[over] < 1.0 {
+            large.pop();
+            small.push(over);
+        }
+    }
+    // Rounding may leave a slot that should have stayed exactly full: `stay: 1.0` is its start value. One of weight 0
+    // can only be left over if rounding ate a whole share; it must still never stay.
+    for &left in &small {
+        if weights[left] == 0.0 {
+            let heaviest = (0..weights.len()).max_by(|&a, &b| weights[a].total_cmp(&weights[b])).unwrap_or(left);
+            table[left] = Slot { stay: 0.0, alias: heaviest as u32 };
+        }
+    }
+    table
+}

@@ -1,0 +1,130 @@
+//! Properties that every strategy has, and the ones of each.
+
+use super::*;
+use crate::{
+    backend::Weight,
+    error::{Reason, Unavailable},
+    rng::Rng,
+};
+use proptest::{prelude::Just, prelude::any, prop_assert, prop_oneof, proptest};
+use std::time::Instant;
+
+fn backends(weights: &[f64]) -> Vec<Arc<Backend>> {
+    let backend = |(place, &weight): (usize, &f64)| {
+        let backend = Backend::new(place.to_string());
+        backend.set_weight(Weight::new(weight).unwrap());
+        Arc::new(backend)
+    };
+    weights.iter().enumerate().map(backend).collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "no strategy here depends on the time")]
+fn hint(seed: u64) -> Hint<'static> {
+    Hint::new(Instant::now(), seed)
+}
+
+/// How often each of `weights` is picked in `picks` picks from the `eligible`.
+fn shares(strategy: &impl Strategy, weights: &[f64], eligible: &Eligible, picks: usize) -> Vec<usize> {
+    let backends = backends(weights);
+    let picker = strategy.build(&backends);
+    let candidates = Candidates::new(&backends, eligible);
+    let mut counts = vec![0; weights.len()];
+    let mut rng = Rng::new(1);
+    for _ in 0..picks {
+        if let Some(index) = picker.pick(&candidates, &hint(rng.next_u64())) {
+            counts[index.get()] += 1;
+        }
+    }
+    counts
+}
+
+fn chi_square(observed: &[usize], weights: &[f64]) -> f64 {
+    let (picks, total) = (observed.iter().sum::<usize>() as f64, weights.iter().sum::<f64>());
+    let cell = |(&seen, weight): (&usize, &f64)| {
+        let expected = picks * weight / total;
+        (seen as f64 - expected).powi(2) / expected
+    };
+    observed.iter().zip(weights).map(cell).sum()
+}
+
+proptest! {
+    #[test]
+    fn no_strategy_picks_what_is_not_eligible_and_each_picks_while_it_can(
+        members in proptest::collection::vec((any::<bool>(), prop_oneof![Just(0.0), 0.0..10.0_f64]), 0..100),
+        seed in any::<u64>(),
+    ) {
+        let (flags, weights): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        let (backends, eligible) = (backends(&weights), Eligible::new(flags.iter().copied()));
+        let candidates = Candidates::new(&backends, &eligible);
+        for name in AnyStrategy::NAMES {
+            let picker = name.parse::<AnyStrategy>().unwrap().build(&backends);
+            let mut rng = Rng::new(seed);
+            for _ in 0..20 {
+                match picker.pick(&candidates, &hint(rng.next_u64())) {
+                    Some(index) => prop_assert!(flags[index.get()], "{name} picked a backend that is out"),
+                    None => prop_assert!(!flags.contains(&true), "{name} picked none of several"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn admission_says_why_not() {
+    let refused = |flags: &[bool]| {
+        let (backends, eligible) = (backends(&vec![1.0; flags.len()]), Eligible::new(flags.iter().copied()));
+        RoundRobin::new().admit(&Candidates::new(&backends, &eligible))
+    };
+    assert_eq!(refused(&[]), Admission::Refuse(Unavailable::new(Reason::NoBackends)));
+    assert_eq!(refused(&[false, false]), Admission::Refuse(Unavailable::new(Reason::AllUnhealthy)));
+    assert_eq!(refused(&[false, true]), Admission::Admit);
+}
+
+#[test]
+fn round_robin_is_exactly_even_over_the_eligible() {
+    let eligible = Eligible::new([true, false, true, true]);
+    assert_eq!(shares(&RoundRobin::new(), &[1.0; 4], &eligible, 3_000), [1_000, 0, 1_000, 1_000]);
+}
+
+#[test]
+fn the_cursor_of_round_robin_survives_a_rebuild() {
+    let strategy = RoundRobin::new();
+    let backends = backends(&[1.0; 3]);
+    let all = Eligible::new([true; 3]);
+    let picked: Vec<_> = (0..7)
+        .map(|_| strategy.build(&backends).pick(&Candidates::new(&backends, &all), &hint(0)).unwrap().get())
+        .collect();
+    assert_eq!(picked, [0, 1, 2, 0, 1, 2, 0]);
+}
+
+#[test]
+fn random_follows_the_weights() {
+    let weights = [1.0, 2.0, 3.0, 0.5, 3.5];
+    let counts = shares(&Random, &weights, &Eligible::new([true; 5]), 100_000);
+    // 4 degrees of freedom: 18.5 is the 99.9th percentile.
+    assert!(chi_square(&counts, &weights) < 18.5, "{counts:?}");
+}
+
+#[test]
+fn random_follows_the_weights_of_the_eligible_when_most_of_the_weight_is_out() {
+    let weights = [96.0, 1.0, 0.0, 3.0];
+    let counts = shares(&Random, &weights, &Eligible::new([false, true, true, true]), 100_000);
+    assert_eq!((counts[0], counts[2]), (0, 0));
+    // 1 degree of freedom: 10.8 is the 99.9th percentile.
+    assert!(chi_square(&[counts[1], counts[3]], &[1.0, 3.0]) < 10.8, "{counts:?}");
+}
+
+#[test]
+fn random_treats_backends_alike_where_all_have_weight_zero() {
+    for weights in [[0.0; 4], [f64::MAX; 4]] {
+        let counts = shares(&Random, &weights, &Eligible::new([true; 4]), 100_000);
+        // 3 degrees of freedom: 16.3 is the 99.9th percentile.
+        assert!(chi_square(&counts, &[1.0; 4]) < 16.3, "{counts:?}");
+    }
+}
+
+#[test]
+fn random_never_picks_weight_zero_while_another_is_eligible() {
+    let counts = shares(&Random, &[0.0, 1.0, 0.0], &Eligible::new([true; 3]), 10_000);
+    assert_eq!(counts, [0, 10_000, 0]);
+}
