@@ -18,11 +18,6 @@ impl Slots {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok()?;
         Some(Slot(self.clone()))
     }
-
-    #[cfg(test)]
-    pub(crate) fn free(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// A place that is given back when dropped.

@@ -2,7 +2,7 @@ use super::{AtResponse, Feedback, TransportErrors};
 use tower::Layer;
 
 /// Puts a [`Feedback`] in front of a service.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct FeedbackLayer<C = TransportErrors, W = AtResponse> {
     classify: C,
     complete: W,
@@ -19,6 +19,13 @@ impl<C, W> FeedbackLayer<C, W> {
     /// The same with another moment at which a request is complete.
     pub fn complete<V>(self, complete: V) -> FeedbackLayer<C, V> {
         FeedbackLayer { classify: self.classify, complete }
+    }
+}
+
+/// [`TransportErrors`], complete when the answer is there.
+impl Default for FeedbackLayer {
+    fn default() -> Self {
+        Self::new(TransportErrors)
     }
 }
 

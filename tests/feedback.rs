@@ -1,0 +1,96 @@
+//! The error-mapping layer: what becomes of an answer, an error, a cancelled request.
+
+use std::{error::Error, io};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower_balancer::{
+    BackendPool, ProxyError,
+    backend::{HealthState, Outcome},
+    balance::BalancerLayer,
+    feedback::{Classify, Fault, FeedbackLayer},
+    pool::{Change, Member, Routed},
+    strategy::RoundRobin,
+};
+
+type Answer = Result<&'static str, io::Error>;
+
+fn pool() -> BackendPool<&'static str> {
+    BackendPool::from_members(["a", "b"].map(|id| Member::new(id, id))).unwrap()
+}
+
+/// A stack whose end answers each request with what the request says.
+fn stack<C: Classify<&'static str> + Clone>(
+    pool: &BackendPool<&'static str>,
+    layer: FeedbackLayer<C>,
+) -> impl Service<Answer, Response = &'static str, Error = BoxError> {
+    let end = service_fn(|routed: Routed<&'static str, Answer>| async move { routed.request });
+    BalancerLayer::new(pool, RoundRobin::new()).layer(layer.layer(end))
+}
+
+#[tokio::test]
+async fn an_answer_completes_its_request() {
+    let pool = pool();
+    let mut service = stack(&pool, FeedbackLayer::default());
+    assert_eq!(service.ready().await.unwrap().call(Ok("hello")).await.unwrap(), "hello");
+    let load = &pool.backends()[0];
+    assert_eq!((load.load().in_flight(), load.load().count(Outcome::Success)), (0, 1));
+}
+
+#[tokio::test]
+async fn a_failed_transport_takes_the_backend_out_before_the_caller_hears_of_it_and_is_mapped_by_name() {
+    let pool = pool();
+    let mut watch = pool.watch();
+    let service = stack(&pool, FeedbackLayer::default());
+    let refused = io::Error::from_raw_os_error(111);
+    let error = service.oneshot(Err(refused)).await.unwrap_err();
+
+    let error = error.downcast_ref::<ProxyError>().unwrap();
+    assert_eq!((error.backend().as_str(), error.kind(), error.sent()), ("a", Outcome::ConnectFault, false));
+    assert_eq!(error.to_string(), "cannot connect to backend a");
+    assert!(error.source().unwrap().downcast_ref::<io::Error>().is_some());
+
+    let health = pool.get("a").unwrap().health();
+    assert_eq!((health.state(), health.cause()), (HealthState::Unhealthy, Some("Connection refused")));
+    assert_eq!(pool.healthy().len(), 1);
+    let change = watch.next().await.unwrap();
+    assert!(matches!(change, Change::Health { id, state: HealthState::Unhealthy, .. } if id == "a"));
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_a_reset_and_may_have_been_sent() {
+    let pool = pool();
+    let error = stack(&pool, FeedbackLayer::default()).oneshot(Err(io::ErrorKind::ConnectionReset.into())).await.unwrap_err();
+    let error = error.downcast_ref::<ProxyError>().unwrap();
+    assert_eq!((error.kind(), error.sent()), (Outcome::Reset, true));
+    assert!(!pool.get("a").unwrap().is_eligible());
+}
+
+#[tokio::test]
+async fn a_timeout_is_counted_and_takes_nobody_out() {
+    let pool = pool();
+    let error = stack(&pool, FeedbackLayer::default()).oneshot(Err(io::ErrorKind::TimedOut.into())).await.unwrap_err();
+    assert_eq!(error.downcast_ref::<ProxyError>().unwrap().kind(), Outcome::Timeout);
+    assert_eq!(pool.backends()[0].load().count(Outcome::Timeout), 1);
+    assert_eq!(pool.healthy().len(), 2);
+}
+
+#[tokio::test]
+async fn a_classifier_of_ones_own_has_the_last_word() {
+    #[derive(Clone)]
+    struct Grumpy;
+    impl Classify<&'static str> for Grumpy {
+        fn response(&self, response: &&'static str) -> Outcome {
+            if *response == "sorry" { Outcome::BackendFault } else { Outcome::Success }
+        }
+        fn error(&self, _: &(dyn Error + 'static)) -> Fault {
+            Fault { kind: Outcome::Overload, sent: true }
+        }
+    }
+    let pool = pool();
+    let mut service = stack(&pool, FeedbackLayer::new(Grumpy));
+    let mut ask = async |answer: Answer| service.ready().await.unwrap().call(answer).await;
+    assert_eq!(ask(Ok("sorry")).await.unwrap(), "sorry");
+    assert!(ask(Err(io::ErrorKind::ConnectionRefused.into())).await.is_err());
+    let count = |place: usize, outcome| pool.backends()[place].load().count(outcome);
+    assert_eq!((count(0, Outcome::BackendFault), count(1, Outcome::Overload)), (1, 1));
+    assert_eq!(pool.healthy().len(), 2);
+}

@@ -1,0 +1,194 @@
+//! The checker's promises, in paused time.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+use tower_balancer::{
+    BackendPool, BoxError, HealthChecker,
+    backend::HealthState,
+    health::{Probe, TcpProbe},
+    pool::Member,
+};
+
+/// What each probe of a test does, and when it was asked: milliseconds since the start and the target.
+#[derive(Clone)]
+struct Script {
+    asked: Arc<Mutex<Vec<(u128, u32)>>>,
+    start: Instant,
+    takes: fn(u32) -> Duration,
+}
+
+impl Script {
+    fn new(takes: fn(u32) -> Duration) -> Self {
+        Self { asked: Arc::default(), start: Instant::now(), takes }
+    }
+
+    fn asked(&self) -> Vec<(u128, u32)> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+impl Probe<u32> for Script {
+    async fn check(&self, target: u32) -> Result<String, BoxError> {
+        self.asked.lock().unwrap().push((self.start.elapsed().as_millis(), target));
+        sleep((self.takes)(target)).await;
+        Ok("well".to_owned())
+    }
+}
+
+fn pool(targets: &[u32]) -> BackendPool<u32> {
+    BackendPool::from_members(targets.iter().map(|target| Member::new(target.to_string(), *target))).unwrap()
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+#[tokio::test(start_paused = true)]
+async fn it_checks_at_once_and_then_after_every_interval() {
+    let script = Script::new(|_| Duration::ZERO);
+    let checker = HealthChecker::new(&pool(&[1]), script.clone());
+    tokio::spawn(checker.run());
+    sleep(Duration::from_millis(12_500)).await;
+    assert_eq!(script.asked(), [(0, 1), (5_000, 1), (10_000, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_are_asked_at_the_same_time_and_a_slow_one_delays_nobodys_mark() {
+    let pool = pool(&[0, 2_000, 9_000]);
+    let script = Script::new(|target| MS * target);
+    let checker = HealthChecker::new(&pool, script.clone());
+    let mut watch = pool.watch();
+    let round = tokio::spawn(async move { checker.check_all().await });
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        watch.next().await;
+        seen.push(script.start.elapsed().as_millis());
+    }
+    round.await.unwrap();
+    assert_eq!(script.asked(), [(0, 0), (0, 2_000), (0, 9_000)]);
+    assert_eq!(seen, [0, 2_000, 3_000], "marked when the answer was there, the last when its time was over");
+    assert_eq!(pool.get("9000").unwrap().health().cause(), Some("no answer within 3s"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_unhealthy_are_asked_too() {
+    let pool = pool(&[1, 2]);
+    pool.mark_unhealthy("1");
+    let script = Script::new(|_| Duration::ZERO);
+    HealthChecker::new(&pool, script.clone()).check_all().await;
+    assert_eq!(script.asked(), [(0, 1), (0, 2)]);
+    assert_eq!(pool.healthy().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_sees_the_members_of_its_start_and_the_next_one_the_change() {
+    let pool = pool(&[1]);
+    let script = Script::new(|_| Duration::ZERO);
+    tokio::spawn(HealthChecker::new(&pool, script.clone()).run());
+    sleep(MS).await;
+    pool.insert(Member::new("2", 2)).unwrap();
+    pool.remove("1");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(script.asked(), [(0, 1), (5_000, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_run_while_one_runs_does_nothing() {
+    let script = Script::new(|_| MS);
+    let checker = HealthChecker::new(&pool(&[1]), script.clone());
+    let first = tokio::spawn(checker.run());
+    sleep(MS).await;
+    checker.run().await;
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(script.asked(), [(0, 1), (5_000, 1)]);
+    assert!(!first.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_lets_the_round_that_is_going_on_finish_and_begins_no_other() {
+    let pool = pool(&[1]);
+    pool.mark_unhealthy("1");
+    let script = Script::new(|_| MS * 1_000);
+    let checker = HealthChecker::new(&pool, script.clone());
+    let task = tokio::spawn(checker.run());
+    sleep(MS * 100).await;
+    checker.stop();
+    sleep(MS * 100).await;
+    assert!(!task.is_finished(), "the checks in flight were interrupted");
+    task.await.unwrap();
+    assert_eq!(script.start.elapsed().as_millis(), 1_000);
+    assert_eq!(pool.healthy().len(), 1, "the answer of the last round was thrown away");
+    assert_eq!(script.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_between_two_rounds_ends_the_run_at_once() {
+    let checker = HealthChecker::new(&pool(&[1]), Script::new(|_| Duration::ZERO));
+    let task = tokio::spawn(checker.run());
+    sleep(MS * 100).await;
+    let stopped = Instant::now();
+    checker.stop();
+    task.await.unwrap();
+    assert_eq!(stopped.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_without_a_run_says_nothing_about_the_next_one() {
+    let script = Script::new(|_| Duration::ZERO);
+    let checker = HealthChecker::new(&pool(&[1]), script.clone());
+    checker.stop();
+    tokio::spawn(checker.run());
+    sleep(MS).await;
+    assert_eq!(script.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_and_run_again_within_one_round_leaves_one_run() {
+    let script = Script::new(|_| MS * 1_000);
+    let checker = HealthChecker::new(&pool(&[1]), script.clone());
+    let old = tokio::spawn(checker.run());
+    sleep(MS * 100).await;
+    checker.stop();
+    let new = tokio::spawn(checker.run());
+    sleep(Duration::from_millis(10_500)).await;
+    assert!(old.is_finished() && !new.is_finished());
+    let asked: Vec<_> = script.asked().into_iter().map(|(at, _)| at).collect();
+    assert_eq!(asked, [0, 100, 5_100, 10_100]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_run_aborts_the_checks_at_once_marks_nobody_and_leaves_room_for_another() {
+    let pool = pool(&[1]);
+    pool.mark_unhealthy("1");
+    let script = Script::new(|_| MS * 1_000);
+    let checker = HealthChecker::new(&pool, script.clone());
+    let task = tokio::spawn(checker.run());
+    sleep(MS * 100).await;
+    task.abort();
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!((script.asked().len(), pool.healthy().len()), (1, 0));
+
+    tokio::spawn(checker.run());
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(pool.healthy().len(), 1);
+}
+
+#[tokio::test]
+async fn a_tcp_probe_takes_an_open_port_for_well_and_a_closed_one_for_not() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let pool = BackendPool::from_members([Member::new("tcp", address)]).unwrap();
+    let checker = HealthChecker::new(&pool, TcpProbe);
+    checker.check_all().await;
+    assert_eq!(pool.backends()[0].health().cause(), Some("connected"));
+
+    drop(listener);
+    checker.check_all().await;
+    let health = pool.backends()[0].health();
+    assert_eq!((health.state(), health.cause()), (HealthState::Unhealthy, Some("Connection refused")));
+
+    let origins = BackendPool::new([format!("http://{address}")]).unwrap();
+    HealthChecker::new(&origins, TcpProbe).check_all().await;
+    assert!(origins.healthy().is_empty());
+}
