@@ -1,0 +1,201 @@
+//! The pool as its host sees it: membership, identity, changes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tower_balancer::{
+    BackendPool,
+    backend::{Backend, HealthState, Lease, Outcome, Weight},
+    pool::{Change, InvalidMember, Member},
+    strategy::{Hint, RoundRobin, Strategy},
+};
+
+fn pool(ids: &[&'static str]) -> BackendPool<&'static str> {
+    BackendPool::from_members(ids.iter().map(|&id| Member::new(id, id))).unwrap()
+}
+
+fn ids(backends: &[Arc<Backend>]) -> Vec<&str> {
+    backends.iter().map(|backend| backend.id().as_str()).collect()
+}
+
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Counts how often it is asked to build.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl Strategy for Counting {
+    type Picker = RoundRobin;
+    fn build(&self, members: &[Arc<Backend>]) -> RoundRobin {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        RoundRobin::new().build(members)
+    }
+}
+
+#[test]
+fn a_bad_url_is_named_and_so_is_a_duplicate_in_whatever_spelling() {
+    let error = BackendPool::new(["http://a:1", "a:2"]).unwrap_err().to_string();
+    assert_eq!(error, r#"invalid backend URL "a:2": scheme or host is missing; expected http://host:port or https://host:port"#);
+    let error = BackendPool::new(["http://a:80", "http://b", "HTTP://A/"]).unwrap_err();
+    assert_eq!(error, InvalidMember::Duplicate("http://a".into()));
+    assert_eq!(error.to_string(), "duplicate backend http://a: expected each backend once");
+}
+
+#[test]
+fn an_empty_pool_is_legal() {
+    let pool = BackendPool::new::<&str>([]).unwrap();
+    assert!(pool.backends().is_empty() && pool.healthy().is_empty());
+}
+
+#[test]
+fn backends_join_and_leave() {
+    let pool = pool(&["a"]);
+    pool.insert(Member::new("b", "b")).unwrap();
+    assert_eq!(pool.insert(Member::new("a", "other")), Err(InvalidMember::Duplicate("a".into())));
+    assert_eq!(ids(&pool.backends()), ["a", "b"]);
+    assert!(pool.remove("a") && !pool.remove("a"));
+    assert_eq!(ids(&pool.backends()), ["b"]);
+}
+
+#[test]
+fn what_stays_keeps_its_counters_and_its_health_and_takes_the_new_target_and_weight() {
+    let pool = pool(&["a", "b", "c"]);
+    let b = pool.get("b").unwrap();
+    let in_flight = Lease::take(Arc::clone(&b), now());
+    Lease::take(Arc::clone(&b), now()).complete(Outcome::BackendFault);
+    pool.mark_unhealthy("b");
+
+    let weight = Weight::new(2.5).unwrap();
+    pool.replace([Member::new("d", "d"), Member::new("b", "elsewhere").weight(weight)]).unwrap();
+    assert_eq!((ids(&pool.backends()), ids(&pool.healthy())), (vec!["d", "b"], vec!["d"]));
+    let members = pool.members();
+    let (stayed, target) = members.find("b").unwrap();
+    assert!(Arc::ptr_eq(stayed, &b));
+    assert_eq!((*target, stayed.weight(), stayed.load().in_flight()), ("elsewhere", 2.5, 1));
+    assert_eq!(stayed.load().count(Outcome::BackendFault), 1);
+    in_flight.complete(Outcome::Success);
+    assert_eq!(stayed.load().in_flight(), 0);
+}
+
+#[test]
+fn a_list_with_a_duplicate_changes_nothing() {
+    let pool = pool(&["a", "b"]);
+    let list = ["c", "a", "c"].map(|id| Member::new(id, id).weight(Weight::new(9.0).unwrap()));
+    assert_eq!(pool.replace(list), Err(InvalidMember::Duplicate("c".into())));
+    assert_eq!(ids(&pool.backends()), ["a", "b"]);
+    assert_eq!(pool.get("a").unwrap().weight(), 1.0);
+}
+
+#[test]
+fn a_backend_that_left_cannot_speak_for_one_that_came_under_its_name() {
+    let pool = pool(&["a"]);
+    let old = pool.get("a").unwrap();
+    pool.remove("a");
+    pool.insert(Member::new("a", "a")).unwrap();
+    let mut watch = tokio_test::task::spawn(pool.watch());
+    old.mark_unhealthy("Connection refused", now());
+    assert_eq!(ids(&pool.healthy()), ["a"]);
+    let change = watch.enter(|_, mut watch| tokio_test::task::spawn(async move { watch.next().await }).poll());
+    assert!(change.is_pending(), "it spoke: {change:?}");
+}
+
+#[test]
+fn a_health_change_publishes_a_new_eligible_list_and_builds_nothing() {
+    let pool = pool(&["a", "b", "c"]);
+    let strategy = Counting::default();
+    let view = pool.view(strategy.clone());
+    let built = || strategy.0.load(Ordering::Relaxed);
+    assert_eq!(built(), 1);
+    pool.mark_unhealthy("b");
+    pool.mark_healthy("b");
+    pool.mark_unhealthy("a");
+    assert_eq!(built(), 1);
+    assert_eq!(view.load().candidates().len(), 2);
+
+    pool.insert(Member::new("d", "d")).unwrap();
+    assert_eq!(built(), 2);
+    assert!(pool.set_weight("d", Weight::new(2.0).unwrap()));
+    assert_eq!(built(), 3);
+    assert!(!pool.set_weight("e", Weight::ONE));
+    assert_eq!((built(), view.load().candidates().len()), (3, 3));
+}
+
+#[test]
+fn every_view_sees_every_change_and_one_that_is_dropped_is_forgotten() {
+    let pool = pool(&["a", "b"]);
+    let dropped = Counting::default();
+    let views = [pool.view(RoundRobin::new()), pool.view(RoundRobin::new())];
+    drop(pool.view(dropped.clone()));
+    pool.mark_unhealthy("a");
+    pool.insert(Member::new("c", "c")).unwrap();
+    for view in &views {
+        assert_eq!(view.load().pick(&Hint::new(now(), 0)).unwrap().0.id(), &"b");
+        assert_eq!(view.load().members().backends().len(), 3);
+    }
+    assert_eq!(dropped.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_view_keeps_its_pool_alive_so_that_marks_still_arrive() {
+    let view = pool(&["a"]).view(RoundRobin::new());
+    let backend = Arc::clone(&view.load().members().backends()[0]);
+    backend.mark_unhealthy("Connection refused", now());
+    assert!(view.load().candidates().is_empty());
+}
+
+#[test]
+fn a_snapshot_in_the_hand_does_not_change() {
+    let pool = pool(&["a", "b"]);
+    let view = pool.view(RoundRobin::new());
+    let old = view.load().clone();
+    pool.replace([Member::new("c", "c")]).unwrap();
+    assert_eq!(old.members().backends().len(), 2);
+    assert_eq!(old.candidates().len(), 2);
+    assert_eq!(view.load().members().backends().len(), 1);
+}
+
+#[tokio::test]
+async fn every_change_is_told_in_order() {
+    let pool = pool(&["a", "b"]);
+    let mut watch = pool.watch();
+    let health = |state, cause: &str| Change::Health { id: "a".into(), state, cause: cause.into() };
+    let a = pool.get("a").unwrap();
+    a.mark_healthy("status: 200", now());
+    a.mark_healthy("status: 200", now());
+    a.mark_unhealthy("Connection refused", now());
+    a.mark_unhealthy("still refused", now());
+    pool.replace([Member::new("c", "c"), Member::new("a", "a").weight(Weight::new(2.0).unwrap())]).unwrap();
+    pool.insert(Member::new("d", "d")).unwrap();
+    pool.remove("c");
+    pool.set_weight("d", Weight::new(3.0).unwrap());
+
+    for expected in [
+        health(HealthState::Healthy, "status: 200"),
+        health(HealthState::Unhealthy, "Connection refused"),
+        Change::Removed("b".into()),
+        Change::Added("c".into()),
+        Change::Weight("a".into()),
+        Change::Added("d".into()),
+        Change::Removed("c".into()),
+        Change::Weight("d".into()),
+    ] {
+        assert_eq!(watch.next().await, Some(expected));
+    }
+    drop((pool, a));
+    assert_eq!(watch.next().await, None, "the pool is gone");
+}
+
+#[tokio::test]
+async fn a_watcher_that_falls_behind_is_told_so() {
+    let pool = pool(&["a"]);
+    let mut watch = pool.watch();
+    for _ in 0..300 {
+        pool.mark_unhealthy("a");
+        pool.mark_healthy("a");
+    }
+    assert!(matches!(watch.next().await, Some(Change::Missed(missed)) if missed > 0));
+    assert!(matches!(watch.next().await, Some(Change::Health { .. })));
+}
