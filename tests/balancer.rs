@@ -332,8 +332,7 @@ async fn plain_services_are_balanced_by_direct_which_waits_for_the_target_to_be_
     let (second, mut second_handle) = mock::pair::<u32, u32>();
     first_handle.allow(0);
     let pool = BackendPool::from_members([Member::new("first", first), Member::new("second", second)]).unwrap();
-    let mut service =
-        BalancerLayer::new(&pool, RoundRobin::new()).layer(FeedbackLayer::default().layer(Direct));
+    let mut service = BalancerLayer::new(&pool, RoundRobin::new()).layer(FeedbackLayer::default().layer(Direct));
 
     let mut waits = task::spawn(service.ready().await.unwrap().call(1));
     assert_pending!(waits.poll());

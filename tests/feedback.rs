@@ -58,7 +58,8 @@ async fn a_failed_transport_takes_the_backend_out_before_the_caller_hears_of_it_
 #[tokio::test]
 async fn a_connection_that_breaks_is_a_reset_and_may_have_been_sent() {
     let pool = pool();
-    let error = stack(&pool, FeedbackLayer::default()).oneshot(Err(io::ErrorKind::ConnectionReset.into())).await.unwrap_err();
+    let error =
+        stack(&pool, FeedbackLayer::default()).oneshot(Err(io::ErrorKind::ConnectionReset.into())).await.unwrap_err();
     let error = error.downcast_ref::<ProxyError>().unwrap();
     assert_eq!((error.kind(), error.sent()), (Outcome::Reset, true));
     assert!(!pool.get("a").unwrap().is_eligible());

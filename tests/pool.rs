@@ -38,7 +38,10 @@ impl Strategy for Counting {
 #[test]
 fn a_bad_url_is_named_and_so_is_a_duplicate_in_whatever_spelling() {
     let error = BackendPool::new(["http://a:1", "a:2"]).unwrap_err().to_string();
-    assert_eq!(error, r#"invalid backend URL "a:2": scheme or host is missing; expected http://host:port or https://host:port"#);
+    assert_eq!(
+        error,
+        r#"invalid backend URL "a:2": scheme or host is missing; expected http://host:port or https://host:port"#
+    );
     let error = BackendPool::new(["http://a:80", "http://b", "HTTP://A/"]).unwrap_err();
     assert_eq!(error, InvalidMember::Duplicate("http://a".into()));
     assert_eq!(error.to_string(), "duplicate backend http://a: expected each backend once");

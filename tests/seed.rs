@@ -159,7 +159,9 @@ async fn the_checker_that_was_spawned_does_all_that_by_itself() {
 
 #[tokio::test]
 async fn only_2xx_is_healthy() {
-    for (status, healthy) in [(200, true), (204, true), (299, true), (301, false), (404, false), (500, false), (503, false)] {
+    for (status, healthy) in
+        [(200, true), (204, true), (299, true), (301, false), (404, false), (500, false), (503, false)]
+    {
         let backend = Server::http(answers(StatusCode::from_u16(status).unwrap())).await;
         let pool = BackendPool::new([backend.url()]).unwrap();
         HealthChecker::new(&pool, HttpProbe::new()).check_all().await;

@@ -43,16 +43,16 @@ pin_project! {
 impl<B: Body> LeasedBody<B> {
     fn new(inner: B, lease: Lease, outcome: Outcome) -> Self {
         let mut lease = Some(lease);
-        complete_at_end(&inner, &mut lease, outcome);
+        // Servers do not ask a body for frames that says it has none.
+        if inner.is_end_stream() {
+            complete(&mut lease, outcome);
+        }
         Self { inner, lease, outcome }
     }
 }
 
-/// Servers stop asking for frames as soon as a body says that it is over, so that is when it is over.
-fn complete_at_end<B: Body>(body: &B, lease: &mut Option<Lease>, outcome: Outcome) {
-    if body.is_end_stream()
-        && let Some(lease) = lease.take()
-    {
+fn complete(lease: &mut Option<Lease>, outcome: Outcome) {
+    if let Some(lease) = lease.take() {
         lease.complete(outcome);
     }
 }
@@ -69,12 +69,11 @@ where
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
         match &frame {
-            Some(Ok(_)) => complete_at_end(&*this.inner, this.lease, *this.outcome),
-            None => {
-                if let Some(lease) = this.lease.take() {
-                    lease.complete(*this.outcome);
-                }
-            }
+            // Nothing follows trailers, and servers do not ask whether something does.
+            Some(Ok(frame)) if frame.is_trailers() => complete(this.lease, *this.outcome),
+            Some(Ok(_)) if this.inner.is_end_stream() => complete(this.lease, *this.outcome),
+            Some(Ok(_)) => {}
+            None => complete(this.lease, *this.outcome),
             Some(Err(error)) => {
                 if let Some(lease) = this.lease.take() {
                     let fault = HttpClassify::fault(&**error);

@@ -1,0 +1,451 @@
+//! The standard HTTP stack over real sockets: what passes, what does not, and what every kind of failure costs.
+
+mod common;
+
+use bytes::Bytes;
+use common::{Server, answers, answers_with, client, get, says, send, until};
+use http::{Request, Response, StatusCode, Version};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower_balancer::{
+    BackendPool, ReverseProxy,
+    backend::{Backend, Origin, Outcome},
+    http::{ClientConfig, RespondLayer},
+};
+
+async fn proxy_over(backends: &[&Server]) -> (BackendPool<Origin>, Server) {
+    let pool = BackendPool::new(backends.iter().map(|server| server.url())).unwrap();
+    let proxy = Server::http(ReverseProxy::new(&pool)).await;
+    (pool, proxy)
+}
+
+fn the_one(pool: &BackendPool<Origin>) -> Arc<Backend> {
+    pool.backends().remove(0)
+}
+
+/// What one outcome was counted, and whether nothing else was and nothing is in flight.
+async fn ended_as(backend: &Backend, outcome: Outcome) {
+    until(|| async { backend.load().in_flight() == 0 }).await;
+    assert_eq!((backend.load().count(outcome), backend.load().completed()), (1, 1), "{:?}", backend.load());
+}
+
+/// Reads a message's head; the rest stays in the stream, or is dropped if it came along.
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// A backend that answers each request with these bytes, and the heads that it was sent.
+async fn canned(answer: &'static str) -> (Server, Arc<Mutex<Vec<String>>>) {
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&heads);
+    let server = Server::raw(move |mut stream| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let head = read_head(&mut stream).await;
+            if !head.is_empty() {
+                seen.lock().unwrap().push(head);
+                _ = stream.write_all(answer.as_bytes()).await;
+            }
+        }
+    })
+    .await;
+    (server, heads)
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+
+/// Sends bytes and reads until the other side closes.
+async fn exchange(proxy: &Server, request: &str) -> String {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
+    let lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+}
+
+// ---- what passes
+
+#[tokio::test]
+async fn the_request_that_reaches_the_backend() {
+    let (backend, heads) = canned(OK).await;
+    let (_pool, proxy) = proxy_over(&[&backend]).await;
+    let request = "GET /a%2Fb/./c?x=%20&y=[1] HTTP/1.1\r\nHost: shop.example\r\nX-Mine: 1\r\nX-Mine: 2\r\n\
+        Connection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authorization: Basic x\r\n\
+        TE: trailers, gzip\r\nUpgrade: h2c\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil.example\r\n\
+        X-Forwarded-Proto: https\r\n\r\n";
+    let answer = exchange(&proxy, request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+
+    let head = heads.lock().unwrap().remove(0);
+    assert!(head.starts_with("GET /a%2Fb/./c?x=%20&y=[1] HTTP/1.1\r\n"), "{head}");
+    assert_eq!(header(&head, "host"), [backend.address.to_string()]);
+    assert_eq!(header(&head, "x-mine"), ["1", "2"]);
+    assert_eq!(header(&head, "te"), ["trailers"]);
+    assert_eq!(header(&head, "x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(header(&head, "x-forwarded-host"), ["shop.example"]);
+    assert_eq!(header(&head, "x-forwarded-proto"), ["http"]);
+    for hop in ["connection", "x-hop", "keep-alive", "proxy-authorization", "upgrade"] {
+        assert!(header(&head, hop).is_empty(), "{hop} crossed: {head}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_claims_of_itself_is_removed_where_nothing_better_is_known() {
+    let (backend, heads) = canned(OK).await;
+    let pool = BackendPool::new([backend.url()]).unwrap();
+    // No server put a `Peer` in.
+    let request = Request::get("/").header("x-forwarded-for", "6.6.6.6").header("x-forwarded-proto", "https");
+    let request = request.header("x-forwarded-host", "evil.example").body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(ReverseProxy::new(&pool).oneshot(request).await.unwrap().status(), 200);
+    let head = heads.lock().unwrap().remove(0);
+    assert!(!head.to_lowercase().contains("x-forwarded"), "{head}");
+}
+
+#[tokio::test]
+async fn the_host_is_kept_when_asked_for() {
+    let (backend, heads) = canned(OK).await;
+    let pool = BackendPool::new([backend.url()]).unwrap();
+    let proxy = Server::http(ReverseProxy::builder(&pool).keep_host().build()).await;
+    exchange(&proxy, "GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n").await;
+    // Over HTTP/2 there is no Host header, only the authority.
+    let http2 = ClientConfig::new().http2().build::<Full<Bytes>>();
+    let request = Request::get(proxy.url()).body(Full::default()).unwrap();
+    assert_eq!(http2.oneshot(request).await.unwrap().status(), 200);
+    let heads = heads.lock().unwrap();
+    assert_eq!(header(&heads[0], "host"), ["shop.example"]);
+    assert_eq!(header(&heads[1], "host"), [proxy.address.to_string()]);
+}
+
+#[tokio::test]
+async fn the_answer_that_reaches_the_client() {
+    let (backend, _) = canned(
+        "HTTP/1.1 201 Odd Reason\r\ncontent-length: 2\r\nx-yours: 1\r\nx-yours: 2\r\nconnection: close, x-hop\r\n\
+         x-hop: 1\r\nkeep-alive: timeout=5\r\nproxy-authenticate: Basic\r\n\r\nok",
+    )
+    .await;
+    let (_pool, proxy) = proxy_over(&[&backend]).await;
+    let answer = exchange(&proxy, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    assert_eq!(header(&answer, "x-yours"), ["1", "2"]);
+    for hop in ["x-hop", "keep-alive", "proxy-authenticate"] {
+        assert!(header(&answer, hop).is_empty(), "{hop} crossed: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways_frame_by_frame() {
+    let backend = Server::http(answers_with(|request| async move { Response::new(request.into_body()) })).await;
+    let (pool, proxy) = proxy_over(&[&backend]).await;
+    let (send, receive) = mpsc::unbounded_channel::<Bytes>();
+    let frames = futures_util::stream::unfold(receive, |mut receive| async {
+        receive.recv().await.map(|bytes| (Ok::<_, Infallible>(Frame::data(bytes)), receive))
+    });
+    let body = BodyExt::boxed_unsync(StreamBody::new(frames));
+    let client = ClientConfig::new().build();
+    let response = client.oneshot(Request::post(proxy.url()).body(body).unwrap()).await.unwrap();
+    let mut echo = response.into_body();
+    // Each frame comes back before the next is sent: nobody waits for the whole.
+    for text in ["one", "two", "three"] {
+        send.send(text.into()).unwrap();
+        assert_eq!(echo.frame().await.unwrap().unwrap().into_data().unwrap(), text);
+        assert_eq!(the_one(&pool).load().in_flight(), 1, "the lease ended before the body");
+    }
+    drop(send);
+    assert!(echo.frame().await.is_none());
+    ended_as(&the_one(&pool), Outcome::Success).await;
+}
+
+#[tokio::test]
+async fn http2_passes_on_either_side() {
+    let backend = Server::http(answers_with(|request| async move {
+        Response::new(Full::<Bytes>::from(format!("{:?} {}", request.version(), request.uri().path())))
+    }))
+    .await;
+    let pool = BackendPool::new([backend.url()]).unwrap();
+    let h1_out = Server::http(ReverseProxy::new(&pool)).await;
+    let h2_out = Server::http(ReverseProxy::builder(&pool).client(ClientConfig::new().http2()).build()).await;
+    for (proxy, seen) in [(&h1_out, "HTTP/1.1 /p"), (&h2_out, "HTTP/2.0 /p")] {
+        for (client, version) in
+            [(ClientConfig::new(), Version::HTTP_11), (ClientConfig::new().http2(), Version::HTTP_2)]
+        {
+            let request = Request::get(format!("{}/p", proxy.url())).body(Full::<Bytes>::default()).unwrap();
+            let response = client.build().oneshot(request).await.unwrap();
+            assert_eq!(response.version(), version);
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), seen);
+        }
+    }
+}
+
+#[tokio::test]
+async fn trailers_pass() {
+    let backend = Server::http(answers_with(|_| async {
+        let trailers =
+            [("x-sum", "42")].into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let trailers: http::HeaderMap = trailers.collect();
+        let frames = [Frame::data(Bytes::from("body")), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        Response::builder().header("trailer", "x-sum").body(body).unwrap()
+    }))
+    .await;
+    let (pool, proxy) = proxy_over(&[&backend]).await;
+    let request = Request::get(proxy.url()).header("te", "trailers").body(Full::<Bytes>::default()).unwrap();
+    let body = client().oneshot(request).await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["x-sum"], "42");
+    ended_as(&the_one(&pool), Outcome::Success).await;
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_is_complete_at_its_head() {
+    let backend = Server::http(answers(StatusCode::NO_CONTENT)).await;
+    let (pool, proxy) = proxy_over(&[&backend]).await;
+    assert_eq!(get(proxy.url()).await.0, 204);
+    ended_as(&the_one(&pool), Outcome::Success).await;
+
+    let backend = Server::http(says("a body that HEAD does not get")).await;
+    let (pool, proxy) = proxy_over(&[&backend]).await;
+    assert_eq!(send(Request::head(proxy.url()).body(Full::default()).unwrap()).await, (200, String::new()));
+    ended_as(&the_one(&pool), Outcome::Success).await;
+}
+
+#[tokio::test]
+async fn options_asterisk_passes() {
+    let (backend, heads) = canned(OK).await;
+    let (_pool, proxy) = proxy_over(&[&backend]).await;
+    exchange(&proxy, "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(heads.lock().unwrap()[0].starts_with("OPTIONS * HTTP/1.1\r\n"));
+}
+
+// ---- what is refused
+
+#[tokio::test]
+async fn what_cannot_be_forwarded_is_refused_before_a_backend_is_picked() {
+    let (backend, heads) = canned(OK).await;
+    let (pool, proxy) = proxy_over(&[&backend]).await;
+    for (request, status) in [
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nConnection: close\r\n\r\n", "HTTP/1.1 501 Not Implemented\r\n"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x y\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n"),
+    ] {
+        let answer = exchange(&proxy, request).await;
+        assert!(answer.starts_with(status), "{answer}");
+    }
+    assert_eq!(the_one(&pool).load().completed(), 0);
+    assert!(heads.lock().unwrap().is_empty());
+}
+
+// ---- what fails
+
+#[tokio::test]
+async fn an_unreachable_backend_is_a_502_that_says_nothing_of_our_insides() {
+    let gone = Server::http(says("gone")).await;
+    let (pool, proxy) = proxy_over(&[&gone]).await;
+    let address = gone.kill().await;
+    let answer = exchange(&proxy, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && answer.ends_with("\r\n\r\nBad gateway"), "{answer}");
+    for inside in [address.to_string(), address.port().to_string(), "efused".into(), "hyper".into(), "balancer".into()]
+    {
+        assert!(!answer.contains(&inside), "{answer}");
+    }
+    ended_as(&the_one(&pool), Outcome::ConnectFault).await;
+    assert!(pool.healthy().is_empty());
+}
+
+#[tokio::test]
+async fn a_backend_that_closes_before_its_answer_is_a_502_and_out() {
+    let rude = Server::raw(|mut stream| async move { _ = read_head(&mut stream).await }).await;
+    let (pool, proxy) = proxy_over(&[&rude]).await;
+    assert_eq!(get(proxy.url()).await, (502, "Bad gateway".into()));
+    ended_as(&the_one(&pool), Outcome::Reset).await;
+    assert!(pool.healthy().is_empty());
+}
+
+#[tokio::test]
+async fn a_backend_that_talks_garbage_is_a_502_and_out() {
+    let (garbage, _) = canned("\0\0 what?\r\n\r\n").await;
+    let (pool, proxy) = proxy_over(&[&garbage]).await;
+    assert_eq!(get(proxy.url()).await, (502, "Bad gateway".into()));
+    ended_as(&the_one(&pool), Outcome::Reset).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_closes_in_the_middle_of_its_body_breaks_the_clients_too() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthis much and no",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n10\r\nthis much and no\r\n",
+    ] {
+        let (dying, _) = canned(answer).await;
+        let (pool, proxy) = proxy_over(&[&dying]).await;
+        let request = Request::get(proxy.url()).body(Full::<Bytes>::default()).unwrap();
+        let response = client().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(response.into_body().collect().await.is_err(), "a truncated answer passed for a whole one");
+        ended_as(&the_one(&pool), Outcome::Reset).await;
+        assert!(pool.healthy().is_empty(), "a broken transport left its backend in");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_answer_in_time_is_a_504_and_stays_in() {
+    let silent = Server::raw(|mut stream| async move {
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let pool = BackendPool::new([silent.url()]).unwrap();
+    let proxy = ReverseProxy::builder(&pool).response_timeout(Duration::from_millis(50)).build();
+    let proxy = Server::http(proxy).await;
+    assert_eq!(get(proxy.url()).await, (504, "Gateway timeout".into()));
+    ended_as(&the_one(&pool), Outcome::Timeout).await;
+    assert_eq!(pool.healthy().len(), 1);
+}
+
+#[tokio::test]
+async fn statuses_are_counted_and_passed_on_and_take_nobody_out() {
+    for (status, outcome) in [
+        (500, Outcome::BackendFault),
+        (503, Outcome::BackendFault),
+        (429, Outcome::Overload),
+        (404, Outcome::ClientFault),
+    ] {
+        let backend = Server::http(answers(StatusCode::from_u16(status).unwrap())).await;
+        let (pool, proxy) = proxy_over(&[&backend]).await;
+        assert_eq!(get(proxy.url()).await.0, status);
+        ended_as(&the_one(&pool), outcome).await;
+        assert_eq!(pool.healthy().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_before_the_answer_is_nobodys_fault() {
+    let silent = Server::raw(|mut stream| async move {
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let (pool, proxy) = proxy_over(&[&silent]).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let backend = the_one(&pool);
+    until(|| async { backend.load().in_flight() == 1 }).await;
+    drop(stream);
+    ended_as(&backend, Outcome::Cancelled).await;
+    assert_eq!(pool.healthy().len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_in_the_middle_of_the_answer_is_nobodys_fault() {
+    let endless = Server::http(answers_with(|_| async {
+        let frame = || Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 16 * 1024])));
+        Response::new(StreamBody::new(futures_util::stream::repeat_with(frame)))
+    }))
+    .await;
+    let (pool, proxy) = proxy_over(&[&endless]).await;
+    let request = Request::get(proxy.url()).body(Full::<Bytes>::default()).unwrap();
+    let mut response = client().oneshot(request).await.unwrap();
+    response.frame().await.unwrap().unwrap();
+    let backend = the_one(&pool);
+    assert_eq!(backend.load().in_flight(), 1);
+    drop(response);
+    ended_as(&backend, Outcome::Cancelled).await;
+    assert_eq!(pool.healthy().len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_whose_own_body_breaks_is_nobodys_fault() {
+    for framing in
+        ["Content-Length: 1000\r\n\r\nnot that much", "Transfer-Encoding: chunked\r\n\r\nd\r\nnot that much\r\n"]
+    {
+        for reset in [false, true] {
+            let patient = Server::raw(|mut stream| async move {
+                _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            })
+            .await;
+            let (pool, proxy) = proxy_over(&[&patient]).await;
+            let backend = the_one(&pool);
+            let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+            stream.write_all(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}").as_bytes()).await.unwrap();
+            until(|| async { backend.load().in_flight() == 1 }).await;
+            if reset {
+                stream.set_zero_linger().unwrap();
+            }
+            drop(stream);
+            ended_as(&backend, Outcome::Cancelled).await;
+            assert_eq!(pool.healthy().len(), 1, "a broken upload took the backend out");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_upload_that_is_malformed_is_nobodys_fault() {
+    let patient = Server::raw(|mut stream| async move {
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let (pool, proxy) = proxy_over(&[&patient]).await;
+    let answer =
+        exchange(&proxy, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n").await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    ended_as(&the_one(&pool), Outcome::Cancelled).await;
+    assert_eq!(pool.healthy().len(), 1);
+}
+
+#[tokio::test]
+async fn a_service_below_that_is_gone_for_good_is_a_500_and_never_called() {
+    struct Gone;
+    impl Service<Request<()>> for Gone {
+        type Response = Response<Full<Bytes>>;
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<Self::Response, BoxError>>;
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), BoxError>> {
+            std::task::Poll::Ready(Err("gone for good".into()))
+        }
+        fn call(&mut self, _: Request<()>) -> Self::Future {
+            panic!("called although it is not ready")
+        }
+    }
+    let response = RespondLayer::new().layer(Gone).oneshot(Request::new(())).await.unwrap();
+    assert_eq!(response.status(), 500);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Internal server error");
+}
+
+#[tokio::test]
+async fn an_error_of_any_other_layer_is_a_500_without_its_words() {
+    let secret =
+        service_fn(|_: Request<()>| async { Err::<Response<Full<Bytes>>, BoxError>("the password is x".into()) });
+    let response = RespondLayer::new().layer(secret).oneshot(Request::new(())).await.unwrap();
+    assert_eq!(response.status(), 500);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Internal server error");
+}
+
+#[tokio::test]
+async fn it_mounts_in_an_axum_app() {
+    let backend = Server::http(says("from the pool")).await;
+    let pool = BackendPool::new([backend.url()]).unwrap();
+    let app = axum::Router::new()
+        .route("/mine", axum::routing::get(|| async { "mine" }))
+        .fallback_service(ReverseProxy::new(&pool));
+    let app = Server::http(app).await;
+    assert_eq!(get(format!("{}/mine", app.url())).await, (200, "mine".into()));
+    assert_eq!(get(format!("{}/other", app.url())).await, (200, "from the pool".into()));
+}
