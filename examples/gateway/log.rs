@@ -46,8 +46,10 @@ where
                 writeln!(out, "ERROR: Backend failed after {elapsed_ms}ms {backend} - {error}")
             }
             (HEALTH_TARGET, _) => writeln!(out, "HEALTH: {} {backend} - {cause}", state.to_uppercase()),
-            // A failed attempt was told above; what is left is the want of a backend.
-            (RESPOND_TARGET, _) => writeln!(out, "ERROR: {error}"),
+            (ACCESS_TARGET, "cancelled") => writeln!(out, "INFO: Client broke off {method} {path} -> {backend}"),
+            // The failed attempt has been told.
+            (RESPOND_TARGET, _) if ["502", "504"].contains(&status.as_str()) => Ok(()),
+            (RESPOND_TARGET, _) => writeln!(out, "ERROR: {message}"),
             _ => {
                 let kind = if *event.metadata().level() <= Level::WARN { "ERROR" } else { "INFO" };
                 writeln!(out, "{kind}: {message}{rest}")

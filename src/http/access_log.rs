@@ -1,5 +1,6 @@
+use super::HttpClassify;
 use crate::{
-    backend::Origin,
+    backend::{Origin, Outcome},
     error::{BoxError, root_cause},
     pool::Routed,
 };
@@ -41,6 +42,9 @@ impl<S> Layer<S> for AccessLogLayer {
 /// | `request` | INFO | `method`, `path`, `backend` |
 /// | `response` | INFO | `method`, `path`, `backend`, `status`, `elapsed_ms`, when the head of the answer is there |
 /// | `failed` | ERROR | `method`, `path`, `backend`, `elapsed_ms`, `error` |
+/// | `cancelled` | INFO | `method`, `path`, `backend`, `elapsed_ms`, when the client's own body broke |
+///
+/// A client that hangs up ends the attempt without an event.
 ///
 /// The query is left out: it is where secrets travel. With the target disabled it costs one comparison a request.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +102,9 @@ impl Entry {
             Ok(response) => {
                 let status = response.status().as_u16();
                 tracing::info!(target: ACCESS_TARGET, %method, path, %backend, status, elapsed_ms, "response");
+            }
+            Err(error) if HttpClassify::fault(&**error).kind == Outcome::Cancelled => {
+                tracing::info!(target: ACCESS_TARGET, %method, path, %backend, elapsed_ms, "cancelled");
             }
             Err(error) => {
                 let error = root_cause(&**error);

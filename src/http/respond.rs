@@ -16,8 +16,8 @@ use std::{
 };
 use tower::{Layer, Service};
 
-/// The `tracing` target of the event that [`Respond`] emits for each error it answers: level ERROR, fields `error` and
-/// `cause`.
+/// The `tracing` target of the event that [`Respond`] emits for each error it answers: the words of the answer, with the
+/// fields `status`, `error` and `cause`; level ERROR, or DEBUG where the status says that the client is at fault.
 pub const RESPOND_TARGET: &str = "tower_balancer::respond";
 
 /// Puts a [`Respond`] in front of a service.
@@ -71,7 +71,7 @@ where
     /// Always succeeds. With an inner service that is gone for good the next call answers 500.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         let ready = ready!(self.inner.poll_ready(cx));
-        self.broken = ready.map_err(|error| tell(&*error.into())).is_err();
+        self.broken = ready.map_err(|error| tell(&*error.into(), BROKEN)).is_err();
         Poll::Ready(Ok(()))
     }
 
@@ -98,10 +98,15 @@ fn answer(error: &(dyn Error + 'static)) -> (StatusCode, &'static str) {
 
 const BROKEN: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
 
-/// Tells the operator what the client is not told.
-fn tell(error: &(dyn Error + 'static)) {
+/// Tells the operator what the client is not told. What the client brought on itself is no error of ours.
+fn tell(error: &(dyn Error + 'static), (status, words): (StatusCode, &str)) {
+    let (status, by_client) = (status.as_u16(), status.is_client_error());
     let cause = root_cause(error);
-    tracing::error!(target: RESPOND_TARGET, %error, cause, "no backend answered");
+    if by_client {
+        tracing::debug!(target: RESPOND_TARGET, status, %error, cause, "{words}");
+    } else {
+        tracing::error!(target: RESPOND_TARGET, status, %error, cause, "{words}");
+    }
 }
 
 fn response<R>((status, words): (StatusCode, &'static str)) -> Response<RespondBody<R>> {
@@ -133,8 +138,9 @@ where
         Poll::Ready(Ok(match ready!(inner.poll(cx)).map_err(Into::into) {
             Ok(answered) => answered.map(|body| RespondBody { source: Source::Backend { body } }),
             Err(error) => {
-                tell(&*error);
-                response(answer(&*error))
+                let answer = answer(&*error);
+                tell(&*error, answer);
+                response(answer)
             }
         }))
     }
