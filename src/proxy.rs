@@ -1,10 +1,10 @@
 //! The standard stack, spelled once.
 //!
 //! ```text
-//!  request ─▶ Respond ─▶ Forward ─▶ Balancer ─▶ Feedback ─▶ AccessLog ─▶ Timeout ─▶ Address ─▶ Client ─▶ backend
-//!             status     headers    pick,       judge,      what went    response   URI of
-//!             of errors  in, out    lease       report      where        head       the backend
-//!            └──── once per request ────┘      └─────────────── once per attempt ───────────────┘
+//!  request ─▶ Respond ─▶ Forward ─▶ Balancer ─▶ Feedback ─▶ AccessLog ─▶ Address ─▶ ResponseTimeout ─▶ Client ─▶ backend
+//!             status     headers    pick,       judge,      what went    URI of     silence
+//!             of errors  in, out    lease       report      where        the backend
+//!            └─── once per request ───┘        └────────────────── once per attempt ──────────────────┘
 //! ```
 //!
 //! ```no_run
@@ -30,8 +30,9 @@ use crate::{
     feedback::{self, Feedback, FeedbackLayer},
     http::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, Client, ClientBody, ClientConfig, Forward,
-        ForwardLayer, HttpClassify, LeasedBody, Respond, RespondBody, RespondLayer,
-        future::{AccessLogFuture, ClientFuture, ForwardFuture, RespondFuture},
+        ForwardLayer, HttpClassify, LeasedBody, Respond, RespondBody, RespondLayer, ResponseTimeout,
+        ResponseTimeoutLayer, TimedBody,
+        future::{AccessLogFuture, ClientFuture, ForwardFuture, RespondFuture, ResponseTimeoutFuture},
     },
     pool::BackendPool,
     strategy::{RoundRobin, Strategy},
@@ -46,19 +47,16 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tower::{
-    Service, ServiceBuilder,
-    timeout::{self, Timeout, TimeoutLayer},
-};
+use tower::{Service, ServiceBuilder};
 
-/// How long a backend has for the head of its answer. Long enough for a slow report, short enough that a client is told.
+/// How long a backend may be silent before its answer. Long enough for a slow report, short enough that a client is told.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Attempt<B> = Feedback<AccessLog<Timeout<Address<Client<B>>>>, HttpClassify, AtEndOfBody>;
+type Attempt<B> = Feedback<AccessLog<Address<ResponseTimeout<Client<TimedBody<B>>>>>, HttpClassify, AtEndOfBody>;
 type Stack<G, B> = Respond<Forward<Balancer<Attempt<B>, Origin, G>>>;
 
 type AttemptFuture =
-    feedback::ResponseFuture<AccessLogFuture<timeout::future::ResponseFuture<ClientFuture>>, HttpClassify, AtEndOfBody>;
+    feedback::ResponseFuture<AccessLogFuture<ResponseTimeoutFuture<ClientFuture>>, HttpClassify, AtEndOfBody>;
 type StackFuture = RespondFuture<ForwardFuture<balance::ResponseFuture<AttemptFuture>>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
@@ -76,7 +74,7 @@ impl<B> ReverseProxy<RoundRobin, B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    /// A proxy over `pool` with the defaults: round robin, 30 s for the head of an answer, HTTP/1.1 to the backends.
+    /// A proxy over `pool` with the defaults: round robin, 30 s of silence before an answer, HTTP/1.1 to the backends.
     pub fn new(pool: &BackendPool<Origin>) -> Self {
         ReverseProxy::builder(pool).build()
     }
@@ -118,7 +116,8 @@ impl<G: Strategy> Builder<G> {
         Self { client, ..self }
     }
 
-    /// How long a backend has for the head of its answer, connecting included. Then the client is told 504.
+    /// How long a backend may be silent while it is its turn, before the head of its answer; see [`ResponseTimeout`]. Then
+    /// the client is told 504.
     pub fn response_timeout(self, response_timeout: Duration) -> Self {
         Self { response_timeout, ..self }
     }
@@ -139,8 +138,8 @@ impl<G: Strategy> Builder<G> {
             .layer(BalancerLayer::new(&self.pool, self.strategy))
             .layer(FeedbackLayer::http())
             .layer(AccessLogLayer::new())
-            .layer(TimeoutLayer::new(self.response_timeout))
             .layer(self.address)
+            .layer(ResponseTimeoutLayer::new(self.response_timeout))
             .service(self.client.build());
         ReverseProxy { stack }
     }

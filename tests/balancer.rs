@@ -1,9 +1,6 @@
 //! The balancer's contracts: readiness, clones, leases, and pools that change under it.
 
-use std::{
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{task::Poll, time::Duration};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{BoxError, Layer, Service, ServiceExt, buffer::Buffer, service_fn};
 use tower_balancer::{
@@ -253,7 +250,7 @@ fn what_was_tried_is_not_picked_while_something_else_is_eligible() {
         let view = pool.view(name.parse::<AnyStrategy>().unwrap());
         let picked = |excluded: &[_], seed| {
             let snapshot = view.load();
-            let hint = Hint::new(Instant::now(), seed).excluding(excluded);
+            let hint = Hint::new(tokio::time::Instant::now().into_std(), seed).excluding(excluded);
             snapshot.pick(&hint).unwrap().0.id().clone()
         };
         for seed in 0..100 {

@@ -187,8 +187,17 @@ async fn a_tcp_probe_takes_an_open_port_for_well_and_a_closed_one_for_not() {
     checker.check_all().await;
     let health = pool.backends()[0].health();
     assert_eq!((health.state(), health.cause()), (HealthState::Unhealthy, Some("Connection refused")));
+}
 
-    let origins = BackendPool::new([format!("http://{address}")]).unwrap();
-    HealthChecker::new(&origins, TcpProbe).check_all().await;
-    assert!(origins.healthy().is_empty());
+#[cfg(feature = "http")]
+#[tokio::test]
+async fn a_tcp_probe_asks_at_an_origins_address() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = BackendPool::new([format!("http://{}", listener.local_addr().unwrap())]).unwrap();
+    let checker = HealthChecker::new(&pool, TcpProbe);
+    checker.check_all().await;
+    assert_eq!(pool.healthy().len(), 1);
+    drop(listener);
+    checker.check_all().await;
+    assert_eq!(pool.healthy().len(), 0);
 }

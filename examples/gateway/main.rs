@@ -24,7 +24,7 @@ use options::Options;
 use std::{error::Error, future::pending, process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tower_balancer::{BackendPool, HealthChecker, ReverseProxy, backend::Origin, http::HttpProbe};
-use tracing::{error, info};
+use tracing::info;
 
 /// How long requests in flight have to end after SIGTERM.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
@@ -53,7 +53,6 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            error!("{problem}");
             eprintln!("gateway: {problem}");
             ExitCode::FAILURE
         }

@@ -1,7 +1,7 @@
 //! One server behind the balancer: who it is, what it is doing, how it is.
 //!
 //! A [`Backend`] is identity, [`Weight`], [`Load`] and [`Health`]. It knows nothing about how it is reached: the
-//! *target* (an [`Origin`](crate::backend::Origin) for HTTP, a `Channel` for tonic, any service) stands beside it in
+//! *target* (an [`Origin`] for HTTP, a `Channel` for tonic, any service) stands beside it in
 //! the pool. Strategies see backends only, so the same strategy balances anything.
 //!
 //! A request in flight is a [`Lease`]; how it ended is an [`Outcome`].

@@ -1,4 +1,4 @@
-use super::AtEndOfBody;
+use super::{AtEndOfBody, Silent};
 use crate::{
     backend::Outcome,
     error::find,
@@ -15,7 +15,7 @@ pub struct HttpClassify;
 impl HttpClassify {
     /// What an error says, be it instead of an answer or in the middle of its body.
     pub(super) fn fault(error: &(dyn Error + 'static)) -> Fault {
-        if find::<tower::timeout::error::Elapsed>(error).is_some() {
+        if find::<Silent>(error).is_some() {
             return Fault::TIMEOUT;
         }
         // Before the io error inside is asked: a connect that timed out sent nothing.

@@ -10,6 +10,7 @@
 //! | [`FeedbackLayer::http`](crate::feedback::FeedbackLayer::http) | once per attempt | judges statuses and errors, keeps the lease to the end of the body |
 //! | [`AccessLogLayer`] | once per attempt | says what went where |
 //! | [`AddressLayer`] | once per attempt | writes the backend's address into the URI |
+//! | [`ResponseTimeoutLayer`] | once per attempt | gives up on a silent backend |
 //! | [`Client`] | once per attempt | sends it |
 //!
 //! A client that balances over HTTP itself needs no proxy's manners. It takes the lower half:
@@ -53,6 +54,7 @@ mod leased_body;
 mod peer;
 mod probe;
 mod respond;
+mod response_timeout;
 mod served_by;
 
 pub use self::{
@@ -65,6 +67,7 @@ pub use self::{
     peer::Peer,
     probe::HttpProbe,
     respond::{RESPOND_TARGET, Respond, RespondBody, RespondLayer},
+    response_timeout::{ResponseTimeout, ResponseTimeoutLayer, Silent, TimedBody},
     served_by::ServedBy,
 };
 
@@ -73,5 +76,6 @@ pub mod future {
     pub use super::{
         access_log::ResponseFuture as AccessLogFuture, client::ResponseFuture as ClientFuture,
         forward::ResponseFuture as ForwardFuture, respond::ResponseFuture as RespondFuture,
+        response_timeout::ResponseFuture as ResponseTimeoutFuture,
     };
 }
