@@ -1,0 +1,183 @@
+use super::{
+    Change, InvalidMember, Member, Members, View, Watch,
+    shared::{Shared, each},
+    view::Cell,
+};
+#[cfg(feature = "http")]
+use crate::backend::Origin;
+use crate::{
+    backend::{Backend, Weight},
+    strategy::Strategy,
+};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+/// A set of backends with targets of type `T`. See the [module](crate::pool). A clone is a handle to the same pool.
+pub struct BackendPool<T> {
+    shared: Arc<Shared<T>>,
+}
+
+#[cfg(feature = "http")]
+impl BackendPool<Origin> {
+    /// A pool of HTTP backends, all healthy until observed otherwise. No URLs make an empty pool, which is legal.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMember`] names the first URL that is none, or that is there twice.
+    pub fn new<U: AsRef<str>>(urls: impl IntoIterator<Item = U>) -> Result<Self, InvalidMember> {
+        let members: Result<Vec<_>, _> = urls.into_iter().map(|url| Member::url(url.as_ref())).collect();
+        Self::from_members(members?)
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
+    /// A pool of any kind of backend, all healthy until observed otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMember::Duplicate`] where two members have the same id.
+    pub fn from_members(members: impl IntoIterator<Item = Member<T>>) -> Result<Self, InvalidMember> {
+        let pool = Self { shared: Shared::empty() };
+        pool.replace(members)?;
+        Ok(pool)
+    }
+
+    /// Adds a backend.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMember::Duplicate`] where the pool has a backend of that id; the pool is unchanged.
+    pub fn insert(&self, member: Member<T>) -> Result<(), InvalidMember> {
+        let mut views = self.shared.lock();
+        let members = self.members();
+        if members.find(member.id.as_str()).is_some() {
+            return Err(InvalidMember::Duplicate(member.id));
+        }
+        let id = member.id.clone();
+        let added = (self.shared.backend(member.id, member.weight), member.target);
+        let stay = members.iter().map(|(backend, target)| (Arc::clone(backend), target.clone()));
+        self.shared.publish(&mut views, stay.chain([added]));
+        self.shared.tell(Change::Added(id));
+        Ok(())
+    }
+
+    /// Takes a backend out for good. Requests that it still serves go on to their end. Returns whether it was there.
+    pub fn remove(&self, id: &str) -> bool {
+        let mut views = self.shared.lock();
+        let members = self.members();
+        let Some((removed, _)) = members.find(id) else { return false };
+        let stay = members.iter().filter(|(backend, _)| !Arc::ptr_eq(backend, removed));
+        self.shared.publish(&mut views, stay.map(|(backend, target)| (Arc::clone(backend), target.clone())));
+        self.shared.tell(Change::Removed(removed.id().clone()));
+        true
+    }
+
+    /// Makes the pool hold exactly `list`, in one step. A backend whose id was there before keeps its counters and its
+    /// health, and takes target and weight from the list.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMember::Duplicate`] where two entries have the same id; the pool is unchanged.
+    pub fn replace(&self, list: impl IntoIterator<Item = Member<T>>) -> Result<(), InvalidMember> {
+        let list: Vec<Member<T>> = list.into_iter().collect();
+        let mut listed = HashSet::with_capacity(list.len());
+        if let Some(twice) = list.iter().find(|member| !listed.insert(member.id.as_str())) {
+            return Err(InvalidMember::Duplicate(twice.id.clone()));
+        }
+
+        let mut views = self.shared.lock();
+        let old = self.members();
+        let mut changes: Vec<_> = old
+            .backends()
+            .iter()
+            .filter(|backend| !listed.contains(backend.id().as_str()))
+            .map(|backend| Change::Removed(backend.id().clone()))
+            .collect();
+        drop(listed);
+
+        let mut new = Vec::with_capacity(list.len());
+        for Member { id, target, weight } in list {
+            let backend = match old.find(id.as_str()) {
+                Some((backend, _)) => {
+                    if backend.weight() != weight.get() {
+                        backend.set_weight(weight);
+                        changes.push(Change::Weight(id));
+                    }
+                    Arc::clone(backend)
+                }
+                None => {
+                    changes.push(Change::Added(id.clone()));
+                    self.shared.backend(id, weight)
+                }
+            };
+            new.push((backend, target));
+        }
+        self.shared.publish(&mut views, new);
+        changes.into_iter().for_each(|change| self.shared.tell(change));
+        Ok(())
+    }
+
+    /// Changes a backend's share of the traffic. Returns whether it was there.
+    pub fn set_weight(&self, id: &str, weight: Weight) -> bool {
+        let mut views = self.shared.lock();
+        let Some(backend) = self.get(id) else { return false };
+        backend.set_weight(weight);
+        let base = self.shared.current.load();
+        each(&mut views, |view| view.rebuild(&base));
+        self.shared.tell(Change::Weight(backend.id().clone()));
+        true
+    }
+
+    /// The pool as `strategy` sees it. A balancer makes one; a host needs it only to build something of its own.
+    pub fn view<G: Strategy>(&self, strategy: G) -> View<T, G> {
+        let mut views = self.shared.lock();
+        let cell = Arc::new(Cell::new(self.clone(), strategy, &self.shared.current.load()));
+        // The type is spelled out so that the pointer is unsized here.
+        let subscriber: Weak<Cell<T, G>> = Arc::downgrade(&cell);
+        views.push(subscriber);
+        View::new(cell)
+    }
+}
+
+impl<T> BackendPool<T> {
+    /// Every backend with its target. Lock-free; the list is of one version and does not change in the hand.
+    pub fn members(&self) -> Arc<Members<T>> {
+        Arc::clone(self.shared.current.load().members())
+    }
+
+    /// Every backend, whatever its health.
+    pub fn backends(&self) -> Vec<Arc<Backend>> {
+        self.members().backends().to_vec()
+    }
+
+    /// The backends that may be picked.
+    pub fn healthy(&self) -> Vec<Arc<Backend>> {
+        self.shared.current.load().candidates().iter().map(|(_, backend)| Arc::clone(backend)).collect()
+    }
+
+    /// The backend `id`. O(1), lock-free.
+    pub fn get(&self, id: &str) -> Option<Arc<Backend>> {
+        let members = self.members();
+        members.find(id).map(|(backend, _)| Arc::clone(backend))
+    }
+
+    /// The changes of the pool from now on.
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.shared.changes.subscribe())
+    }
+}
+
+impl<T> Clone for BackendPool<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> fmt::Debug for BackendPool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BackendPool").field(&*self.shared.current.load()).finish()
+    }
+}
