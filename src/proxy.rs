@@ -22,6 +22,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The backends learn the client's address in `X-Forwarded-For` where the server puts a [`Peer`](crate::http::Peer) into
+//! the request; the `axum_app` example does so in four lines.
 
 use crate::{
     backend::Origin,

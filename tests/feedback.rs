@@ -75,6 +75,15 @@ async fn a_timeout_is_counted_and_takes_nobody_out() {
 }
 
 #[tokio::test]
+async fn an_error_of_unknown_kind_is_counted_and_takes_nobody_out() {
+    let pool = pool();
+    let error = stack(&pool, FeedbackLayer::default()).oneshot(Err(io::Error::other("who knows"))).await.unwrap_err();
+    assert_eq!(error.downcast_ref::<ProxyError>().unwrap().kind(), Outcome::BackendFault);
+    assert_eq!(pool.backends()[0].load().count(Outcome::BackendFault), 1);
+    assert_eq!(pool.healthy().len(), 2);
+}
+
+#[tokio::test]
 async fn a_classifier_of_ones_own_has_the_last_word() {
     #[derive(Clone)]
     struct Grumpy;

@@ -72,6 +72,22 @@ async fn all_are_asked_at_the_same_time_and_a_slow_one_delays_nobodys_mark() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_to_a_question_from_before_a_failure_does_not_undo_it() {
+    let pool = pool(&[1]);
+    let checker = HealthChecker::new(&pool, Script::new(|_| MS * 1_000));
+    let round = tokio::spawn({
+        let checker = checker.clone();
+        async move { checker.check_all().await }
+    });
+    sleep(MS * 500).await;
+    pool.mark_unhealthy("1");
+    round.await.unwrap();
+    assert_eq!(pool.healthy().len(), 0, "the late answer put it back");
+    checker.check_all().await;
+    assert_eq!(pool.healthy().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_unhealthy_are_asked_too() {
     let pool = pool(&[1, 2]);
     pool.mark_unhealthy("1");

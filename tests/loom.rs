@@ -53,11 +53,12 @@ fn leases_are_counted_exactly_however_they_end() {
 fn the_flag_that_pickers_read_follows_the_state() {
     loom::model(|| {
         let backend = Arc::new(Backend::new("a"));
+        let when = now();
         let sick = {
             let backend = Arc::clone(&backend);
-            thread::spawn(move || backend.mark_unhealthy("refused", now()))
+            thread::spawn(move || backend.mark_unhealthy("refused", when))
         };
-        let well = backend.mark_healthy("status: 200", now());
+        let well = backend.mark_healthy("status: 200", when);
         let sick = sick.join().unwrap();
         // The first observation is news in any order, and so is one that contradicts it.
         assert!(sick && (well || !backend.is_eligible()));

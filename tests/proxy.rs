@@ -7,6 +7,11 @@ use common::{Server, answers, answers_with, client, get, says, send, until};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
@@ -334,6 +339,60 @@ async fn statuses_are_counted_and_passed_on_and_take_nobody_out() {
         assert_eq!(get(proxy.url()).await.0, status);
         ended_as(&the_one(&pool), outcome).await;
         assert_eq!(pool.healthy().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_is_closed_in_good_order_takes_nobody_out() {
+    // Each connection says GOAWAY after a few milliseconds, whatever is in flight, as a server with a maximum age does.
+    let restless = Server::raw(|stream| async move {
+        let answer = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello"))));
+        let server = auto::Builder::new(TokioExecutor::new());
+        let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(answer));
+        let mut connection = std::pin::pin!(connection);
+        if tokio::time::timeout(Duration::from_millis(5), connection.as_mut()).await.is_err() {
+            connection.as_mut().graceful_shutdown();
+            _ = connection.await;
+        }
+    })
+    .await;
+    let pool = BackendPool::new([restless.url()]).unwrap();
+    let proxy = ReverseProxy::builder(&pool).client(ClientConfig::new().http2()).build();
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let proxy = proxy.clone();
+        callers.spawn(async move {
+            for _ in 0..300 {
+                let response = proxy.clone().oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+                _ = response.into_body().collect().await;
+            }
+        });
+    }
+    callers.join_all().await;
+    let backend = the_one(&pool);
+    assert!(backend.is_eligible(), "{:?}", backend.health());
+    assert!(backend.load().count(Outcome::Success) > 2_000, "{:?}", backend.load());
+}
+
+#[tokio::test]
+async fn an_http2_stream_that_is_reset_takes_nobody_out_and_a_broken_connection_does() {
+    for (reason, eligible) in
+        [(Some(h2::Reason::INTERNAL_ERROR), true), (Some(h2::Reason::REFUSED_STREAM), true), (None, false)]
+    {
+        let resetting = Server::raw(move |stream| async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                match reason {
+                    Some(reason) => respond.send_reset(reason),
+                    None => return,
+                }
+            }
+        })
+        .await;
+        let pool = BackendPool::new([resetting.url()]).unwrap();
+        let proxy = Server::http(ReverseProxy::builder(&pool).client(ClientConfig::new().http2()).build()).await;
+        assert_eq!(get(proxy.url()).await, (502, "Bad gateway".into()), "{reason:?}");
+        assert_eq!(the_one(&pool).is_eligible(), eligible, "{reason:?}");
     }
 }
 

@@ -55,12 +55,16 @@ impl Health {
         self.observed.as_ref().map(|(_, since)| *since)
     }
 
-    /// Takes in an observation and says whether it is news. The first one always is: it turns the assumption into
-    /// knowledge. One that confirms the state keeps its original cause and date.
-    pub(super) fn observe(&mut self, state: HealthState, cause: &str, now: Instant) -> bool {
-        let news = self.state != state || self.observed.is_none();
+    /// Takes in an observation, as of `when`, and says whether it is news. The first one always is: it turns the
+    /// assumption into knowledge. One that confirms the state is not, and leaves it its cause and its date; nor is one
+    /// that is older than the state: a probe that was sent before a request failed says nothing about the time after.
+    pub(super) fn observe(&mut self, state: HealthState, cause: &str, when: Instant) -> bool {
+        let news = match &self.observed {
+            None => true,
+            Some((_, since)) => self.state != state && when >= *since,
+        };
         if news {
-            *self = Self { state, observed: Some((cause.into(), now)) };
+            *self = Self { state, observed: Some((cause.into(), when)) };
         }
         news
     }

@@ -127,20 +127,22 @@ impl Backend {
         self.eligible.load(Ordering::Acquire)
     }
 
-    /// Puts it into rotation, because of `cause`, at `now`. Returns whether that is news.
-    pub fn mark_healthy(&self, cause: &str, now: Instant) -> bool {
-        self.observe(HealthState::Healthy, cause, now)
+    /// Puts it into rotation, because of `cause`, as of `when`: the moment it was asked, where asking took time. Returns
+    /// whether that is news; what is older than the state it would change is not.
+    pub fn mark_healthy(&self, cause: &str, when: Instant) -> bool {
+        self.observe(HealthState::Healthy, cause, when)
     }
 
-    /// Takes it out of rotation, because of `cause`, at `now`. Returns whether that is news.
-    pub fn mark_unhealthy(&self, cause: &str, now: Instant) -> bool {
-        self.observe(HealthState::Unhealthy, cause, now)
+    /// Takes it out of rotation, because of `cause`, as of `when`. Returns whether that is news, as
+    /// [`mark_healthy`](Self::mark_healthy) does.
+    pub fn mark_unhealthy(&self, cause: &str, when: Instant) -> bool {
+        self.observe(HealthState::Unhealthy, cause, when)
     }
 
-    fn observe(&self, state: HealthState, cause: &str, now: Instant) -> bool {
+    fn observe(&self, state: HealthState, cause: &str, when: Instant) -> bool {
         {
             let mut health = self.lock();
-            if !health.observe(state, cause, now) {
+            if !health.observe(state, cause, when) {
                 return false;
             }
             self.eligible.store(state == HealthState::Healthy, Ordering::Release);

@@ -6,9 +6,9 @@ pub enum Outcome {
     Success,
     /// It answered that the client was wrong (HTTP 4xx but 429): says nothing against the backend.
     ClientFault,
-    /// It answered that it is broken (HTTP 5xx).
+    /// It can be reached and is broken: HTTP 5xx, a stream that it reset, an error of unknown kind.
     BackendFault,
-    /// It answered that it has too much to do (HTTP 429, or 503 with `Retry-After`).
+    /// It has too much to do, and said so: HTTP 429, 503 with `Retry-After`, a refused stream.
     Overload,
     /// It could not be reached: refused, no route, no name, no TLS. Nothing was sent.
     ConnectFault,

@@ -24,15 +24,17 @@ impl Fault {
     pub const CONNECT: Self = Self { kind: Outcome::ConnectFault, sent: false };
     /// The connection broke with the request on it.
     pub const RESET: Self = Self { kind: Outcome::Reset, sent: true };
+    /// Something broke of which nothing says that it was the transport.
+    pub const UNKNOWN: Self = Self { kind: Outcome::BackendFault, sent: true };
     /// Time was up.
     pub const TIMEOUT: Self = Self { kind: Outcome::Timeout, sent: true };
     /// The caller's side broke.
     pub const CANCELLED: Self = Self { kind: Outcome::Cancelled, sent: true };
 
-    /// What the chain of causes of a transport's error tells, by the errors of std and tokio in it. An error that says
-    /// nothing is a [`RESET`](Self::RESET).
+    /// What the chain of causes of an error tells, by the errors of std and tokio in it. One that says nothing is
+    /// [`UNKNOWN`](Self::UNKNOWN): it is counted, and takes nobody out.
     pub fn of(error: &(dyn Error + 'static)) -> Self {
-        causes(error).find_map(Self::of_cause).unwrap_or(Self::RESET)
+        causes(error).find_map(Self::of_cause).unwrap_or(Self::UNKNOWN)
     }
 
     fn of_cause(cause: &(dyn Error + 'static)) -> Option<Self> {
@@ -50,7 +52,7 @@ impl Fault {
 }
 
 /// The judgement for services of which nothing else is known: every answer is a success, every error a failure of the
-/// transport, of the kind that [`Fault::of`] finds.
+/// kind that [`Fault::of`] finds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TransportErrors;
 
@@ -75,7 +77,7 @@ mod tests {
             (io::ErrorKind::HostUnreachable, Fault::CONNECT),
             (io::ErrorKind::ConnectionReset, Fault::RESET),
             (io::ErrorKind::TimedOut, Fault::TIMEOUT),
-            (io::ErrorKind::Other, Fault::RESET),
+            (io::ErrorKind::Other, Fault::UNKNOWN),
         ] {
             let wrapped = io::Error::other(io::Error::from(kind));
             assert_eq!(Fault::of(&wrapped), fault, "{kind:?}");

@@ -40,7 +40,8 @@ impl fmt::Display for ProxyError {
             Outcome::ConnectFault => "cannot connect to",
             Outcome::Timeout => "no answer in time from",
             Outcome::Cancelled => "the request broke on its way to",
-            _ => "the connection broke to",
+            Outcome::Reset => "the connection broke to",
+            _ => "no answer from",
         };
         write!(f, "{what} backend {}", self.backend)
     }

@@ -111,12 +111,11 @@ where
     }
 
     async fn check(&self, backend: &Backend, target: &T) {
-        let answer = tokio::time::timeout(self.timeout, self.probe.check(target.clone())).await;
-        let now = Instant::now().into_std();
-        match answer {
-            Ok(Ok(seen)) => backend.mark_healthy(&seen, now),
-            Ok(Err(error)) => backend.mark_unhealthy(&root_cause(&*error), now),
-            Err(_) => backend.mark_unhealthy(&format!("no answer within {:?}", self.timeout), now),
+        let asked = Instant::now().into_std();
+        match tokio::time::timeout(self.timeout, self.probe.check(target.clone())).await {
+            Ok(Ok(seen)) => backend.mark_healthy(&seen, asked),
+            Ok(Err(error)) => backend.mark_unhealthy(&root_cause(&*error), asked),
+            Err(_) => backend.mark_unhealthy(&format!("no answer within {:?}", self.timeout), asked),
         };
     }
 }

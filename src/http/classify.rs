@@ -22,12 +22,28 @@ impl HttpClassify {
         if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
             return Fault::CONNECT;
         }
+        if let Some(error) = find::<h2::Error>(error) {
+            return Self::http2_fault(error);
+        }
         match find::<hyper::Error>(error) {
             // The body that the caller sent broke; the backend only saw the end of it.
             Some(error) if error.is_user() => Fault::CANCELLED,
             Some(error) if error.is_timeout() => Fault::TIMEOUT,
-            Some(error) if error.is_canceled() => Fault { sent: false, ..Fault::RESET },
-            _ => Fault::of(error),
+            // The connection was closing before the request was on it. If the backend is gone, the next one will tell.
+            Some(error) if error.is_canceled() || error.is_closed() => Fault { sent: false, ..Fault::UNKNOWN },
+            Some(_) => Fault::RESET,
+            None => Fault::of(error),
+        }
+    }
+
+    /// One stream that ends is not the end of the connection, and a connection that is closed in good order (RFC 9113
+    /// §6.8) is not the end of the backend.
+    fn http2_fault(error: &h2::Error) -> Fault {
+        match error.reason() {
+            Some(h2::Reason::REFUSED_STREAM) => Fault { kind: Outcome::Overload, sent: false },
+            Some(h2::Reason::NO_ERROR) => Fault::UNKNOWN,
+            Some(_) if error.is_reset() => Fault::UNKNOWN,
+            _ => Fault::RESET,
         }
     }
 }
