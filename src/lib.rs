@@ -49,7 +49,7 @@
 //!  3  pool                                  who is there: snapshots, updates, changes
 //!  2  strategy                              who is next: pure decisions
 //!  1  backend                               identity, weight, load, health, leases
-//!  0  error   rng   sync
+//!  0  error   ewma   rng   sync
 //! ```
 //!
 //! Floors 0 to 3 never spawn, never open a socket, never read a clock.
@@ -62,6 +62,7 @@
 pub mod backend;
 pub mod balance;
 mod error;
+mod ewma;
 pub mod feedback;
 pub mod health;
 #[cfg(feature = "http")]

@@ -195,7 +195,7 @@ async fn the_pick_is_over_the_pool_of_the_moment_of_the_call() {
         let response = service.call(1);
         let (sent, reply) = handle.next_request().await.unwrap();
         reply.send_response(String::new());
-        sent.lease.complete(Outcome::Success);
+        sent.lease.complete(Outcome::Success, tokio::time::Instant::now().into_std());
         response.await.unwrap();
         sent.target
     };

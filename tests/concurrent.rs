@@ -95,7 +95,7 @@ fn a_snapshot_is_never_torn_and_leases_add_up_exactly() {
                             match outcome {
                                 Outcome::Cancelled => drop(lease),
                                 Outcome::Reset => lease.fail(outcome, "reset", now()),
-                                outcome => lease.complete(outcome),
+                                outcome => lease.complete(outcome, now()),
                             }
                         }
                     }
@@ -178,7 +178,7 @@ fn round_robin_is_exactly_even_under_many_threads() {
                 for _ in 0..5_000 {
                     let snapshot = view.load();
                     let (backend, _) = snapshot.pick(&Hint::new(now(), 0)).unwrap();
-                    Lease::take(Arc::clone(backend), now()).complete(Outcome::Success);
+                    Lease::take(Arc::clone(backend), now()).complete(Outcome::Success, now());
                 }
             });
         }

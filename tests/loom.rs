@@ -16,6 +16,9 @@ mod sync {
     };
 }
 
+#[path = "../src/ewma.rs"]
+mod ewma;
+
 #[path = "../src/backend/mod.rs"]
 mod backend;
 
@@ -36,7 +39,7 @@ fn now() -> Instant {
 fn leases_are_counted_exactly_however_they_end() {
     loom::model(|| {
         let backend = Arc::new(Backend::new("a"));
-        let ends: [fn(Lease); 2] = [|lease| lease.complete(Outcome::Success), drop];
+        let ends: [fn(Lease); 2] = [|lease| lease.complete(Outcome::Success, now()), drop];
         let threads = ends.map(|end| {
             let backend = Arc::clone(&backend);
             thread::spawn(move || end(Lease::take(backend, now())))

@@ -69,7 +69,7 @@ fn what_stays_keeps_its_counters_and_its_health_and_takes_the_new_target_and_wei
     let pool = pool(&["a", "b", "c"]);
     let b = pool.get("b").unwrap();
     let in_flight = Lease::take(Arc::clone(&b), now());
-    Lease::take(Arc::clone(&b), now()).complete(Outcome::BackendFault);
+    Lease::take(Arc::clone(&b), now()).complete(Outcome::BackendFault, now());
     pool.mark_unhealthy("b");
 
     let weight = Weight::new(2.5).unwrap();
@@ -80,7 +80,7 @@ fn what_stays_keeps_its_counters_and_its_health_and_takes_the_new_target_and_wei
     assert!(Arc::ptr_eq(stayed, &b));
     assert_eq!((*target, stayed.weight(), stayed.load().in_flight()), ("elsewhere", 2.5, 1));
     assert_eq!(stayed.load().count(Outcome::BackendFault), 1);
-    in_flight.complete(Outcome::Success);
+    in_flight.complete(Outcome::Success, now());
     assert_eq!(stayed.load().in_flight(), 0);
 }
 

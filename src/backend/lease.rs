@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Instant};
 /// let lease = Lease::take(Arc::clone(&backend), Instant::now());
 /// assert_eq!(backend.load().in_flight(), 1);
 ///
-/// lease.complete(Outcome::Success);
+/// lease.complete(Outcome::Success, Instant::now());
 /// assert_eq!(backend.load().in_flight(), 0);
 /// assert_eq!(backend.load().count(Outcome::Success), 1);
 /// ```
@@ -31,7 +31,7 @@ pub struct Lease {
 impl Lease {
     /// Counts one more request in flight on `backend`, from `now`.
     pub fn take(backend: Arc<Backend>, now: Instant) -> Self {
-        backend.load().begin();
+        backend.load().begin(now);
         Self { backend, started: now, outcome: Outcome::Cancelled }
     }
 
@@ -45,8 +45,9 @@ impl Lease {
         self.started
     }
 
-    /// Ends the request with `outcome`.
-    pub fn complete(mut self, outcome: Outcome) {
+    /// Ends the request with `outcome` at `now`, which is also a sample of the backend's latency.
+    pub fn complete(mut self, outcome: Outcome, now: Instant) {
+        self.backend.load().record(outcome, now.saturating_duration_since(self.started), now);
         self.outcome = outcome;
     }
 
@@ -57,12 +58,12 @@ impl Lease {
         if outcome.is_transport_failure() {
             self.backend.mark_unhealthy(cause, now);
         }
-        self.complete(outcome);
+        self.complete(outcome, now);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.backend.load().end(self.outcome);
+        self.backend.load().end(self.outcome, self.started);
     }
 }

@@ -1,5 +1,6 @@
-use super::Outcome;
+use super::{Latency, Outcome};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// What one backend is doing and has done, counted over every balancer of the process.
 ///
@@ -11,6 +12,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 pub struct Load {
     in_flight: AtomicU32,
     outcomes: [AtomicU64; Outcome::ALL.len()],
+    latency: Latency,
 }
 
 impl Load {
@@ -29,12 +31,29 @@ impl Load {
         Outcome::ALL.into_iter().map(|outcome| self.count(outcome)).sum()
     }
 
-    pub(super) fn begin(&self) {
+    /// How fast it is.
+    pub fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
+    /// How long ago, on average, the requests in flight were started: what a backend that has stopped answering cannot
+    /// hide.
+    pub fn mean_age(&self, now: Instant) -> Duration {
+        self.latency.mean_age(self.in_flight(), now)
+    }
+
+    pub(super) fn begin(&self, now: Instant) {
+        self.latency.begin(now);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn end(&self, outcome: Outcome) {
+    pub(super) fn record(&self, outcome: Outcome, took: Duration, now: Instant) {
+        self.latency.record(outcome, took, self.completed(), now);
+    }
+
+    pub(super) fn end(&self, outcome: Outcome, started: Instant) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.latency.end(started);
     }
 }

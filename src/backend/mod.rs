@@ -21,6 +21,7 @@
 
 mod health;
 mod id;
+mod latency;
 mod lease;
 mod load;
 #[cfg(feature = "http")]
@@ -33,6 +34,7 @@ pub use self::origin::{InvalidOrigin, Origin};
 pub use self::{
     health::{Health, HealthState},
     id::BackendId,
+    latency::{Latency, Sampled},
     lease::Lease,
     load::Load,
     outcome::Outcome,

@@ -1,4 +1,5 @@
 use crate::backend::{Lease, Outcome};
+use tokio::time::Instant;
 
 /// When a request is complete, and its lease ends.
 ///
@@ -20,7 +21,7 @@ impl<Res> Complete<Res> for AtResponse {
     type Response = Res;
 
     fn complete(&self, lease: Lease, outcome: Outcome, response: Res) -> Res {
-        lease.complete(outcome);
+        lease.complete(outcome, Instant::now().into_std());
         response
     }
 }

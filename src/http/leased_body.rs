@@ -53,7 +53,7 @@ impl<B: Body> LeasedBody<B> {
 
 fn complete(lease: &mut Option<Lease>, outcome: Outcome) {
     if let Some(lease) = lease.take() {
-        lease.complete(outcome);
+        lease.complete(outcome, Instant::now().into_std());
     }
 }
 

@@ -56,19 +56,28 @@
 mod candidates;
 mod eligible;
 mod hint;
+mod least_latency;
+mod least_request;
 mod named;
+mod peak_ewma;
 mod random;
 mod round_robin;
+mod sample;
 #[cfg(test)]
 mod tests;
+mod weighted_round_robin;
 
 pub use self::{
     candidates::{Candidates, Index},
     eligible::Eligible,
     hint::Hint,
+    least_latency::LeastLatency,
+    least_request::LeastRequest,
     named::{AnyStrategy, UnknownStrategy},
+    peak_ewma::PeakEwma,
     random::{Random, RandomPicker},
     round_robin::RoundRobin,
+    weighted_round_robin::{WeightedRoundRobin, WeightedRoundRobinPicker},
 };
 
 use crate::{backend::Backend, error::Unavailable};

@@ -59,7 +59,7 @@ impl RandomPicker {
 }
 
 /// The same lot, O(n), over the eligible alone.
-fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> Option<Index> {
+pub(super) fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> Option<Index> {
     let total: f64 = candidates.iter().map(|(_, backend)| backend.weight()).sum();
     if !(total > 0.0 && total.is_finite()) {
         return candidates.eligible().get(rng.below(candidates.len())).copied();

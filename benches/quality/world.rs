@@ -1,0 +1,411 @@
+//! Discrete events in virtual time: requests, replicas, and the real strategies in between.
+
+use super::{
+    draw::Stream,
+    replica::{Job, MS, Replica, Time},
+    scenario::{Arrivals, Scenario},
+};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tower_balancer::{
+    backend::{Backend, Lease, Outcome},
+    strategy::{AnyStrategy, Candidates, Eligible, Hint, Picker, Strategy},
+};
+
+/// Half a round trip between a balancer and a replica.
+const TRAVEL: Time = 250_000;
+const WARM_UP_S: f64 = 5.0;
+
+/// Who chooses.
+#[derive(Clone)]
+pub enum Chooser {
+    /// A real strategy, one of its own for each balancer.
+    Strategy(&'static (dyn Fn() -> AnyStrategy + Sync)),
+    /// One line for everything; whichever replica has room takes the next.
+    CentralQueue,
+    /// The replica that would be done first, known exactly and at once.
+    ShortestDelay,
+}
+
+/// What came out of one run.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// Milliseconds from arrival to answer, or to giving up, in order.
+    pub latency: Vec<f64>,
+    /// The same without the request's own work.
+    pub excess: Vec<f64>,
+    pub errors: f64,
+    /// Requests of the busiest replica, over the mean.
+    pub max_mean: f64,
+}
+
+/// The value below which a part of an ordered list lies.
+pub fn quantile(ordered: &[f64], part: f64) -> f64 {
+    ordered.get(((ordered.len() as f64 * part) as usize).min(ordered.len().saturating_sub(1))).copied().unwrap_or(0.0)
+}
+
+enum Event {
+    Arrive,
+    Reach(Job),
+    Done(usize, u64),
+    Answer(Job, bool),
+    GiveUp(Job),
+    Pause(usize),
+    Resume,
+    Flap(usize),
+    Restart(usize),
+    Redraw(usize),
+    Burst,
+    Replace,
+}
+
+struct Request {
+    arrived: Time,
+    work: f64,
+    replica: usize,
+    lease: Option<Lease>,
+    open: bool,
+}
+
+/// One of the uncoordinated balancers: its own view of the replicas and its own strategy.
+struct Balancer {
+    backends: Vec<Arc<Backend>>,
+    eligible: Eligible,
+    strategy: AnyStrategy,
+    picker: Box<dyn Picker>,
+}
+
+impl Balancer {
+    fn new(replicas: usize, strategy: AnyStrategy) -> Self {
+        let backends: Vec<_> = (0..replicas).map(|replica| Arc::new(Backend::new(replica.to_string()))).collect();
+        let picker = strategy.build(&backends);
+        Self { backends, eligible: Eligible::new((0..replicas).map(|_| true)), strategy, picker }
+    }
+
+    fn pick(&self, now: Instant, seed: u64) -> Option<(usize, Lease)> {
+        let candidates = Candidates::new(&self.backends, &self.eligible);
+        let index = self.picker.pick(&candidates, &Hint::new(now, seed))?;
+        Some((index.get(), Lease::take(Arc::clone(&self.backends[index.get()]), now)))
+    }
+
+    fn replace(&mut self, replica: usize, name: u64) {
+        self.backends[replica] = Arc::new(Backend::new(format!("{replica}-{name}")));
+        self.picker = self.strategy.build(&self.backends);
+    }
+}
+
+struct World<'a> {
+    scenario: &'a Scenario,
+    now: Time,
+    epoch: Instant,
+    events: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    /// The events by number; what has happened is gone.
+    pending: Vec<Option<Event>>,
+    free: Vec<usize>,
+    scheduled: u64,
+    replicas: Vec<Replica>,
+    requests: Vec<Request>,
+    arrivals: Stream,
+    sizes: Stream,
+    environment: Stream,
+    policy: Stream,
+    chooser: Chooser,
+    balancers: Vec<Balancer>,
+    line: VecDeque<Job>,
+    bursting: bool,
+    replaced: u64,
+    until: Time,
+    counts: Vec<u64>,
+    errors: u64,
+    latency: Vec<f64>,
+    excess: Vec<f64>,
+}
+
+/// Runs a scenario for so many measured seconds.
+pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> Measured {
+    let balancers = match chooser {
+        Chooser::Strategy(make) => (0..scenario.balancers).map(|_| Balancer::new(scenario.replicas, make())).collect(),
+        _ => Vec::new(),
+    };
+    let mut world = World {
+        scenario,
+        now: 0,
+        epoch: tokio::time::Instant::now().into_std(),
+        events: BinaryHeap::new(),
+        pending: Vec::new(),
+        free: Vec::new(),
+        scheduled: 0,
+        replicas: (0..scenario.replicas).map(|index| Replica::new(scenario, scenario.nature(index), 0)).collect(),
+        requests: Vec::new(),
+        arrivals: Stream::new(seed, 1),
+        sizes: Stream::new(seed, 2),
+        environment: Stream::new(seed, 3),
+        policy: Stream::new(seed, 4),
+        chooser: chooser.clone(),
+        balancers,
+        line: VecDeque::new(),
+        bursting: false,
+        replaced: 0,
+        until: ((WARM_UP_S + seconds) * 1e9) as Time,
+        counts: vec![0; scenario.replicas],
+        errors: 0,
+        latency: Vec::new(),
+        excess: Vec::new(),
+    };
+    world.begin();
+    while let Some(Reverse((time, _, number))) = world.events.pop() {
+        // What is still on its way after the end has half a minute.
+        if time > world.until + 30_000_000_000 {
+            break;
+        }
+        world.now = time;
+        if let Some(event) = world.pending[number].take() {
+            world.free.push(number);
+            world.happen(event);
+        }
+    }
+    world.measured()
+}
+
+impl World<'_> {
+    fn begin(&mut self) {
+        self.after(0.0, Event::Arrive);
+        if matches!(self.scenario.arrivals, Arrivals::Bursts { .. }) {
+            self.after(0.0, Event::Burst);
+        }
+        if let Some(every) = self.scenario.replace_every_ms {
+            self.after(every * MS, Event::Replace);
+        }
+        for replica in 0..self.replicas.len() {
+            let nature = self.replicas[replica].nature;
+            if let Some(pause) = nature.pause {
+                let gap = self.environment.exponential(pause.gap_ms);
+                self.after(gap * MS, Event::Pause(replica));
+            }
+            if let Some(flap) = nature.flap {
+                // Each has its own phase, so that the first time falls into the warm-up.
+                let first = self.environment.unit() * flap.up_ms;
+                self.after(first * MS, Event::Flap(replica));
+            }
+            if let Some(warmup) = nature.warmup {
+                self.after(warmup.every_ms * MS, Event::Restart(replica));
+            }
+            if nature.antagonist.is_some() {
+                self.after(0.0, Event::Redraw(replica));
+            }
+        }
+    }
+
+    fn after(&mut self, nanoseconds: f64, event: Event) {
+        self.at(self.now + nanoseconds as Time, event);
+    }
+
+    fn at(&mut self, time: Time, event: Event) {
+        let number = self.free.pop().unwrap_or(self.pending.len());
+        if number == self.pending.len() {
+            self.pending.push(None);
+        }
+        self.pending[number] = Some(event);
+        self.scheduled += 1;
+        self.events.push(Reverse((time, self.scheduled, number)));
+    }
+
+    fn instant(&self) -> Instant {
+        self.epoch + Duration::from_nanos(self.now)
+    }
+
+    fn happen(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::Arrive => self.arrive(),
+            Event::Reach(job) => self.reach(job),
+            Event::Done(replica, plan) => {
+                if self.replicas[replica].plan == plan {
+                    self.finish(replica);
+                }
+            }
+            Event::Answer(job, well) => self.answer(job, well),
+            Event::GiveUp(job) => {
+                if self.requests[job].open {
+                    self.close(job, Outcome::Timeout);
+                }
+            }
+            Event::Pause(replica) => {
+                let pause = self.replicas[replica].nature.pause.expect("only a replica that pauses");
+                let length = (pause.len_ms * MS) as Time;
+                self.replicas[replica].pause(now, now + length);
+                let gap = self.environment.exponential(pause.gap_ms);
+                self.after(pause.len_ms * MS + gap * MS, Event::Pause(replica));
+                self.at(now + length, Event::Resume);
+                self.plan(replica);
+            }
+            Event::Resume => self.fill(),
+            Event::Flap(replica) => {
+                let flap = self.replicas[replica].nature.flap.expect("only a replica that flaps");
+                let down = !self.replicas[replica].down;
+                self.replicas[replica].down = down;
+                self.after(if down { flap.down_ms } else { flap.up_ms } * MS, Event::Flap(replica));
+                self.fill();
+            }
+            Event::Restart(replica) => {
+                let warmup = self.replicas[replica].nature.warmup.expect("only a replica that warms up");
+                self.replicas[replica].restart(now);
+                self.after(warmup.every_ms * MS, Event::Restart(replica));
+            }
+            Event::Redraw(replica) => {
+                let antagonist = self.replicas[replica].nature.antagonist.expect("only a replica with neighbours");
+                let left = self.environment.left_by(&antagonist);
+                self.replicas[replica].leave(now, left);
+                let next = self.environment.exponential(antagonist.redraw_ms);
+                self.after(next * MS, Event::Redraw(replica));
+                self.plan(replica);
+                self.fill();
+            }
+            Event::Burst => {
+                let Arrivals::Bursts { high_ms, low_ms, .. } = self.scenario.arrivals else { return };
+                self.bursting = !self.bursting;
+                let length = self.environment.exponential(if self.bursting { high_ms } else { low_ms });
+                self.after(length * MS, Event::Burst);
+            }
+            Event::Replace => {
+                let replica = self.environment.below(self.replicas.len());
+                self.replaced += 1;
+                self.balancers.iter_mut().for_each(|balancer| balancer.replace(replica, self.replaced));
+                self.after(self.scenario.replace_every_ms.unwrap_or_default() * MS, Event::Replace);
+            }
+        }
+    }
+
+    fn arrive(&mut self) {
+        let load = match self.scenario.arrivals {
+            Arrivals::Poisson => self.scenario.load,
+            Arrivals::Bursts { high, low, .. } => self.scenario.load * if self.bursting { high } else { low },
+        };
+        let gap = self.arrivals.exponential(1e9 / self.scenario.rate(load));
+        if self.now >= self.until {
+            return;
+        }
+        self.after(gap, Event::Arrive);
+
+        let job = self.requests.len();
+        let work = self.sizes.work_ms(&self.scenario.service) * MS;
+        let balancer = self.arrivals.below(self.scenario.balancers);
+        let seed = self.policy.bits();
+        self.requests.push(Request { arrived: self.now, work, replica: usize::MAX, lease: None, open: true });
+        if let Some(timeout) = self.scenario.timeout_ms {
+            self.after(timeout * MS, Event::GiveUp(job));
+        }
+        match self.chooser {
+            Chooser::Strategy(_) => match self.balancers[balancer].pick(self.instant(), seed) {
+                Some((replica, lease)) => {
+                    self.requests[job].lease = Some(lease);
+                    self.requests[job].replica = replica;
+                    self.at(self.now + TRAVEL, Event::Reach(job));
+                }
+                None => self.close(job, Outcome::BackendFault),
+            },
+            Chooser::CentralQueue => {
+                self.line.push_back(job);
+                self.fill();
+            }
+            Chooser::ShortestDelay => {
+                let expected = |replica: &usize| self.replicas[*replica].expected(work, self.now);
+                let best = (0..self.replicas.len()).min_by(|a, b| expected(a).total_cmp(&expected(b)));
+                self.requests[job].replica = best.unwrap_or_default();
+                self.at(self.now + TRAVEL, Event::Reach(job));
+            }
+        }
+    }
+
+    /// The central line moves up wherever there is room, to the fastest first.
+    fn fill(&mut self) {
+        while let Some(&job) = self.line.front() {
+            let now = self.now;
+            let with_room = (0..self.replicas.len()).filter(|&replica| self.replicas[replica].has_room(now));
+            let speed = |replica: &usize| (self.replicas[*replica].speed(now), Reverse(self.replicas[*replica].jobs()));
+            let fastest = with_room.max_by(|a, b| speed(a).0.total_cmp(&speed(b).0).then(speed(a).1.cmp(&speed(b).1)));
+            let Some(replica) = fastest else { return };
+            self.line.pop_front();
+            if self.requests[job].open {
+                self.requests[job].replica = replica;
+                self.reach(job);
+            }
+        }
+    }
+
+    fn reach(&mut self, job: Job) {
+        let replica = self.requests[job].replica;
+        self.counts[replica] += u64::from(self.is_measured(job));
+        if self.replicas[replica].down {
+            return;
+        }
+        if let Some(after) = self.replicas[replica].nature.error_after_ms {
+            self.after(after * MS + TRAVEL as f64, Event::Answer(job, false));
+            return;
+        }
+        let work = self.requests[job].work;
+        self.replicas[replica].push(job, work, self.now);
+        self.plan(replica);
+    }
+
+    fn plan(&mut self, replica: usize) {
+        if let Some(time) = self.replicas[replica].next_done(self.now) {
+            self.at(time.max(self.now), Event::Done(replica, self.replicas[replica].plan));
+        }
+    }
+
+    fn finish(&mut self, replica: usize) {
+        let mut done = Vec::new();
+        self.replicas[replica].take_done(self.now, &mut done);
+        // A black hole swallows what is sent to it; what it has begun it answers.
+        for job in done {
+            self.at(self.now + TRAVEL, Event::Answer(job, true));
+        }
+        self.plan(replica);
+        self.fill();
+    }
+
+    fn answer(&mut self, job: Job, well: bool) {
+        if self.requests[job].open {
+            self.close(job, if well { Outcome::Success } else { Outcome::BackendFault });
+        }
+    }
+
+    fn close(&mut self, job: Job, outcome: Outcome) {
+        let (now, measured) = (self.instant(), self.is_measured(job));
+        let request = &mut self.requests[job];
+        request.open = false;
+        if let Some(lease) = request.lease.take() {
+            lease.complete(outcome, now);
+        }
+        if measured {
+            // The oracle's way to the replica takes as long as everybody's.
+            let central = matches!(self.chooser, Chooser::CentralQueue);
+            let travel = if central && outcome == Outcome::Success { TRAVEL } else { 0 };
+            let latency = (self.now - request.arrived + travel) as f64 / MS;
+            self.latency.push(latency);
+            self.excess.push(latency - request.work / MS);
+            self.errors += u64::from(outcome != Outcome::Success);
+        }
+    }
+
+    fn is_measured(&self, job: Job) -> bool {
+        self.requests[job].arrived as f64 >= WARM_UP_S * 1e9
+    }
+
+    fn measured(mut self) -> Measured {
+        self.latency.sort_by(f64::total_cmp);
+        self.excess.sort_by(f64::total_cmp);
+        let mean = self.counts.iter().sum::<u64>() as f64 / self.counts.len() as f64;
+        Measured {
+            errors: self.errors as f64 / self.latency.len().max(1) as f64,
+            max_mean: self.counts.iter().max().copied().unwrap_or_default() as f64 / mean.max(1.0),
+            latency: self.latency,
+            excess: self.excess,
+        }
+    }
+}

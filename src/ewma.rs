@@ -1,0 +1,25 @@
+//! Moving averages over uneven times.
+
+/// What is left of something after `elapsed` where a `tau`-th of it goes at any time: `e^(-elapsed/tau)`. Both in the
+/// same unit; a `tau` of zero leaves nothing.
+pub(crate) fn decay(elapsed: f64, tau: f64) -> f64 {
+    if tau > 0.0 { (-elapsed / tau).exp() } else { 0.0 }
+}
+
+/// The point at `weight` on the way from `old` to `new`.
+pub(crate) fn blend(old: f64, new: f64, weight: f64) -> f64 {
+    old + (new - old) * weight
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_decays_as_finagle_has_it() {
+        for (seconds, left) in [(1.0, 0.905), (5.0, 0.607), (10.0, 0.368), (23.0, 0.100)] {
+            assert!((decay(seconds, 10.0) - left).abs() < 5e-4, "{seconds}");
+        }
+        assert_eq!(decay(1.0, 0.0), 0.0);
+    }
+}

@@ -1,0 +1,174 @@
+use super::{
+    Candidates, Hint, Index, Picker, Strategy,
+    sample::{Least, distinct},
+};
+use crate::{
+    backend::Backend,
+    ewma::{blend, decay},
+    rng::Rng,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+/// The backend that is expected to answer soonest, by what its answers and its open requests show.
+///
+/// The cost of a backend is `max(mean latency, half the mean age of its open requests) · (in flight + 1)²`:
+///
+/// * The mean is over the last 20 or so answers, not peak-sensitive: a pause that hits every backend now and then says
+///   nothing about the next request.
+/// * A backend that stops answering produces no samples. Its open requests get older, and that shows at once.
+/// * An estimate that nobody refreshes drifts toward the pool's mean, not to zero: an idle backend is as good as any, not
+///   better than all.
+/// * The square prefers spreading over two to queueing behind one, and so keeps many balancers that know nothing of each
+///   other from agreeing on the same favourite.
+/// * A failure is no sample of the latency. The share of failures is charged at a hundred times the pool's mean each.
+/// * A backend that was never measured costs the pool's mean, so a few requests at a time explore it.
+///
+/// Up to 64 candidates are all looked at, O(n); beyond, 8 at random and the best 4 of the last pick.
+#[derive(Clone, Debug, Default)]
+pub struct LeastLatency {
+    shared: Arc<Shared>,
+}
+
+/// What picks learn for the next ones.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The pool's mean latency in seconds, as `f64` bits; zero while unknown.
+    mean: AtomicU64,
+    /// The best candidates of the last picks, by place.
+    remembered: [AtomicU32; REMEMBERED],
+}
+
+/// Up to so many candidates, looking at all of them costs less than a microsecond.
+const SCAN: usize = 128;
+/// Beyond, so many are looked at by lot,
+const CHOICES: usize = 8;
+/// and so many because they were good a moment ago.
+const REMEMBERED: usize = 4;
+
+/// Seconds after which two thirds of an estimate have drifted to the pool's mean.
+const DRIFT: f64 = 10.0;
+/// What a failure costs, in mean latencies.
+const FAILURE: f64 = 100.0;
+
+impl LeastLatency {
+    /// The strategy; clones learn together.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Strategy for LeastLatency {
+    type Picker = Self;
+
+    fn build(&self, _members: &[Arc<Backend>]) -> Self {
+        self.clone()
+    }
+}
+
+impl Picker for LeastLatency {
+    fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+        let mut rng = hint.rng();
+        if candidates.len() <= SCAN {
+            scan(candidates, hint.now, &mut rng)
+        } else {
+            self.sample(candidates, hint.now, &mut rng)
+        }
+    }
+}
+
+/// The best of all.
+fn scan(candidates: &Candidates<'_>, now: Instant, rng: &mut Rng) -> Option<Index> {
+    let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now).unwrap_or(UNKNOWN);
+    let mut least = Least::default();
+    for (index, backend) in candidates.iter() {
+        least.offer(index, cost(backend, mean, now), rng);
+    }
+    least.index
+}
+
+impl LeastLatency {
+    /// The best of some at random and of those that were good a moment ago.
+    fn sample(&self, candidates: &Candidates<'_>, now: Instant, rng: &mut Rng) -> Option<Index> {
+        let eligible = candidates.eligible();
+        let mut looked_at = [Index::new(0); CHOICES + REMEMBERED];
+        let mut n = 0;
+        distinct(eligible.len(), CHOICES, rng, |place, _| {
+            looked_at[n] = eligible[place];
+            n += 1;
+        });
+        for remembered in &self.shared.remembered {
+            let index = Index::new(remembered.load(Ordering::Relaxed) as usize);
+            if candidates.is_eligible(index) && !looked_at[..n].contains(&index) {
+                looked_at[n] = index;
+                n += 1;
+            }
+        }
+        let looked_at = &looked_at[..n];
+
+        let backends = || looked_at.iter().filter_map(|&index| Some((index, candidates.get(index)?)));
+        let mean = self.shared.learn_mean(mean(backends().map(|(_, backend)| &**backend), now));
+        let mut least = Least::default();
+        let mut best = [(f64::INFINITY, None); REMEMBERED];
+        for (index, backend) in backends() {
+            let cost = cost(backend, mean, now);
+            least.offer(index, cost, rng);
+            keep_best(&mut best, cost, index);
+        }
+        for (slot, (_, index)) in self.shared.remembered.iter().zip(best) {
+            if let Some(index) = index {
+                slot.store(index.get() as u32, Ordering::Relaxed);
+            }
+        }
+        least.index
+    }
+}
+
+impl Shared {
+    /// The pool's mean after a look at a part of it.
+    fn learn_mean(&self, seen: Option<f64>) -> f64 {
+        let known = f64::from_bits(self.mean.load(Ordering::Relaxed));
+        let mean = match seen {
+            Some(seen) if known > 0.0 => blend(known, seen, 0.05),
+            Some(seen) => seen,
+            None if known > 0.0 => known,
+            None => return UNKNOWN,
+        };
+        // Two picks at once may lose one of two looks, and nothing else.
+        self.mean.store(mean.to_bits(), Ordering::Relaxed);
+        mean
+    }
+}
+
+/// Stands for the mean while nothing was ever measured: any number will do, since all cost alike.
+const UNKNOWN: f64 = 1.0;
+
+/// The mean of what was measured.
+fn mean<'a>(backends: impl Iterator<Item = &'a Backend>, now: Instant) -> Option<f64> {
+    let measured = backends.filter_map(|backend| backend.load().latency().mean(now));
+    let (sum, n) = measured.fold((0.0, 0_u32), |(sum, n), sampled| (sum + sampled.value, n + 1));
+    (n > 0).then(|| sum / f64::from(n))
+}
+
+fn cost(backend: &Backend, mean: f64, now: Instant) -> f64 {
+    let load = backend.load();
+    let in_flight = f64::from(load.in_flight());
+    let measured = load.latency().mean(now);
+    let estimate = measured.map_or(mean, |sampled| blend(mean, sampled.value, decay(sampled.idle, DRIFT)));
+    let faults = load.latency().faults(now).map_or(0.0, |faults| faults.value * decay(faults.idle, DRIFT));
+    let age = load.mean_age(now).as_secs_f64();
+    (estimate + faults * FAILURE * mean).max(age / 2.0) * (in_flight + 1.0).powi(2) / backend.weight()
+}
+
+/// Keeps the cheapest, in order.
+fn keep_best(best: &mut [(f64, Option<Index>); REMEMBERED], cost: f64, index: Index) {
+    if let Some(at) = best.iter().position(|(kept, _)| cost < *kept) {
+        best[at..].rotate_right(1);
+        best[at] = (cost, Some(index));
+    }
+}

@@ -1,0 +1,38 @@
+use super::{Candidates, Hint, Index, Picker, Strategy, sample};
+use crate::backend::Backend;
+use std::{sync::Arc, time::Duration};
+
+/// The cheaper of two random backends by Finagle's Peak EWMA: `peak latency · (in flight + 1)`. O(1).
+///
+/// The latency is an average that jumps to every peak and forgets it over tens of seconds, so that one slow answer keeps
+/// traffic away at once. Reading projects the average to now and writes nothing. A backend that was never measured costs
+/// nothing until it has a request in flight, and then as much as Finagle's penalty: so it is tried by one request at a
+/// time.
+///
+/// Right where a slow answer foretells more of them. Where every backend pauses now and then, as garbage collectors do,
+/// each peak drives traffic away for no reason: [`LeastLatency`](super::LeastLatency) averages instead.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeakEwma;
+
+/// What a request in flight on a backend that was never measured costs: more than any latency.
+const PENALTY: f64 = 1e9;
+
+impl Strategy for PeakEwma {
+    type Picker = Self;
+
+    fn build(&self, _members: &[Arc<Backend>]) -> Self {
+        *self
+    }
+}
+
+impl Picker for PeakEwma {
+    fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+        sample::least(candidates, hint, 2, |_, backend| {
+            let load = backend.load();
+            let in_flight = f64::from(load.in_flight());
+            let peak = load.latency().peak(hint.now).as_ref().map_or(0.0, Duration::as_secs_f64);
+            let cost = if peak == 0.0 && in_flight > 0.0 { PENALTY + in_flight } else { peak * (in_flight + 1.0) };
+            cost / backend.weight()
+        })
+    }
+}

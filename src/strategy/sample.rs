@@ -1,0 +1,66 @@
+use super::{Candidates, Hint, Index};
+use crate::{backend::Backend, rng::Rng};
+
+/// The most candidates that are sampled without looking at all of them.
+const MOST: usize = 32;
+
+/// The candidate with the least cost among `d` distinct ones, chosen at random; among all of them where there are no
+/// more than `d`, or where `d` is above 32. Ties are broken at random.
+///
+/// Distinct, because drawing the same one twice takes the worse of two hosts a quarter of the time.
+pub(super) fn least<'a>(
+    candidates: &Candidates<'a>,
+    hint: &Hint<'_>,
+    d: usize,
+    cost: impl Fn(Index, &'a Backend) -> f64,
+) -> Option<Index> {
+    let mut rng = hint.rng();
+    let mut least = Least::default();
+    let eligible = candidates.eligible();
+    let mut consider = |index: Index, rng: &mut Rng| {
+        if let Some(backend) = candidates.get(index) {
+            least.offer(index, cost(index, backend), rng);
+        }
+    };
+    if eligible.len() <= d || d > MOST {
+        eligible.iter().for_each(|&index| consider(index, &mut rng));
+    } else {
+        distinct(eligible.len(), d, &mut rng, |place, rng| consider(eligible[place], rng));
+    }
+    least.index
+}
+
+/// `d` distinct numbers below `n`, for `d` of at most 32 and not above `n` (Floyd 1987).
+pub(super) fn distinct(n: usize, d: usize, rng: &mut Rng, mut take: impl FnMut(usize, &mut Rng)) {
+    let mut taken = [usize::MAX; MOST];
+    for round in 0..d.min(MOST) {
+        let top = n - d + round;
+        let drawn = rng.below(top + 1);
+        let drawn = if taken[..round].contains(&drawn) { top } else { drawn };
+        taken[round] = drawn;
+        take(drawn, rng);
+    }
+}
+
+/// The least of what is offered; of several that cost the same, one at random.
+#[derive(Default)]
+pub(super) struct Least {
+    pub(super) index: Option<Index>,
+    cost: f64,
+    ties: usize,
+}
+
+impl Least {
+    pub(super) fn offer(&mut self, index: Index, cost: f64, rng: &mut Rng) {
+        // A cost that is no number is worse than any.
+        let cost = if cost.is_nan() { f64::INFINITY } else { cost };
+        if self.index.is_none() || cost < self.cost {
+            *self = Self { index: Some(index), cost, ties: 1 };
+        } else if cost == self.cost {
+            self.ties += 1;
+            if rng.below(self.ties) == 0 {
+                self.index = Some(index);
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+use super::{Candidates, Hint, Index, Picker, Strategy, random::scan};
+use crate::backend::Backend;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Turns in proportion to the weights: gRPC's static stride scheduler. No lock, one atomic counter.
+///
+/// The greatest weight is scaled to 65 535; each generation of the counter offers every backend once, and one with a
+/// fraction of the greatest weight takes that fraction of its offers, spread as evenly as can be. A backend of weight 0
+/// counts as the mean of the others. The counter belongs to the strategy and survives updates.
+#[derive(Clone, Debug, Default)]
+pub struct WeightedRoundRobin {
+    sequence: Arc<AtomicU64>,
+}
+
+impl WeightedRoundRobin {
+    /// A counter at its start.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Strategy for WeightedRoundRobin {
+    type Picker = WeightedRoundRobinPicker;
+
+    fn build(&self, members: &[Arc<Backend>]) -> WeightedRoundRobinPicker {
+        let weights: Vec<f64> = members.iter().map(|backend| backend.weight()).collect();
+        WeightedRoundRobinPicker { sequence: Arc::clone(&self.sequence), strides: strides(&weights) }
+    }
+}
+
+/// The strides of [`WeightedRoundRobin`] over the members of a pool.
+#[derive(Clone, Debug)]
+pub struct WeightedRoundRobinPicker {
+    sequence: Arc<AtomicU64>,
+    strides: Vec<u16>,
+}
+
+const FULL: u64 = u16::MAX as u64;
+
+/// Offers that may come to nothing, because a backend is out or not due, before the eligible are counted out instead.
+const OFFERS: usize = 64;
+
+impl Picker for WeightedRoundRobinPicker {
+    fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+        let n = self.strides.len() as u64;
+        if candidates.is_empty() || n == 0 {
+            return None;
+        }
+        for _ in 0..OFFERS {
+            let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+            let (generation, place) = (sequence / n, sequence % n);
+            let index = Index::new(place as usize);
+            if is_due(self.strides[place as usize], generation, place) && candidates.is_eligible(index) {
+                return Some(index);
+            }
+        }
+        scan(candidates, &mut hint.rng())
+    }
+}
+
+/// Whether the backend at `place` takes its offer in this generation.
+fn is_due(stride: u16, generation: u64, place: u64) -> bool {
+    let stride = u64::from(stride);
+    let at = stride.wrapping_mul(generation).wrapping_add(place * (FULL / 2)) % FULL;
+    at >= FULL - stride
+}
+
+fn strides(weights: &[f64]) -> Vec<u16> {
+    let positive: Vec<f64> = weights.iter().copied().filter(|&weight| weight > 0.0).collect();
+    let greatest = positive.iter().copied().fold(0.0, f64::max);
+    // In parts of the greatest, so that no sum overflows.
+    let mean = positive.iter().map(|weight| weight / greatest).sum::<f64>() / positive.len() as f64;
+    let part = |&weight: &f64| if weight > 0.0 { weight / greatest } else { mean };
+    let stride = |part: f64| if part.is_nan() { u16::MAX } else { (part * FULL as f64).round().max(1.0) as u16 };
+    weights.iter().map(|weight| stride(part(weight))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letters(weights: &[f64], picks: usize) -> String {
+        let strides = strides(weights);
+        let n = weights.len() as u64;
+        let offers = (0..).map(|sequence: u64| (sequence / n, sequence % n));
+        let due = offers.filter(|&(generation, place)| is_due(strides[place as usize], generation, place));
+        due.take(picks).map(|(_, place)| char::from(b'a' + place as u8)).collect()
+    }
+
+    #[test]
+    fn it_is_grpcs_static_stride() {
+        assert_eq!(letters(&[3.0, 2.0, 1.0], 24), "abcaababcaababcaababcaab");
+        assert_eq!(strides(&[1.0, 0.0, 0.5]), [65_535, 49_151, 32_768]);
+        assert_eq!(letters(&[1.0, 0.0, 0.5], 20), "abcacababcabacababca");
+    }
+
+    #[test]
+    fn shares_are_exact() {
+        let picks = letters(&[3.0, 2.0, 1.0], 60_000);
+        let count = |letter| picks.chars().filter(|&picked| picked == letter).count();
+        assert_eq!([count('a'), count('b'), count('c')], [30_000, 20_000, 10_000]);
+    }
+
+    #[test]
+    fn weights_that_are_all_zero_or_enormous_are_alike() {
+        assert_eq!(strides(&[0.0, 0.0]), [u16::MAX; 2]);
+        assert_eq!(strides(&[f64::MAX, f64::MAX]), [u16::MAX; 2]);
+        assert_eq!(strides(&[1.0, 1e-300]), [u16::MAX, 1]);
+    }
+}
