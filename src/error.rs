@@ -65,10 +65,14 @@ pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item
 /// What went wrong in the words of the innermost cause, without the number of the operating system:
 /// `Connection refused`.
 pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let innermost = causes(error).last().unwrap_or(error).to_string();
-    match innermost.find(" (os error") {
-        Some(end) => innermost[..end].to_owned(),
-        None => innermost,
+    let innermost = causes(error).last().unwrap_or(error);
+    if innermost.is::<tokio::time::error::Elapsed>() {
+        return "timed out".to_owned();
+    }
+    let words = innermost.to_string();
+    match words.find(" (os error") {
+        Some(end) => words[..end].to_owned(),
+        None => words,
     }
 }
 

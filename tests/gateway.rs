@@ -15,6 +15,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::Instant,
 };
+use tower::ServiceExt;
 
 /// `cargo test` builds the examples before it runs any test; `cargo test --test gateway` does not.
 fn binary() -> PathBuf {
@@ -165,6 +166,57 @@ async fn sigterm_lets_what_is_in_flight_finish_and_accepts_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_it_stops_it_is_not_ready_and_a_second_signal_ends_it() {
+    let silent = Server::raw(|mut stream| async move {
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let admin = format!("127.0.0.1:{}", free_port());
+    let mut gateway = Gateway::start(&["--admin", &admin, "--backend", &silent.url()]);
+    let url = gateway.url.clone();
+    let request = tokio::spawn(async move { common::client().oneshot(request_for(&url)).await.is_err() });
+    gateway.line("REQUEST: ");
+    assert_eq!(get(format!("http://{admin}/readyz")).await.0, 200);
+    gateway.signal("-HUP");
+    gateway.line("INFO: Nothing to reload");
+    gateway.signal("-TERM");
+    gateway.line("INFO: Stopping");
+    assert_eq!(get(format!("http://{admin}/readyz")).await.0, 503);
+    gateway.signal("-TERM");
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(1));
+    assert!(request.await.unwrap());
+}
+
+fn request_for(url: &str) -> http::Request<http_body_util::Full<bytes::Bytes>> {
+    http::Request::get(url).body(Default::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_keeps_no_request_waiting() {
+    let server = Server::http(says("one")).await;
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let arguments = ["--listen", &listen, "--admin", "off", "--backend", &server.url()];
+    // Its pipe is full after some hundred lines.
+    let mut unread = Command::new(binary()).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    common::until(|| async { tokio::net::TcpStream::connect(&listen).await.is_ok() }).await;
+    let client = common::client();
+    for _ in 0..3_000 {
+        let response = client.clone().oneshot(request_for(&format!("http://{listen}"))).await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    // Nor does one that is gone.
+    drop(unread.stdout.take());
+    for _ in 0..100 {
+        let response = client.clone().oneshot(request_for(&format!("http://{listen}"))).await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    assert!(unread.try_wait().unwrap().is_none(), "it died of it");
+    unread.kill().unwrap();
+    unread.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_operator_is_told_what_is() {
     let server = Server::http(says("one")).await;
     let dead = format!("http://127.0.0.1:{}", free_port());
@@ -217,14 +269,17 @@ fn a_bad_option_is_named_with_what_was_expected() {
         (&["--backend", "localhost:3001"][..], &[r#""localhost:3001""#, "expected http://host:port"][..]),
         (&["--backend", "http://a:1", "--backend", "http://a:1/"], &["duplicate backend http://a:1"]),
         (&["--backend", "https://a"], &["https://a", "expected http://"]),
-        (&["--strategy", "fastest"], &["fastest", "--strategy", "round_robin, random"]),
-        (&["--listen", "3000"], &["3000", "--listen"]),
+        (&["--strategy", "fastest"], &["fastest", "--strategy", "round_robin, "]),
+        (&["--listen", "3000"], &["3000", "--listen", "such as 127.0.0.1:3000"]),
         (&["--admin", "0.0.0.0:3100"], &["0.0.0.0:3100", "loopback"]),
         (&["--admin", "on"], &["--admin", "or off"]),
         (&["--health-interval", "5"], &["--health-interval", "expected a duration such as 5s"]),
         (&["--health-timeout", "0s"], &["--health-timeout", "more than zero"]),
-        (&["--health-path", "health"], &["--health-path", "begins with /"]),
-        (&["--workers", "0"], &["--workers"]),
+        (&["--health-path", "health"], &["--health-path", "such as /healthz"]),
+        (&["--backend", "http://127.0.0.1:3000"], &["http://127.0.0.1:3000 is the gateway itself"]),
+        (&["--backend", "http://localhost:3100"], &["is the gateway itself"]),
+        (&["--listen", "0.0.0.0:3100"], &["0.0.0.0:3100 and --admin collide"]),
+        (&["--workers", "0"], &["--workers", "1..=1024"]),
         (&["--log", "loud"], &["--log", "text, json, off"]),
         (&["--fast"], &["--fast"]),
         (&["--demo", "--backend", "http://a:1"], &["--demo"]),

@@ -100,7 +100,7 @@ async fn the_request_that_reaches_the_backend() {
     let request = "GET /a%2Fb/./c?x=%20&y=[1] HTTP/1.1\r\nHost: shop.example\r\nX-Mine: 1\r\nX-Mine: 2\r\n\
         Connection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authorization: Basic x\r\n\
         TE: trailers, gzip\r\nUpgrade: h2c\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil.example\r\n\
-        X-Forwarded-Proto: https\r\n\r\n";
+        X-Forwarded-Proto: https\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n\r\n";
     let answer = exchange(&proxy, request).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 
@@ -112,7 +112,7 @@ async fn the_request_that_reaches_the_backend() {
     assert_eq!(header(&head, "x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(header(&head, "x-forwarded-host"), ["shop.example"]);
     assert_eq!(header(&head, "x-forwarded-proto"), ["http"]);
-    for hop in ["connection", "x-hop", "keep-alive", "proxy-authorization", "upgrade"] {
+    for hop in ["connection", "x-hop", "keep-alive", "proxy-authorization", "upgrade", "forwarded", "x-real-ip"] {
         assert!(header(&head, hop).is_empty(), "{hop} crossed: {head}");
     }
 }
@@ -310,6 +310,55 @@ async fn a_backend_that_closes_in_the_middle_of_its_body_breaks_the_clients_too(
         ended_as(&the_one(&pool), Outcome::Reset).await;
         assert!(pool.healthy().is_empty(), "a broken transport left its backend in");
     }
+}
+
+#[tokio::test]
+async fn a_length_beside_a_transfer_coding_does_not_cut_the_answer() {
+    for length in [3, 8] {
+        let both = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+        );
+        let (backend, _) = canned(both.leak()).await;
+        let (_pool, proxy) = proxy_over(&[&backend]).await;
+        assert_eq!(get(proxy.url()).await, (200, "abcde".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_a_request_and_closes_on_it_stays_in() {
+    // More is promised than comes, as when the rest is lost with the connection.
+    let (refuses, _) = canned("HTTP/1.1 413 Too Large\r\ncontent-length: 100\r\nconnection: close\r\n\r\ntoo").await;
+    let (pool, proxy) = proxy_over(&[&refuses]).await;
+    let request = Request::post(proxy.url()).body(Full::<Bytes>::from("body")).unwrap();
+    let response = client().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 413);
+    assert!(response.into_body().collect().await.is_err());
+    ended_as(&the_one(&pool), Outcome::ClientFault).await;
+    assert_eq!(pool.healthy().len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_reused_and_broke_takes_nobody_out() {
+    // Answers once on each connection, keeps it open, and closes it when the next request is there.
+    let forgetful = Server::raw(|mut stream| async move {
+        _ = read_head(&mut stream).await;
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        _ = read_head(&mut stream).await;
+    })
+    .await;
+    let (pool, proxy) = proxy_over(&[&forgetful]).await;
+    assert_eq!(get(proxy.url()).await, (200, "ok".into()));
+    assert_eq!(get(proxy.url()).await, (502, "Bad gateway".into()));
+    assert!(the_one(&pool).is_eligible());
+    assert_eq!(get(proxy.url()).await, (200, "ok".into()));
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_that_nobody_asked_for_is_a_502() {
+    let (switches, _) = canned("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n").await;
+    let (pool, proxy) = proxy_over(&[&switches]).await;
+    assert_eq!(get(proxy.url()).await, (502, "Bad gateway".into()));
+    ended_as(&the_one(&pool), Outcome::BackendFault).await;
 }
 
 #[tokio::test]

@@ -1,21 +1,29 @@
 //! The operator's server.
 //!
-//! `GET /healthz`: this process is up. `GET /readyz`: 200 while some backend is healthy, else 503. `GET /pools`: the
-//! backends and their state as JSON.
+//! `GET /healthz`: this process is up. `GET /readyz`: 200 while some backend is healthy and the gateway is not stopping,
+//! else 503. `GET /pools`: the backends and their state as JSON.
 
 use axum::{Json, Router, http::StatusCode, routing::get};
 use serde_json::{Value, json};
 use std::{io, sync::Arc};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{net::TcpListener, sync::watch, time::Instant};
 use tower_balancer::{
     BackendPool,
     backend::{Backend, Origin},
 };
 
-pub async fn serve(listener: TcpListener, pool: BackendPool<Origin>, strategy: Arc<str>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    pool: BackendPool<Origin>,
+    strategy: Arc<str>,
+    stopping: watch::Receiver<bool>,
+) -> io::Result<()> {
     let ready = {
         let pool = pool.clone();
-        move || async move { if pool.healthy().is_empty() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK } }
+        move || async move {
+            let ready = !*stopping.borrow() && !pool.healthy().is_empty();
+            if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+        }
     };
     let router = Router::new()
         .route("/healthz", get(|| async { "ok" }))

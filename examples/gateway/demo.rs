@@ -10,7 +10,8 @@ use tower_balancer::{BackendPool, backend::Origin};
 pub async fn bind(pool: &BackendPool<Origin>) -> io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for (_, origin) in pool.members().iter() {
-        listeners.push(serve::bind(([127, 0, 0, 1], origin.port()).into()).await?);
+        let listener = serve::bind(([127, 0, 0, 1], origin.port()).into()).await;
+        listeners.push(listener.map_err(|error| io::Error::other(format!("the demo's backend: {error}")))?);
     }
     Ok(listeners)
 }

@@ -11,19 +11,32 @@ use tracing::{
     field::{Field, Visit},
     level_filters::LevelFilter,
 };
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
 
-pub fn init(format: LogFormat) {
-    let events = tracing_subscriber::fmt().with_max_level(LevelFilter::INFO);
+/// Starts the log. Lines are written by a thread of their own until what is returned is dropped.
+///
+/// Whoever reads them may stop reading, or go away: no request waits for that. Beyond the backlog lines are dropped.
+pub fn init(format: LogFormat) -> Option<WorkerGuard> {
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(BACKLOG).finish(std::io::stdout());
+    let events = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::INFO)
+        .with_writer(writer)
+        .with_ansi(false)
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => events.event_format(Lines).init(),
         LogFormat::Json => events.json().flatten_event(true).init(),
-        LogFormat::Off => {}
+        LogFormat::Off => return None,
     }
+    Some(guard)
 }
+
+/// Lines that may wait to be written.
+const BACKLOG: usize = 32 * 1024;
 
 /// One line an event: `REQUEST:`, `RESPONSE:`, `HEALTH:`, `ERROR:` or `INFO:`.
 struct Lines;
@@ -43,10 +56,12 @@ where
                 writeln!(out, "RESPONSE: {method} {path} <- {backend} [{status}] {elapsed_ms}ms")
             }
             (ACCESS_TARGET, "failed") => {
-                writeln!(out, "ERROR: Backend failed after {elapsed_ms}ms {backend} - {error}")
+                writeln!(out, "ERROR: Backend failed after {elapsed_ms}ms {backend} - {error} ({method} {path})")
             }
             (HEALTH_TARGET, _) => writeln!(out, "HEALTH: {} {backend} - {cause}", state.to_uppercase()),
-            (ACCESS_TARGET, "cancelled") => writeln!(out, "INFO: Client broke off {method} {path} -> {backend}"),
+            (ACCESS_TARGET, "cancelled") => {
+                writeln!(out, "INFO: Client disconnected from {method} {path} -> {backend}")
+            }
             // The failed attempt has been told.
             (RESPOND_TARGET, _) if ["502", "504"].contains(&status.as_str()) => Ok(()),
             (RESPOND_TARGET, _) => writeln!(out, "ERROR: {message}"),

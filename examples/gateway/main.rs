@@ -22,7 +22,10 @@ mod serve;
 use clap::Parser;
 use options::Options;
 use std::{error::Error, future::pending, process::ExitCode, sync::Arc, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tower_balancer::{BackendPool, HealthChecker, ReverseProxy, backend::Origin, http::HttpProbe};
 use tracing::info;
 
@@ -43,10 +46,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
 
-    log::init(options.log);
+    let _flushed_at_the_end = log::init(options.log);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = options.workers {
-        runtime.worker_threads(workers.get());
+        runtime.worker_threads(workers.into());
     }
     let result =
         runtime.enable_all().build().map_err(Into::into).and_then(|runtime| runtime.block_on(run(options, pool)));
@@ -73,7 +76,7 @@ async fn run(options: Options, pool: BackendPool<Origin>) -> Result<(), Box<dyn 
         None => None,
     };
     let demo_listeners = if options.demo { demo::bind(&pool).await? } else { Vec::new() };
-    let stop = stop_signal()?;
+    let stopping = on_signals()?;
 
     for listener in demo_listeners {
         tokio::spawn(demo::serve(listener));
@@ -95,10 +98,12 @@ async fn run(options: Options, pool: BackendPool<Origin>) -> Result<(), Box<dyn 
     let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).build();
     let admin = async {
         match admin_listener {
-            Some(listener) => admin::serve(listener, pool.clone(), strategy).await,
+            Some(listener) => admin::serve(listener, pool.clone(), strategy, stopping.clone()).await,
             None => pending().await,
         }
     };
+    let mut told_to_stop = stopping.clone();
+    let stop = async move { _ = told_to_stop.wait_for(|stopping| *stopping).await };
     let served = tokio::select! {
         () = serve::until(stop, listener, proxy, SHUTDOWN_GRACE) => Ok(()),
         result = admin => result,
@@ -108,14 +113,27 @@ async fn run(options: Options, pool: BackendPool<Origin>) -> Result<(), Box<dyn 
     served.map_err(Into::into)
 }
 
-/// Completes at SIGTERM or ctrl-c.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// Turns true at SIGTERM or ctrl-c. A second one ends the process at once. SIGHUP is not yet for anything.
+fn on_signals() -> std::io::Result<watch::Receiver<bool>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    info!("Nothing to reload: the options came from the command line");
+                    continue;
+                }
+            }
+            if stop.send_replace(true) {
+                eprintln!("gateway: stopped at once by a second signal");
+                std::process::exit(1);
+            }
         }
-    })
+    });
+    Ok(stopping)
 }

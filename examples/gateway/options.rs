@@ -2,26 +2,32 @@
 
 use clap::{Parser, ValueEnum};
 use http::uri::{PathAndQuery, Scheme};
-use std::{fmt::Write, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration};
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 use tower_balancer::{BackendPool, backend::Origin, strategy::AnyStrategy};
 
 /// An HTTP load balancer.
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version)]
 pub struct Options {
-    /// Where to accept requests.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    /// Address to accept requests on.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000", value_parser = address)]
     pub listen: SocketAddr,
 
-    /// Where operators ask; loopback only.
+    /// Address of the admin server, on loopback, or off.
     #[arg(long, value_name = "ADDR|off", default_value = "127.0.0.1:3100")]
     pub admin: Admin,
 
-    /// A backend, as http://host:port; once for each. Without any: http://localhost:3001, :3002 and :3003.
+    /// URL of a backend, http://host:port; may be repeated [default: http://localhost:3001, :3002 and :3003]
     #[arg(long = "backend", value_name = "URL")]
     backends: Vec<String>,
 
-    /// Which backend takes the next request: round_robin or random.
+    /// How to choose the backend of a request: round_robin, weighted_round_robin, random, least_request, peak_ewma or
+    /// least_latency.
     #[arg(long, value_name = "NAME", default_value = "round_robin")]
     pub strategy: AnyStrategy,
 
@@ -29,27 +35,27 @@ pub struct Options {
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration)]
     pub health_interval: Duration,
 
-    /// Time that a backend has to answer a health check.
+    /// Time for a backend to answer a health check.
     #[arg(long, value_name = "DUR", default_value = "3s", value_parser = duration)]
     pub health_timeout: Duration,
 
-    /// What health checks ask for.
+    /// Path that health checks request.
     #[arg(long, value_name = "PATH", default_value = "/", value_parser = path)]
     pub health_path: PathAndQuery,
 
-    /// How events are written to standard output.
+    /// Format of the log on standard output.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log: LogFormat,
 
-    /// Worker threads; as many as there are cores unless said.
-    #[arg(long, value_name = "N")]
-    pub workers: Option<NonZeroUsize>,
+    /// Worker threads [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
 
     /// Start the three default backends in this process, to try things out.
     #[arg(long, conflicts_with = "backends")]
     pub demo: bool,
 
-    /// Say what the options mean, and exit.
+    /// Print the effective configuration and exit.
     #[arg(long)]
     pub check: bool,
 }
@@ -57,9 +63,9 @@ pub struct Options {
 /// How events are written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogFormat {
-    /// One line an event, for people.
+    /// One line per event, for people.
     Text,
-    /// One JSON object an event.
+    /// One JSON object per event.
     Json,
     /// Not at all.
     Off,
@@ -97,6 +103,10 @@ impl FromStr for Admin {
     }
 }
 
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address and a port such as 127.0.0.1:3000")
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
@@ -108,8 +118,23 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn path(text: &str) -> Result<PathAndQuery, String> {
     match text.parse() {
         Ok(path) if text.starts_with('/') => Ok(path),
-        _ => Err("expected a path that begins with /".to_owned()),
+        _ => Err("expected a path such as /healthz".to_owned()),
     }
+}
+
+/// Whether both cannot be listened on at once.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    one.port() == other.port() && one.port() != 0 && (a == b || a.is_unspecified() || b.is_unspecified())
+}
+
+/// Whether a backend is at this address of ours, as far as its name says.
+fn is_same(origin: &Origin, own: SocketAddr) -> bool {
+    let here = match origin.host().parse::<IpAddr>() {
+        Ok(ip) => ip == own.ip() || (own.ip().is_unspecified() && ip.is_loopback()),
+        Err(_) => origin.host() == "localhost" && (own.ip().is_loopback() || own.ip().is_unspecified()),
+    };
+    here && origin.port() == own.port()
 }
 
 const DEFAULT_BACKENDS: [&str; 3] = ["http://localhost:3001", "http://localhost:3002", "http://localhost:3003"];
@@ -126,10 +151,18 @@ impl Options {
 
     /// What cannot be seen from one option alone.
     pub fn validate(&self, pool: &BackendPool<Origin>) -> Result<(), String> {
-        match pool.members().iter().find(|(_, origin)| *origin.scheme() != Scheme::HTTP) {
-            Some((_, origin)) => Err(format!("backend {origin}: TLS to backends is not supported, expected http://")),
-            None => Ok(()),
+        for (_, origin) in pool.members().iter() {
+            if *origin.scheme() != Scheme::HTTP {
+                return Err(format!("backend {origin}: TLS to backends is not supported, expected http://"));
+            }
+            if [Some(self.listen), self.admin.address()].into_iter().flatten().any(|own| is_same(origin, own)) {
+                return Err(format!("backend {origin} is the gateway itself: expected another address"));
+            }
         }
+        if self.admin.address().is_some_and(|admin| collide(admin, self.listen)) {
+            return Err(format!("--listen {} and --admin collide: expected different ports", self.listen));
+        }
+        Ok(())
     }
 
     /// The effective meaning, a line each, with a warning where it is probably not what was meant.
@@ -150,13 +183,12 @@ impl Options {
         line("health", &format_args!("GET {} every {every}, 2xx within {within}", self.health_path));
         match self.workers {
             Some(workers) => line("workers", &workers),
-            None => line("workers", &"one a core"),
+            None => line("workers", &"one per core"),
         }
+        line("log", &format_args!("{:?}", self.log).to_string().to_lowercase());
+        line("demo", &if self.demo { "starts the backends" } else { "off" });
         if self.health_timeout > self.health_interval {
             line("warning", &"the health timeout is longer than the interval: a silent backend delays the next round");
-        }
-        if self.admin.address() == Some(self.listen) {
-            line("warning", &"listen and admin are the same address: the gateway will not start");
         }
         text
     }

@@ -1,5 +1,6 @@
 //! The proxy's server: HTTP/1.1 and HTTP/2 on one port, and an orderly end.
 
+use futures_util::FutureExt;
 use http::{Request, uri::Scheme};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -7,10 +8,16 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tower::{Service, ServiceExt};
 use tower_balancer::http::Peer;
 use tracing::{debug, info, warn};
+
+/// The most that the head of a request may take: twice what common servers allow, so that they are the ones to say 431.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// A connection that was just opened has so long to say what it wants before a stop closes it.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// A listener, or an error that names the address.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -31,23 +38,9 @@ where
 {
     let graceful = GracefulShutdown::new();
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new());
-    server.http2().timer(TokioTimer::new());
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut stop => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, mostly: connections that end free some.
-                warn!("cannot accept: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+    server.http1().timer(TokioTimer::new()).max_buf_size(MAX_HEAD);
+    server.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEAD as u32);
+    let serve = |stream: TcpStream, address: SocketAddr| {
         // Small answers go out at once.
         _ = stream.set_nodelay(true);
         let service = service.clone().map_request(with_peer(address));
@@ -59,9 +52,29 @@ where
                 debug!("connection of {address}: {error}");
             }
         });
+    };
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => serve(stream, address),
+            Err(error) => {
+                // Out of file descriptors, mostly: connections that end free some.
+                warn!("cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    // Who has connected has been promised an answer.
+    while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
+        serve(stream, address);
     }
     drop(listener);
-    info!("Stopping: no new connections, up to {grace:?} for {} open ones", graceful.count());
+    info!("Stopping: waiting up to {grace:?} for {} open connections; a second signal stops at once", graceful.count());
+    tokio::time::sleep(LINGER).await;
     match tokio::time::timeout(grace, graceful.shutdown()).await {
         Ok(()) => info!("Stopped"),
         Err(_) => warn!("Stopped with requests in flight after {grace:?}"),

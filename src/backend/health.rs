@@ -45,7 +45,7 @@ impl Health {
         self.state
     }
 
-    /// The observation that led to the state, in words; `None` while the state is an assumption.
+    /// What was observed last, in words; `None` while the state is an assumption.
     pub fn cause(&self) -> Option<&str> {
         self.observed.as_ref().map(|(cause, _)| &**cause)
     }
@@ -55,18 +55,23 @@ impl Health {
         self.observed.as_ref().map(|(_, since)| *since)
     }
 
-    /// Takes in an observation, as of `when`, and says whether it is news. The first one always is: it turns the
-    /// assumption into knowledge. One that confirms the state is not, and leaves it its cause and its date; nor is one
-    /// that is older than the state: a probe that was sent before a request failed says nothing about the time after.
+    /// Takes in an observation, as of `when`, and says whether the state is news. The first one always is: it turns the
+    /// assumption into knowledge. One that confirms the state may know a newer cause of it; the date stays. One that is
+    /// older than the state counts for nothing: a probe that was sent before a request failed does not know of it.
     pub(super) fn observe(&mut self, state: HealthState, cause: &str, when: Instant) -> bool {
-        let news = match &self.observed {
-            None => true,
-            Some((_, since)) => self.state != state && when >= *since,
-        };
-        if news {
-            *self = Self { state, observed: Some((cause.into(), when)) };
+        match &mut self.observed {
+            Some((_, since)) if when < *since => false,
+            Some((known, _)) if self.state == state => {
+                if **known != *cause {
+                    *known = cause.into();
+                }
+                false
+            }
+            _ => {
+                *self = Self { state, observed: Some((cause.into(), when)) };
+                true
+            }
         }
-        news
     }
 }
 
@@ -86,13 +91,10 @@ mod tests {
 
         assert!(health.observe(Healthy, "status: 200", at(1)));
         assert!(!health.observe(Healthy, "status: 204", at(2)));
-        assert_eq!((health.cause(), health.since()), (Some("status: 200"), Some(at(1))));
+        assert_eq!((health.cause(), health.since()), (Some("status: 204"), Some(at(1))));
 
         assert!(health.observe(Unhealthy, "Connection refused", at(3)));
         assert!(!health.observe(Unhealthy, "timed out", at(4)));
-        assert_eq!(
-            (health.state(), health.cause(), health.since()),
-            (Unhealthy, Some("Connection refused"), Some(at(3)))
-        );
+        assert_eq!((health.state(), health.cause(), health.since()), (Unhealthy, Some("timed out"), Some(at(3))));
     }
 }

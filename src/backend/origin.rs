@@ -123,11 +123,9 @@ pub struct InvalidOrigin {
 
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "invalid backend URL {:?}: {}; expected http://host:port or https://host:port",
-            self.url, self.problem
-        )
+        // What stands before an @ may be a password.
+        let shown = self.url.rsplit_once('@').map_or(self.url.clone(), |(_, rest)| format!("…@{rest}"));
+        write!(f, "invalid backend URL {shown:?}: {}; expected http://host:port or https://host:port", self.problem)
     }
 }
 
@@ -175,7 +173,8 @@ mod tests {
             ("http://host:", "port"),
         ] {
             let error = parse(url).expect_err(url).to_string();
-            assert!(error.contains(problem) && error.contains(&format!("{url:?}")), "{url}: {error}");
+            let shown = url.replace("http://user:secret@", "…@");
+            assert!(error.contains(problem) && error.contains(&format!("{shown:?}")), "{url}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-use super::{AtEndOfBody, Silent};
+use super::{AtEndOfBody, Silent, connection::Stale};
 use crate::{
     backend::Outcome,
     error::find,
@@ -21,6 +21,10 @@ impl HttpClassify {
         // Before the io error inside is asked: a connect that timed out sent nothing.
         if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
             return Fault::CONNECT;
+        }
+        // nginx does not count these either.
+        if find::<Stale>(error).is_some() {
+            return Fault::UNKNOWN;
         }
         if let Some(error) = find::<h2::Error>(error) {
             return Self::http2_fault(error);

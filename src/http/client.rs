@@ -1,6 +1,7 @@
+use super::connection::{Connector, Served, Stale, connector};
 use crate::error::BoxError;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -26,7 +27,7 @@ const MAX_IDLE: usize = 256;
 ///
 /// A clone shares the connections. Dropping a response future aborts the request.
 pub struct Client<B> {
-    inner: legacy::Client<HttpConnector, B>,
+    inner: legacy::Client<Connector, B>,
 }
 
 /// What can be set of a [`Client`].
@@ -63,12 +64,12 @@ impl ClientConfig {
     where
         B: Body<Data: Send> + Send,
     {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(self.connect_timeout));
-        connector.set_nodelay(true);
+        let mut tcp = HttpConnector::new();
+        tcp.set_connect_timeout(Some(self.connect_timeout));
+        tcp.set_nodelay(true);
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder.http2_only(self.http2).pool_max_idle_per_host(self.max_idle).pool_timer(TokioTimer::new());
-        Client { inner: builder.build(connector) }
+        Client { inner: builder.build(connector(tcp)) }
     }
 }
 
@@ -119,8 +120,20 @@ impl Future for ResponseFuture {
     type Output = Result<Response<ClientBody>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.project().inner.poll(cx))?;
-        Poll::Ready(Ok(response.map(|inner| ClientBody { inner })))
+        match ready!(self.project().inner.poll(cx)) {
+            // No upgrade was asked for, so there is nothing that this could answer.
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Poll::Ready(Err("the backend switched protocols unasked".into()))
+            }
+            Ok(mut response) => {
+                if let Some(served) = response.extensions_mut().remove::<Served>() {
+                    served.mark();
+                }
+                Poll::Ready(Ok(response.map(|inner| ClientBody { inner })))
+            }
+            Err(error) if Served::before(&error) => Poll::Ready(Err(Stale { source: error }.into())),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Puts a [`Forward`] in front of a service.
@@ -41,7 +42,7 @@ impl<S> Layer<S> for ForwardLayer {
 ///
 /// * Headers that are for one hop only are removed, both ways.
 /// * `X-Forwarded-For`, `-Host` and `-Proto` say what is known of the client, from [`Peer`] and the request itself. What
-///   the client claimed there is removed.
+///   the client claimed there, in `Forwarded` or in `X-Real-IP`, is removed.
 /// * `CONNECT` is refused with 501, a malformed `Connection` header with 400, before any backend is picked.
 ///
 /// Method, path, query, the other headers and the body pass as they are.
@@ -93,6 +94,9 @@ fn say_who_asks<B>(request: &mut Request<B>) {
     for (name, value) in [(X_FORWARDED_FOR, address), (X_FORWARDED_PROTO, scheme), (X_FORWARDED_HOST, host)] {
         set(request.headers_mut(), name, value);
     }
+    // Other ways to claim the same.
+    request.headers_mut().remove(header::FORWARDED);
+    request.headers_mut().remove(X_REAL_IP);
 }
 
 /// `name` with this value alone, or not at all.
@@ -154,6 +158,10 @@ where
         match self.project().state.project() {
             StateProjection::Called { inner } => {
                 let mut response = ready!(inner.poll(cx)).map_err(Into::into)?;
+                // A length beside a transfer coding is wrong (RFC 9112 §6.3), and the coding ends at this hop.
+                if response.headers().contains_key(header::TRANSFER_ENCODING) {
+                    response.headers_mut().remove(header::CONTENT_LENGTH);
+                }
                 // What a backend nominates badly is not the client's business; the fixed list is removed in any case.
                 if hop_by_hop::strip(response.headers_mut()).is_err() {
                     response.headers_mut().remove(header::CONNECTION);

@@ -29,8 +29,8 @@ impl<B: Body> Complete<Response<B>> for AtEndOfBody {
 pin_project! {
     /// A response body that holds the lease of its request.
     ///
-    /// The lease ends with the last frame, with the trailers, with an error, which is a failure of the transport, or,
-    /// as cancelled, when the body is dropped before its end.
+    /// The lease ends with the last frame, with the trailers, with an error, which is a failure of the transport unless
+    /// the answer was one already, or, as cancelled, when the body is dropped before its end.
     #[derive(Debug)]
     pub struct LeasedBody<B> {
         #[pin]
@@ -76,8 +76,11 @@ where
             None => complete(this.lease, *this.outcome),
             Some(Err(error)) => {
                 if let Some(lease) = this.lease.take() {
-                    let fault = HttpClassify::fault(&**error);
-                    lease.fail(fault.kind, &root_cause(&**error), Instant::now().into_std());
+                    // A server that refuses a request closes on the client in the middle of it, and of its own refusal.
+                    // That was judged by its status; breaking off adds nothing.
+                    let refused = *this.outcome != Outcome::Success;
+                    let kind = if refused { *this.outcome } else { HttpClassify::fault(&**error).kind };
+                    lease.fail(kind, &root_cause(&**error), Instant::now().into_std());
                 }
             }
         }

@@ -48,6 +48,7 @@ mod access_log;
 mod address;
 mod classify;
 mod client;
+mod connection;
 mod forward;
 mod hop_by_hop;
 mod leased_body;
