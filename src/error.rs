@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io};
 
-/// Any error, as tower's own middleware passes it on.
+/// A boxed error, the same type as `tower::BoxError`.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// No backend could be picked for a request; nothing was sent anywhere.

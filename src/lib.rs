@@ -30,7 +30,7 @@
 //!
 //! # Where a request goes
 //!
-//! [`ReverseProxy`] is the standard stack for HTTP; its [module](proxy) draws the way of a request through the layers.
+//! [`ReverseProxy`] is the standard stack for HTTP; its [module](proxy) draws the path of a request through the layers.
 //! Each layer is public, and other protocols stack their own: [`balance`] shows one for plain services, the `tonic_client`
 //! example one for gRPC channels.
 //!
@@ -40,7 +40,7 @@
 //!
 //! # Floors
 //!
-//! A module imports from the floors below it and from its own folder, never from a neighbour:
+//! The modules stand on floors, so as not to be confused with tower's layers. A module imports from the floors below it and from its own folder, never from a neighbour:
 //!
 //! ```text
 //!  6  proxy                                 the standard HTTP stack

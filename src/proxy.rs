@@ -23,6 +23,9 @@
 //! # }
 //! ```
 //!
+//! A backend that fails is taken out at once, and only a [`HealthChecker`](crate::HealthChecker) (or the host, by
+//! [`mark_healthy`](crate::BackendPool::mark_healthy)) puts it back in: always run one.
+//!
 //! The backends learn the client's address in `X-Forwarded-For` where the server puts a [`Peer`](crate::http::Peer) into
 //! the request; the `axum_app` example does so in four lines.
 
@@ -78,6 +81,8 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     /// A proxy over `pool` with the defaults: round robin, 30 s of silence before an answer, HTTP/1.1 to the backends.
+    ///
+    /// Spawn a [`HealthChecker`](crate::HealthChecker) beside it: without one, a backend that failed once stays out.
     pub fn new(pool: &BackendPool<Origin>) -> Self {
         ReverseProxy::builder(pool).build()
     }
@@ -97,7 +102,7 @@ impl ReverseProxy<RoundRobin, ()> {
     }
 }
 
-/// What can be set of a [`ReverseProxy`].
+/// The settings of a [`ReverseProxy`].
 #[derive(Clone, Debug)]
 pub struct Builder<G> {
     pool: BackendPool<Origin>,

@@ -8,7 +8,7 @@ use super::{
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 use tower_balancer::{
@@ -19,6 +19,14 @@ use tower_balancer::{
 /// Half a round trip between a balancer and a replica.
 const TRAVEL: Time = 250_000;
 const WARM_UP_S: f64 = 5.0;
+
+/// The moment zero of every run. The estimates count time from the first moment that they hear of, and keep it in whole
+/// milliseconds: it has to be this one for all runs to be alike.
+static EPOCH: LazyLock<Instant> = LazyLock::new(|| {
+    let epoch = tokio::time::Instant::now().into_std();
+    drop(Lease::take(Arc::new(Backend::new("first")), epoch));
+    epoch
+});
 
 /// Who chooses.
 #[derive(Clone)]
@@ -134,7 +142,7 @@ pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> M
     let mut world = World {
         scenario,
         now: 0,
-        epoch: tokio::time::Instant::now().into_std(),
+        epoch: *EPOCH,
         events: BinaryHeap::new(),
         pending: Vec::new(),
         free: Vec::new(),

@@ -81,7 +81,7 @@ where
     }
 }
 
-/// Tells the proxy who asks.
+/// Tells the proxy who the client is.
 fn with_peer(address: SocketAddr) -> impl Fn(Request<Incoming>) -> Request<Incoming> + Clone {
     let peer = Peer { address, scheme: Scheme::HTTP };
     move |mut request| {

@@ -4,7 +4,7 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 ///
 /// State follows identity. A backend that appears in an updated list under the same id keeps its counters and its
 /// health, whatever else changed about it. For an HTTP backend the id is its canonical URL, as
-/// [`Origin`](crate::backend::Origin) spells it. Cloning is a reference count.
+/// [`Origin`](crate::backend::Origin) spells it. Cloning it increments a reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(Arc<str>);
 

@@ -114,7 +114,7 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// A text that is no [`Origin`]; names it, the problem and what was expected.
+/// The error for a text that is not an [`Origin`]: it names the text, the problem and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidOrigin {
     url: String,

@@ -37,7 +37,7 @@ impl Default for Weight {
     }
 }
 
-/// A number that is no [`Weight`].
+/// The error for a number that is not a [`Weight`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InvalidWeight(f64);
 

@@ -20,7 +20,7 @@ pub trait Describe<Req> {
     fn describe<'a>(&self, request: &'a Req, hint: &mut Hint<'a>);
 }
 
-/// Nothing to tell.
+/// Tells nothing.
 impl<Req> Describe<Req> for () {
     fn describe<'a>(&self, _request: &'a Req, _hint: &mut Hint<'a>) {}
 }

@@ -35,7 +35,7 @@
 //!
 //! # Limits
 //!
-//! The waiting room wakes all who wait when a backend becomes available.
+//! When a backend becomes available, every waiting caller is woken.
 
 mod describe;
 mod direct;

@@ -29,7 +29,8 @@
 //!
 //! # Limits
 //!
-//! Only failures of the transport take a backend out. Outcomes such as HTTP 500 are counted in its
+//! What was taken out comes back through a [`HealthChecker`](crate::HealthChecker) or the host, not by itself. Only
+//! failures of the transport take a backend out. Outcomes such as HTTP 500 are counted in its
 //! [`Load`](crate::backend::Load), and nothing acts on them. A gRPC status is not read: to HTTP, a call that failed is a
 //! 200. tonic shows errors of this stack, such as [`Unavailable`](crate::Unavailable), as `Code::Unknown`.
 

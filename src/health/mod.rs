@@ -1,14 +1,14 @@
-//! Asking the backends how they are.
+//! Active health checks: asking the backends how they are.
 //!
 //! Traffic finds out that a server is dead by losing a request to it, and never finds out that it is back. A
 //! [`HealthChecker`] asks on its own account: a failed [`Probe`] takes the backend out, a passing one puts it in. It is
 //! a plain future that the host application spawns, next to the server and on the runtime of its choice.
 //!
-//! | probe | well is who |
+//! | probe | a backend is healthy if it |
 //! |---|---|
 //! | [`HttpProbe`](crate::http::HttpProbe) | answers a GET with 2xx |
 //! | [`TcpProbe`] | accepts a connection |
-//! | a closure | you say so |
+//! | a closure | does what the closure checks |
 //!
 //! ```
 //! use tower_balancer::{BackendPool, BoxError, backend::Origin, health::HealthChecker};

@@ -1,6 +1,6 @@
 use tokio::sync::watch;
 
-/// At most one run at a time, and a way to end it. Clones are one.
+/// At most one run at a time, and a way to end it. Clones share the run.
 ///
 /// Each run has a number, so that a run which is told to stop ends even where the next one has begun before it noticed.
 #[derive(Clone, Debug)]

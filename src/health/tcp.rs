@@ -5,7 +5,7 @@ use crate::error::BoxError;
 use std::net::SocketAddr;
 use tokio::net::{TcpStream, ToSocketAddrs};
 
-/// Well is who accepts a TCP connection.
+/// A backend is healthy if it accepts a TCP connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpProbe;
 

@@ -30,7 +30,7 @@ pub struct Client<B> {
     inner: legacy::Client<Connector, B>,
 }
 
-/// What can be set of a [`Client`].
+/// The settings of a [`Client`].
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     http2: bool,

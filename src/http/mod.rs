@@ -13,7 +13,7 @@
 //! | [`ResponseTimeoutLayer`] | once per attempt | gives up on a silent backend |
 //! | [`Client`] | once per attempt | sends it |
 //!
-//! A client that balances over HTTP itself needs no proxy's manners. It takes the lower half:
+//! A client that balances over HTTP itself is no proxy. It takes the lower half of the stack:
 //!
 //! ```
 //! use tower::ServiceBuilder;

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use std::pin::pin;
 use tokio::net::TcpStream;
 
-/// Well is who answers a GET with 2xx, over HTTP/1.1 without TLS.
+/// A backend is healthy if it answers a GET with 2xx, over HTTP/1.1 without TLS.
 ///
 /// Each check opens a connection of its own: a server that has stopped accepting is not well, however many old
 /// connections it still serves. The body of the answer is not read.

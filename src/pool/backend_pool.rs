@@ -26,7 +26,7 @@ impl BackendPool<Origin> {
     ///
     /// # Errors
     ///
-    /// [`InvalidMember`] names the first URL that is none, or that is there twice.
+    /// [`InvalidMember`] names the first URL that is not one, or that appears twice.
     pub fn new<U: AsRef<str>>(urls: impl IntoIterator<Item = U>) -> Result<Self, InvalidMember> {
         let members: Result<Vec<_>, _> = urls.into_iter().map(|url| Member::url(url.as_ref())).collect();
         Self::from_members(members?)
@@ -143,7 +143,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
 }
 
 impl<T> BackendPool<T> {
-    /// Every backend with its target. Lock-free; the list is of one version and does not change in the hand.
+    /// Every backend with its target. Lock-free; the list is one version of the pool and does not change.
     pub fn members(&self) -> Arc<Members<T>> {
         Arc::clone(self.shared.current.load().members())
     }

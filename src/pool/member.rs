@@ -59,13 +59,13 @@ impl From<Origin> for Member<Origin> {
     }
 }
 
-/// A list of backends that no pool can hold. The pool is as it was before.
+/// The error for a list of backends that a pool cannot hold. The pool is left as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidMember {
     /// Two backends with the same id.
     Duplicate(BackendId),
-    /// A URL that is none.
+    /// A URL that is not an origin.
     #[cfg(feature = "http")]
     Origin(InvalidOrigin),
 }

@@ -1,11 +1,11 @@
 //! The set of backends: one source of truth for the balancer, the health checker, the feedback and the host.
 //!
 //! In production a list of servers is read a hundred thousand times a second and changes once a minute. So reading is
-//! one lock-free pointer load of a [`Snapshot`], and changing makes a new snapshot beside the road and publishes it with
+//! one lock-free pointer load of a [`Snapshot`], and changing makes a new snapshot off the hot path and publishes it with
 //! one pointer store. A request sees the version from before a change or the one from after, never half of each.
 //!
 //! State follows identity: [`BackendPool::replace`] compares the new list with the old by id, and a backend that stays
-//! keeps its counters and its health. One that leaves gets no new requests; those in flight end in peace.
+//! keeps its counters and its health. One that leaves gets no new requests; those in flight run to their end.
 //!
 //! ```
 //! use tower_balancer::{BackendPool, pool::Member};

@@ -12,10 +12,16 @@
 //!
 //! # Which strategy?
 //!
-//! | strategy | pick | use it when |
+//! | strategy | a pick costs | use it when |
 //! |---|---|---|
+//! | [`LeastLatency`] | O(n) to 128 backends, O(1) beyond | you do not know better: slow, silent, pausing, restarting and failing backends lose their traffic by themselves |
+//! | [`LeastRequest`] | O(1) | latency says nothing, because requests differ far more than backends do |
+//! | [`PeakEwma`] | O(1) | you come from Finagle or linkerd and want what you know |
 //! | [`RoundRobin`] | O(1) | backends are alike, requests are alike, and you want to predict who is next |
-//! | [`Random`] | O(1) | weights matter, or so many cores pick that one shared cursor shows in a profile |
+//! | [`WeightedRoundRobin`] | O(1) | as above, with weights |
+//! | [`Random`] | O(1) | weights matter, and you want no state at all |
+//!
+//! The bench `quality` measures them in simulated worlds; the README has its table.
 //!
 //! A strategy is chosen in code, at no cost, or by name at run time with [`AnyStrategy`].
 //!

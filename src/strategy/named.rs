@@ -81,7 +81,7 @@ impl fmt::Debug for AnyStrategy {
     }
 }
 
-/// A name that is no strategy's.
+/// The error for a name that no strategy has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownStrategy(String);
 
