@@ -62,6 +62,16 @@ pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item
     })
 }
 
+/// Whether the cause is a want of this process or machine (descriptors, ports, buffers), for which no backend is to blame.
+pub(crate) fn is_local(error: &(dyn Error + 'static)) -> bool {
+    // EMFILE, ENFILE and ENOBUFS (Linux, BSD) have no stable kind.
+    const EXHAUSTED: [i32; 4] = [23, 24, 55, 105];
+    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| {
+        error.kind() == io::ErrorKind::AddrNotAvailable
+            || error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
+    })
+}
+
 /// What went wrong in the words of the innermost cause, without the number of the operating system:
 /// `Connection refused`.
 pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {

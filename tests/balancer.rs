@@ -5,7 +5,7 @@ use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok
 use tower::{BoxError, Layer, Service, ServiceExt, buffer::Buffer, service_fn};
 use tower_balancer::{
     BackendPool, Reason, Unavailable,
-    backend::{Outcome, Weight},
+    backend::{BackendId, Outcome, Weight},
     balance::{Balancer, BalancerLayer, Direct},
     feedback::FeedbackLayer,
     pool::{Dispatch, Member},
@@ -240,6 +240,20 @@ async fn what_a_request_tells_of_itself_reaches_the_strategy() {
     }
     // A pick beyond the members is a broken strategy: no panic, no backend.
     assert!(reason(&service.oneshot(3).await.unwrap_err()).is_some());
+}
+
+#[tokio::test]
+async fn a_request_can_carry_what_it_has_tried() {
+    struct Attempt {
+        tried: Vec<BackendId>,
+    }
+    let echo = service_fn(|sent: Dispatch<&'static str, Attempt>| async move { Ok::<_, BoxError>(sent.target) });
+    let layer = BalancerLayer::new(&pool(&["a", "b", "c"]), RoundRobin::new());
+    let service = layer.describe(|request: &Attempt, hint| hint.excluded = &request.tried).layer(echo);
+    for _ in 0..6 {
+        let attempt = Attempt { tried: vec!["a".into(), "c".into()] };
+        assert_eq!(service.clone().oneshot(attempt).await.unwrap(), "b");
+    }
 }
 
 #[test]

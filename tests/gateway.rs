@@ -104,6 +104,18 @@ async fn it_takes_turns_and_tells_of_it_in_the_seeds_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn backends_learn_who_asks() {
+    let echo = common::answers_with(|request| async move {
+        let who = ["x-forwarded-for", "x-forwarded-proto"].map(|name| request.headers().get(name).cloned());
+        let who = format!("{who:?}");
+        http::Response::new(http_body_util::Full::<bytes::Bytes>::from(who))
+    });
+    let curious = Server::http(echo).await;
+    let gateway = Gateway::start(&["--admin", "off", "--backend", &curious.url()]);
+    assert_eq!(get(&gateway.url).await, (200, r#"[Some("127.0.0.1"), Some("http")]"#.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_backend_costs_at_most_one_502_is_out_at_once_and_rejoins() {
     let stays = Server::http(says("stays")).await;
     let dies = Server::http(says("dies")).await;

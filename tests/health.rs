@@ -160,6 +160,57 @@ async fn stop_without_a_run_says_nothing_about_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn stop_before_the_run_is_first_polled_ends_it() {
+    let script = Script::new(|_| Duration::ZERO);
+    let checker = HealthChecker::new(&pool(&[1]), script.clone());
+    let task = tokio::spawn(checker.run());
+    checker.stop();
+    task.await.unwrap();
+    assert_eq!(script.asked(), []);
+
+    // A run that is never polled is over when it is dropped.
+    drop(checker.run());
+    tokio::spawn(checker.run());
+    sleep(MS).await;
+    assert_eq!(script.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rounds_that_take_longer_than_the_interval_follow_each_other_and_are_not_made_up_for() {
+    let pool = pool(&[1]);
+    let script = Script::new(|_| MS * 2_500);
+    let checker = HealthChecker::new(&pool, script.clone()).interval(MS * 1_000);
+    let task = tokio::spawn(checker.run());
+    sleep(MS * 5_500).await;
+    assert_eq!(script.asked(), [(0, 1), (2_500, 1), (5_000, 1)]);
+    // The next round is due already; a stop goes before it.
+    checker.stop();
+    task.await.unwrap();
+    assert_eq!((script.start.elapsed().as_millis(), script.asked().len()), (7_500, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_is_a_failure_of_its_backend_and_of_nobody_else() {
+    let pool = pool(&[1, 2]);
+    let checker = HealthChecker::new(&pool, |target: u32| async move {
+        assert_ne!(target, 1, "a bug in a probe");
+        Ok("well".to_owned())
+    });
+    checker.check_all().await;
+    assert_eq!(pool.get("1").unwrap().health().cause(), Some("the probe panicked"));
+    assert_eq!(pool.get("2").unwrap().health().cause(), Some("well"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_finds_no_descriptor_to_ask_with_says_nothing_about_its_backend() {
+    let pool = pool(&[1, 2]);
+    pool.mark_unhealthy("2");
+    let exhausted = |_: u32| async { Err(BoxError::from(std::io::Error::from_raw_os_error(24))) };
+    HealthChecker::new(&pool, exhausted).check_all().await;
+    assert!(pool.get("1").unwrap().is_eligible() && !pool.get("2").unwrap().is_eligible());
+}
+
+#[tokio::test(start_paused = true)]
 async fn stop_and_run_again_within_one_round_leaves_one_run() {
     let script = Script::new(|_| MS * 1_000);
     let checker = HealthChecker::new(&pool(&[1]), script.clone());

@@ -8,7 +8,7 @@ use tower_balancer::{
     BackendPool,
     backend::{Backend, HealthState, Lease, Outcome, Weight},
     pool::{Change, InvalidMember, Member},
-    strategy::{Hint, RoundRobin, Strategy},
+    strategy::{Candidates, Hint, Index, Picker, RoundRobin, Strategy},
 };
 
 fn pool(ids: &[&'static str]) -> BackendPool<&'static str> {
@@ -148,6 +148,76 @@ fn a_view_keeps_its_pool_alive_so_that_marks_still_arrive() {
     let backend = Arc::clone(&view.load().members().backends()[0]);
     backend.mark_unhealthy("Connection refused", now());
     assert!(view.load().candidates().is_empty());
+}
+
+#[test]
+fn a_strategy_may_look_at_health_while_it_builds_and_others_mark() {
+    /// Builds from what it finds out about health, as one that starts slowly would.
+    #[derive(Clone)]
+    struct Curious;
+    impl Strategy for Curious {
+        type Picker = RoundRobin;
+        fn build(&self, members: &[Arc<Backend>]) -> RoundRobin {
+            for backend in members {
+                std::hint::black_box(backend.health().since());
+                std::thread::yield_now();
+            }
+            RoundRobin::new()
+        }
+    }
+    let pool = pool(&["a", "b"]);
+    let _view = pool.view(Curious);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..5_000).for_each(|_| assert!(pool.mark_unhealthy("a") && pool.mark_healthy("a"))));
+        scope.spawn(|| (0..5_000).for_each(|_| assert!(pool.set_weight("b", Weight::ONE))));
+    });
+}
+
+#[test]
+fn a_strategy_that_panics_while_it_builds_leaves_every_view_at_the_version_before() {
+    #[derive(Clone)]
+    struct Touchy;
+    impl Strategy for Touchy {
+        type Picker = RoundRobin;
+        fn build(&self, members: &[Arc<Backend>]) -> RoundRobin {
+            assert!(members.len() < 3, "three are too many");
+            RoundRobin::new()
+        }
+    }
+    let pool = pool(&["a", "b"]);
+    let (calm, touchy) = (pool.view(RoundRobin::new()), pool.view(Touchy));
+    let insert = std::panic::AssertUnwindSafe(|| pool.insert(Member::new("c", "c")));
+    assert!(std::panic::catch_unwind(insert).is_err());
+    pool.mark_unhealthy("a");
+    for (members, healthy) in [
+        (calm.load().members().backends().len(), calm.load().candidates().len()),
+        (touchy.load().members().backends().len(), touchy.load().candidates().len()),
+        (pool.backends().len(), pool.healthy().len()),
+    ] {
+        assert_eq!((members, healthy), (2, 1));
+    }
+}
+
+#[test]
+fn a_pick_of_something_else_than_a_candidate_is_no_pick() {
+    #[derive(Clone)]
+    struct Stubborn;
+    impl Strategy for Stubborn {
+        type Picker = Self;
+        fn build(&self, _: &[Arc<Backend>]) -> Self {
+            Self
+        }
+    }
+    impl Picker for Stubborn {
+        fn pick(&self, _: &Candidates<'_>, _: &Hint<'_>) -> Option<Index> {
+            Some(Index::new(0))
+        }
+    }
+    let pool = pool(&["a", "b"]);
+    let view = pool.view(Stubborn);
+    assert_eq!(view.load().pick(&Hint::new(now(), 0)).unwrap().0.id(), &"a");
+    pool.mark_unhealthy("a");
+    assert!(view.load().pick(&Hint::new(now(), 0)).is_err());
 }
 
 #[test]

@@ -24,9 +24,11 @@ use tokio::{
 };
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_balancer::{
-    BackendPool, ReverseProxy,
+    BackendPool, BalancerLayer, FeedbackLayer, ReverseProxy,
     backend::{Backend, Origin, Outcome},
-    http::{ClientConfig, RespondLayer},
+    feedback::{Classify, Fault},
+    http::{AddressLayer, AtEndOfBody, ClientConfig, RespondLayer},
+    strategy::RoundRobin,
 };
 
 async fn proxy_over(backends: &[&Server]) -> (BackendPool<Origin>, Server) {
@@ -237,6 +239,39 @@ async fn an_answer_without_a_body_is_complete_at_its_head() {
 }
 
 #[tokio::test]
+async fn an_answer_of_known_length_is_a_success_once_it_is_sent() {
+    let backend = Server::http(says("so long")).await;
+    let (pool, proxy) = proxy_over(&[&backend]).await;
+    assert_eq!(get(proxy.url()).await, (200, "so long".into()));
+    ended_as(&the_one(&pool), Outcome::Success).await;
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_of_unknown_length_keeps_it() {
+    let echo = answers_with(|request| async move { Response::new(request.into_body()) });
+    let backend = Server::http(echo).await;
+    let (_pool, proxy) = proxy_over(&[&backend]).await;
+    let request =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nkept\r\n0\r\n\r\n";
+    let answer = exchange(&proxy, request).await;
+    assert!(answer.contains("kept"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_authority_of_an_absolute_target_goes_before_the_host() {
+    let (backend, heads) = canned(OK).await;
+    let pool = BackendPool::new([backend.url()]).unwrap();
+    let proxy = Server::http(ReverseProxy::builder(&pool).keep_host().build()).await;
+    exchange(&proxy, "GET http://asked.example/p HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n").await;
+    let head = heads.lock().unwrap().remove(0);
+    assert!(head.starts_with("GET /p HTTP/1.1\r\n"), "{head}");
+    assert_eq!(
+        (header(&head, "host"), header(&head, "x-forwarded-host")),
+        (vec!["asked.example"], vec!["asked.example"])
+    );
+}
+
+#[tokio::test]
 async fn options_asterisk_passes() {
     let (backend, heads) = canned(OK).await;
     let (_pool, proxy) = proxy_over(&[&backend]).await;
@@ -253,6 +288,7 @@ async fn what_cannot_be_forwarded_is_refused_before_a_backend_is_picked() {
     for (request, status) in [
         ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nConnection: close\r\n\r\n", "HTTP/1.1 501 Not Implemented\r\n"),
         ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x y\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n"),
     ] {
         let answer = exchange(&proxy, request).await;
         assert!(answer.starts_with(status), "{answer}");
@@ -288,11 +324,21 @@ async fn a_backend_that_closes_before_its_answer_is_a_502_and_out() {
 }
 
 #[tokio::test]
-async fn a_backend_that_talks_garbage_is_a_502_and_out() {
+async fn an_answer_that_is_garbage_is_a_502_and_takes_nobody_out() {
     let (garbage, _) = canned("\0\0 what?\r\n\r\n").await;
     let (pool, proxy) = proxy_over(&[&garbage]).await;
     assert_eq!(get(proxy.url()).await, (502, "Bad gateway".into()));
-    ended_as(&the_one(&pool), Outcome::Reset).await;
+    ended_as(&the_one(&pool), Outcome::BackendFault).await;
+    assert_eq!(pool.healthy().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_cannot_be_reached() {
+    let pool = BackendPool::new(["http://nowhere.invalid"]).unwrap();
+    let proxy = Server::http(ReverseProxy::new(&pool)).await;
+    assert_eq!(get(proxy.url()).await, (502, "Bad gateway".into()));
+    ended_as(&the_one(&pool), Outcome::ConnectFault).await;
+    assert!(pool.healthy().is_empty());
 }
 
 #[tokio::test]
@@ -462,6 +508,31 @@ async fn a_client_that_hangs_up_before_the_answer_is_nobodys_fault() {
 }
 
 #[tokio::test]
+async fn what_breaks_in_the_middle_of_a_body_is_judged_by_the_classifier_of_the_layer() {
+    /// Blames nobody for anything.
+    #[derive(Clone, Copy, Debug)]
+    struct Mild;
+    impl<B> Classify<Response<B>> for Mild {
+        fn response(&self, _: &Response<B>) -> Outcome {
+            Outcome::Success
+        }
+        fn error(&self, _: &(dyn std::error::Error + 'static)) -> Fault {
+            Fault { kind: Outcome::Overload, sent: true }
+        }
+    }
+    let (dying, _) = canned("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthis much and no").await;
+    let pool = BackendPool::new([dying.url()]).unwrap();
+    let stack = tower::ServiceBuilder::new()
+        .layer(BalancerLayer::new(&pool, RoundRobin::new()))
+        .layer(FeedbackLayer::new(Mild).complete(AtEndOfBody))
+        .layer(AddressLayer::new())
+        .service(client());
+    let response = stack.oneshot(Request::new(Full::default())).await.unwrap();
+    assert!(response.into_body().collect().await.is_err());
+    ended_as(&the_one(&pool), Outcome::Overload).await;
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_in_the_middle_of_the_answer_is_nobodys_fault() {
     let endless = Server::http(answers_with(|_| async {
         let frame = || Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 16 * 1024])));
@@ -501,6 +572,80 @@ async fn a_client_whose_own_body_breaks_is_nobodys_fault() {
             ended_as(&backend, Outcome::Cancelled).await;
             assert_eq!(pool.healthy().len(), 1, "a broken upload took the backend out");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_client_that_breaks_its_upload_is_nobodys_fault() {
+    let patient = Server::raw(|mut stream| async move {
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    for round in 0..40 {
+        let (pool, proxy) = proxy_over(&[&patient]).await;
+        let backend = the_one(&pool);
+        let stream = TcpStream::connect(proxy.address).await.unwrap();
+        if round % 2 == 0 {
+            stream.set_zero_linger().unwrap();
+        }
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::post(proxy.url()).body(()).unwrap();
+        let (_answer, mut upload) = client.ready().await.unwrap().send_request(request, false).unwrap();
+        upload.send_data(Bytes::from("not all of it"), false).unwrap();
+        until(|| async { backend.load().in_flight() == 1 }).await;
+        if round % 4 < 2 {
+            upload.send_reset(h2::Reason::CANCEL);
+        } else {
+            connection.abort();
+        }
+        ended_as(&backend, Outcome::Cancelled).await;
+        assert_eq!(pool.healthy().len(), 1, "round {round}: {:?}", backend.health());
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_upload_breaks_after_the_answer_has_begun_is_nobodys_fault() {
+    // Answers at once and goes on listening.
+    let chatty = Server::raw(|mut stream| async move {
+        _ = read_head(&mut stream).await;
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun").await;
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    for end in ["bad chunk", "fin", "reset"] {
+        let (pool, proxy) = proxy_over(&[&chatty]).await;
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream
+            .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmore\r\n")
+            .await
+            .unwrap();
+        assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+        match end {
+            "bad chunk" => stream.write_all(b"not a size\r\n").await.unwrap(),
+            "fin" => stream.shutdown().await.unwrap(),
+            _ => stream.set_zero_linger().unwrap(),
+        }
+        drop(stream);
+        ended_as(&the_one(&pool), Outcome::Cancelled).await;
+        assert_eq!(pool.healthy().len(), 1, "{end}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_answers_before_the_upload_is_over_and_closes_stays_in() {
+    let hasty = Server::http(answers_with(|_| async {
+        Response::builder().status(413).body(Full::<Bytes>::from("too large")).unwrap()
+    }))
+    .await;
+    for _ in 0..10 {
+        let (pool, proxy) = proxy_over(&[&hasty]).await;
+        let body = Full::<Bytes>::from(vec![0; 20 << 20]);
+        // What the client sees is its own affair: it may lose the race to read the answer.
+        _ = client().oneshot(Request::post(proxy.url()).body(body).unwrap()).await;
+        let backend = the_one(&pool);
+        until(|| async { backend.load().completed() == 1 }).await;
+        assert!(backend.is_eligible(), "{:?}", backend.health());
     }
 }
 

@@ -41,10 +41,11 @@ pub use self::{
     weight::{InvalidWeight, Weight},
 };
 
-use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use arc_swap::ArcSwap;
 use std::{
     fmt,
-    sync::{PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::Instant,
 };
 use tracing::{info, warn};
@@ -57,9 +58,8 @@ pub const HEALTH_TARGET: &str = "tower_balancer::health";
 ///
 /// The only arrow that points up, and it is a trait so that this floor need not know what a pool is.
 pub(crate) trait Home: Send + Sync {
-    /// Called for each piece of news, in order for each backend, with the backend's health locked: it must not ask for
-    /// [`Backend::health`] of any backend.
-    fn health_changed(&self, backend: &Backend, health: &Health);
+    /// Called for each change, in order for each backend. Returns whether the backend still belongs here.
+    fn health_changed(&self, backend: &Backend, health: &Health) -> bool;
 }
 
 /// One server behind the balancer. See the [module](self).
@@ -68,7 +68,10 @@ pub struct Backend {
     weight: AtomicU64,
     // Follows `health`, and is readable without its lock.
     eligible: AtomicBool,
-    health: Mutex<Health>,
+    health: ArcSwap<Health>,
+    /// Held while health changes, and while the home hears of it. Reading needs no lock: whoever the home asks, a
+    /// strategy that builds its tables, say, may look at any backend's health.
+    observing: Mutex<()>,
     home: Option<Weak<dyn Home>>,
     load: Load,
 }
@@ -90,7 +93,8 @@ impl Backend {
             id,
             weight: AtomicU64::new(weight.get().to_bits()),
             eligible: AtomicBool::new(true),
-            health: Mutex::new(Health::assumed()),
+            health: ArcSwap::from_pointee(Health::assumed()),
+            observing: Mutex::new(()),
             home,
             load: Load::default(),
         }
@@ -119,9 +123,9 @@ impl Backend {
         &self.load
     }
 
-    /// Its state, why, and since when.
-    pub fn health(&self) -> Health {
-        self.lock().clone()
+    /// Its state, why, and since when. Lock-free.
+    pub fn health(&self) -> Arc<Health> {
+        self.health.load_full()
     }
 
     /// Whether it may be picked now.
@@ -142,15 +146,8 @@ impl Backend {
     }
 
     fn observe(&self, state: HealthState, cause: &str, when: Instant) -> bool {
-        {
-            let mut health = self.lock();
-            if !health.observe(state, cause, when) {
-                return false;
-            }
-            self.eligible.store(state == HealthState::Healthy, Ordering::Release);
-            if let Some(home) = self.home.as_ref().and_then(Weak::upgrade) {
-                home.health_changed(self, &health);
-            }
+        if !self.take_in(state, cause, when) {
+            return false;
         }
         match state {
             HealthState::Healthy => info!(target: HEALTH_TARGET, backend = %self.id, %state, cause, "in rotation"),
@@ -161,9 +158,21 @@ impl Backend {
         true
     }
 
-    // A panic elsewhere cannot leave the state half-changed, so a poisoned lock is as good as any.
-    fn lock(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether it is news to whoever this backend belongs to.
+    fn take_in(&self, state: HealthState, cause: &str, when: Instant) -> bool {
+        // A panic elsewhere cannot leave the health half-changed, so a poisoned lock is as good as any.
+        let _observing = self.observing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((health, news)) = self.health.load().after(state, cause, when) else { return false };
+        let health = Arc::new(health);
+        self.health.store(Arc::clone(&health));
+        if !news {
+            return false;
+        }
+        self.eligible.store(state == HealthState::Healthy, Ordering::Release);
+        match &self.home {
+            Some(home) => home.upgrade().is_some_and(|home| home.health_changed(self, &health)),
+            None => true,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 /// What became of one request that was sent to a backend, as far as the backend is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Outcome {
     /// It answered, and the answer is not its fault.
     Success,

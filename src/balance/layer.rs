@@ -1,7 +1,7 @@
 use super::{Balancer, wait::WaitingRoom};
 use crate::{
     pool::{BackendPool, View},
-    strategy::Strategy,
+    strategy::{Hint, Strategy},
 };
 use std::{fmt, time::Duration};
 use tower::Layer;
@@ -25,7 +25,10 @@ impl<T: Clone + Send + Sync + 'static, G: Strategy> BalancerLayer<T, G> {
 
 impl<T, G: Strategy, D> BalancerLayer<T, G, D> {
     /// Tells the strategy about each request: its key, what it tried. See [`Describe`](super::Describe).
-    pub fn describe<E>(self, describe: E) -> BalancerLayer<T, G, E> {
+    pub fn describe<Req, F>(self, describe: F) -> BalancerLayer<T, G, F>
+    where
+        F: for<'a> Fn(&'a Req, &mut Hint<'a>),
+    {
         BalancerLayer { view: self.view, describe, room: self.room }
     }
 

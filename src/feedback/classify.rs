@@ -1,4 +1,7 @@
-use crate::{backend::Outcome, error::causes};
+use crate::{
+    backend::Outcome,
+    error::{causes, is_local},
+};
 use std::{error::Error, io};
 
 /// What an answer or an error says about the backend.
@@ -28,22 +31,27 @@ impl Fault {
     pub const UNKNOWN: Self = Self { kind: Outcome::BackendFault, sent: true };
     /// Time was up.
     pub const TIMEOUT: Self = Self { kind: Outcome::Timeout, sent: true };
+    /// This process or machine is short of something: nothing was sent, and the backend is not to blame.
+    pub const LOCAL: Self = Self { kind: Outcome::Cancelled, sent: false };
     /// The caller's side broke.
     pub const CANCELLED: Self = Self { kind: Outcome::Cancelled, sent: true };
 
     /// What the chain of causes of an error tells, by the errors of std and tokio in it. One that says nothing is
     /// [`UNKNOWN`](Self::UNKNOWN): it is counted, and takes nobody out.
     pub fn of(error: &(dyn Error + 'static)) -> Self {
+        if is_local(error) {
+            return Self::LOCAL;
+        }
         causes(error).find_map(Self::of_cause).unwrap_or(Self::UNKNOWN)
     }
 
     fn of_cause(cause: &(dyn Error + 'static)) -> Option<Self> {
-        if cause.is::<tokio::time::error::Elapsed>() {
+        if cause.is::<tokio::time::error::Elapsed>() || cause.is::<tower::timeout::error::Elapsed>() {
             return Some(Self::TIMEOUT);
         }
         use io::ErrorKind::*;
         match cause.downcast_ref::<io::Error>()?.kind() {
-            ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable => Some(Self::CONNECT),
+            ConnectionRefused | HostUnreachable | NetworkUnreachable => Some(Self::CONNECT),
             ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Some(Self::RESET),
             TimedOut => Some(Self::TIMEOUT),
             _ => None,
@@ -76,11 +84,18 @@ mod tests {
             (io::ErrorKind::ConnectionRefused, Fault::CONNECT),
             (io::ErrorKind::HostUnreachable, Fault::CONNECT),
             (io::ErrorKind::ConnectionReset, Fault::RESET),
+            (io::ErrorKind::UnexpectedEof, Fault::RESET),
             (io::ErrorKind::TimedOut, Fault::TIMEOUT),
+            (io::ErrorKind::AddrNotAvailable, Fault::LOCAL),
             (io::ErrorKind::Other, Fault::UNKNOWN),
         ] {
             let wrapped = io::Error::other(io::Error::from(kind));
             assert_eq!(Fault::of(&wrapped), fault, "{kind:?}");
         }
+        for errno in [23, 24, 105] {
+            let exhausted = io::Error::from_raw_os_error(errno);
+            assert_eq!(Fault::of(&exhausted), Fault::LOCAL, "{exhausted}");
+        }
+        assert_eq!(Fault::of(&tower::timeout::error::Elapsed::new()), Fault::TIMEOUT);
     }
 }

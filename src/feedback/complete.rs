@@ -5,22 +5,23 @@ use tokio::time::Instant;
 ///
 /// For most services that is when the answer is there: [`AtResponse`]. An HTTP answer is complete at the end of its
 /// body: [`AtEndOfBody`](crate::http::AtEndOfBody). Releasing earlier would make a backend that streams look idle.
-pub trait Complete<Res> {
+pub trait Complete<Res, C> {
     /// What the caller gets: the answer, perhaps with the lease in it.
     type Response;
 
-    /// Takes over the `lease` of a request that was answered, with what the answer says so far.
-    fn complete(&self, lease: Lease, outcome: Outcome, response: Res) -> Self::Response;
+    /// Takes over the `lease` of a request that was answered, with what the answer says so far, and with `classify` to
+    /// judge what happens to the rest of it.
+    fn complete(&self, lease: Lease, outcome: Outcome, response: Res, classify: C) -> Self::Response;
 }
 
 /// Complete when the answer is there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AtResponse;
 
-impl<Res> Complete<Res> for AtResponse {
+impl<Res, C> Complete<Res, C> for AtResponse {
     type Response = Res;
 
-    fn complete(&self, lease: Lease, outcome: Outcome, response: Res) -> Res {
+    fn complete(&self, lease: Lease, outcome: Outcome, response: Res, _classify: C) -> Res {
         lease.complete(outcome, Instant::now().into_std());
         response
     }

@@ -39,6 +39,7 @@ impl fmt::Display for ProxyError {
         let what = match self.fault.kind {
             Outcome::ConnectFault => "cannot connect to",
             Outcome::Timeout => "no answer in time from",
+            Outcome::Cancelled if !self.fault.sent => "no means to reach",
             Outcome::Cancelled => "the request broke on its way to",
             Outcome::Reset => "the connection broke to",
             _ => "no answer from",

@@ -32,8 +32,8 @@ impl<F, R, E, C, W> Future for ResponseFuture<F, C, W>
 where
     F: Future<Output = Result<R, E>>,
     E: Into<BoxError>,
-    C: Classify<R>,
-    W: Complete<R>,
+    C: Classify<R> + Clone,
+    W: Complete<R, C>,
 {
     type Output = Result<W::Response, BoxError>;
 
@@ -47,7 +47,7 @@ where
         Poll::Ready(match result {
             Ok(response) => {
                 let outcome = this.classify.response(&response);
-                Ok(this.complete.complete(lease, outcome, response))
+                Ok(this.complete.complete(lease, outcome, response, this.classify.clone()))
             }
             Err(error) => {
                 let source = error.into();

@@ -34,7 +34,7 @@ where
     S: Service<Routed<T, Req>>,
     S::Error: Into<BoxError>,
     C: Classify<S::Response> + Clone,
-    W: Complete<S::Response> + Clone,
+    W: Complete<S::Response, C> + Clone,
 {
     type Response = W::Response;
     type Error = BoxError;

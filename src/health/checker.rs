@@ -2,12 +2,17 @@ use super::{
     Probe,
     running::{Run, Running},
 };
-use crate::{backend::Backend, error::root_cause, pool::BackendPool};
+use crate::{
+    backend::Backend,
+    error::{is_local, root_cause},
+    pool::BackendPool,
+};
 use futures_util::{
+    FutureExt,
     future::{Either, select},
     stream::{FuturesUnordered, StreamExt},
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// Asks every backend of a pool, again and again, and marks it by the answer.
@@ -68,7 +73,7 @@ where
         Self { timeout, ..self }
     }
 
-    /// A future that checks all backends at once, and then after every interval, until [`stop`](Self::stop).
+    /// Begins a run: a future that checks all backends at once, and then after every interval, until [`stop`](Self::stop).
     ///
     /// While one run is going on, a second one ends at once and changes nothing.
     ///
@@ -77,9 +82,12 @@ where
     /// Dropping the future ends the run and aborts the checks in flight. No backend is marked by an aborted check.
     pub fn run(&self) -> impl Future<Output = ()> + Send + use<T, P> {
         let checker = self.clone();
+        // Begun here, so that a `stop` counts that comes before the future is first polled.
+        let run = self.running.begin();
         async move {
-            let Some(run) = checker.running.begin() else { return };
-            checker.rounds(run).await;
+            if let Some(run) = run {
+                checker.rounds(run).await;
+            }
         }
     }
 
@@ -112,9 +120,17 @@ where
 
     async fn check(&self, backend: &Backend, target: &T) {
         let asked = Instant::now().into_std();
-        match tokio::time::timeout(self.timeout, self.probe.check(target.clone())).await {
-            Ok(Ok(seen)) => backend.mark_healthy(&seen, asked),
-            Ok(Err(error)) => backend.mark_unhealthy(&root_cause(&*error), asked),
+        // One probe that panics must not end the checks of all others.
+        let answer = AssertUnwindSafe(self.probe.check(target.clone())).catch_unwind();
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(Ok(Ok(seen))) => backend.mark_healthy(&seen, asked),
+            // Without descriptors or ports to ask with, nothing was found out about the backend.
+            Ok(Ok(Err(error))) if is_local(&*error) => {
+                tracing::error!(backend = %backend.id(), cause = root_cause(&*error), "cannot probe");
+                false
+            }
+            Ok(Ok(Err(error))) => backend.mark_unhealthy(&root_cause(&*error), asked),
+            Ok(Err(_)) => backend.mark_unhealthy("the probe panicked", asked),
             Err(_) => backend.mark_unhealthy(&format!("no answer within {:?}", self.timeout), asked),
         };
     }

@@ -1,6 +1,7 @@
+use super::forward::host_of;
 use crate::{backend::Origin, pool::Routed};
 use http::{
-    HeaderValue, Request, Uri, Version, header,
+    Request, Uri, Version, header,
     uri::{Parts, PathAndQuery},
 };
 use std::task::{Context, Poll};
@@ -18,7 +19,8 @@ impl AddressLayer {
         Self::default()
     }
 
-    /// The backend gets the `Host` that the client asked for: for backends that serve several sites.
+    /// The backend gets the `Host` that the client asked for: for backends that serve several sites. Over HTTP/1.1: an
+    /// HTTP/2 backend sees its own `:authority` beside it.
     pub fn keep_host(self) -> Self {
         Self { keep_host: true }
     }
@@ -56,14 +58,10 @@ where
     }
 
     fn call(&mut self, Routed { target, mut request }: Routed<Origin, Request<B>>) -> S::Future {
-        if !self.keep_host {
-            request.headers_mut().remove(header::HOST);
-        } else if !request.headers().contains_key(header::HOST) {
-            // HTTP/2 says it in the URI.
-            let asked = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-            if let Some(host) = asked {
-                request.headers_mut().insert(header::HOST, host);
-            }
+        let asked = host_of(&request).filter(|_| self.keep_host);
+        match asked {
+            Some(host) => _ = request.headers_mut().insert(header::HOST, host),
+            None => _ = request.headers_mut().remove(header::HOST),
         }
         *request.version_mut() = Version::HTTP_11;
         address(request.uri_mut(), &target);

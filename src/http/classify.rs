@@ -1,7 +1,7 @@
-use super::{AtEndOfBody, Silent, connection::Stale};
+use super::{AtEndOfBody, Silent, excused::Excused};
 use crate::{
     backend::Outcome,
-    error::find,
+    error::{find, is_local},
     feedback::{Classify, Fault, FeedbackLayer},
 };
 use http::{Response, StatusCode, header};
@@ -15,26 +15,33 @@ pub struct HttpClassify;
 impl HttpClassify {
     /// What an error says, be it instead of an answer or in the middle of its body.
     pub(super) fn fault(error: &(dyn Error + 'static)) -> Fault {
+        // First what the client found out about its own side: inside may be an error of the caller's connection, which
+        // looks like one of the backend's.
+        if let Some(excused) = find::<Excused>(error) {
+            return excused.fault();
+        }
+        if find::<hyper::Error>(error).is_some_and(hyper::Error::is_user) {
+            return Fault::CANCELLED;
+        }
         if find::<Silent>(error).is_some() {
             return Fault::TIMEOUT;
+        }
+        if is_local(error) {
+            return Fault::LOCAL;
         }
         // Before the io error inside is asked: a connect that timed out sent nothing.
         if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
             return Fault::CONNECT;
         }
-        // nginx does not count these either.
-        if find::<Stale>(error).is_some() {
-            return Fault::UNKNOWN;
-        }
         if let Some(error) = find::<h2::Error>(error) {
             return Self::http2_fault(error);
         }
         match find::<hyper::Error>(error) {
-            // The body that the caller sent broke; the backend only saw the end of it.
-            Some(error) if error.is_user() => Fault::CANCELLED,
             Some(error) if error.is_timeout() => Fault::TIMEOUT,
             // The connection was closing before the request was on it. If the backend is gone, the next one will tell.
             Some(error) if error.is_canceled() || error.is_closed() => Fault { sent: false, ..Fault::UNKNOWN },
+            // One route with an answer that is too large or malformed is not the end of the backend.
+            Some(error) if error.is_parse() => Fault::UNKNOWN,
             Some(_) => Fault::RESET,
             None => Fault::of(error),
         }
@@ -80,6 +87,14 @@ impl FeedbackLayer<HttpClassify, AtEndOfBody> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_stream_is_not_the_end_of_the_backend() {
+        let fault = |reason: h2::Reason| HttpClassify::fault(&h2::Error::from(reason));
+        assert_eq!(fault(h2::Reason::NO_ERROR), Fault::UNKNOWN);
+        assert_eq!(fault(h2::Reason::REFUSED_STREAM), Fault { kind: Outcome::Overload, sent: false });
+        assert_eq!(fault(h2::Reason::PROTOCOL_ERROR), Fault::RESET);
+    }
 
     #[test]
     fn a_status_says_whose_fault_it_is() {

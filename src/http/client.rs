@@ -1,7 +1,10 @@
-use super::connection::{Connector, Served, Stale, connector};
+use super::{
+    connection::{Connector, Served, connector},
+    excused::{Excuse, Excused, Progress, SentBody},
+};
 use crate::error::BoxError;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -27,7 +30,8 @@ const MAX_IDLE: usize = 256;
 ///
 /// A clone shares the connections. Dropping a response future aborts the request.
 pub struct Client<B> {
-    inner: legacy::Client<Connector, B>,
+    inner: legacy::Client<Connector, SentBody<B>>,
+    http2: bool,
 }
 
 /// The settings of a [`Client`].
@@ -69,7 +73,7 @@ impl ClientConfig {
         tcp.set_nodelay(true);
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder.http2_only(self.http2).pool_max_idle_per_host(self.max_idle).pool_timer(TokioTimer::new());
-        Client { inner: builder.build(connector(tcp)) }
+        Client { inner: builder.build(connector(tcp)), http2: self.http2 }
     }
 }
 
@@ -91,14 +95,28 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        ResponseFuture { inner: self.inner.request(request) }
+    fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
+        if !self.http2 {
+            keep_body(&mut request);
+        }
+        let progress = Progress::of(request.body());
+        let request = request.map(|body| SentBody::new(body, progress.clone()));
+        ResponseFuture { inner: self.inner.request(request), progress }
+    }
+}
+
+/// hyper drops the body of a GET or HEAD whose length is not known, unless it is told how to frame it.
+fn keep_body<B: Body>(request: &mut Request<B>) {
+    let seldom = matches!(*request.method(), Method::GET | Method::HEAD);
+    let body = request.body();
+    if seldom && !body.is_end_stream() && body.size_hint().exact().is_none() {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 
 impl<B> Clone for Client<B> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self { inner: self.inner.clone(), http2: self.http2 }
     }
 }
 
@@ -108,11 +126,19 @@ impl<B> fmt::Debug for Client<B> {
     }
 }
 
+fn excused(excuse: Option<Excuse>, error: impl Into<BoxError>) -> BoxError {
+    match excuse {
+        Some(excuse) => Excused::new(excuse, error).into(),
+        None => error.into(),
+    }
+}
+
 pin_project! {
     /// The response of a [`Client`].
     pub struct ResponseFuture {
         #[pin]
         inner: legacy::ResponseFuture,
+        progress: Progress,
     }
 }
 
@@ -120,7 +146,8 @@ impl Future for ResponseFuture {
     type Output = Result<Response<ClientBody>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match ready!(self.project().inner.poll(cx)) {
+        let this = self.project();
+        match ready!(this.inner.poll(cx)) {
             // No upgrade was asked for, so there is nothing that this could answer.
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 Poll::Ready(Err("the backend switched protocols unasked".into()))
@@ -129,10 +156,15 @@ impl Future for ResponseFuture {
                 if let Some(served) = response.extensions_mut().remove::<Served>() {
                     served.mark();
                 }
-                Poll::Ready(Ok(response.map(|inner| ClientBody { inner })))
+                let progress = this.progress.clone();
+                Poll::Ready(Ok(response.map(|inner| ClientBody { inner, progress })))
             }
-            Err(error) if Served::before(&error) => Poll::Ready(Err(Stale { source: error }.into())),
-            Err(error) => Poll::Ready(Err(error.into())),
+            // Nothing excuses a backend that cannot be reached.
+            Err(error) if error.is_connect() => Poll::Ready(Err(error.into())),
+            Err(error) => {
+                let reused = Served::before(&error).then_some(Excuse::Reused);
+                Poll::Ready(Err(excused(this.progress.excuse().or(reused), error)))
+            }
         }
     }
 }
@@ -149,6 +181,7 @@ pin_project! {
     pub struct ClientBody {
         #[pin]
         inner: Incoming,
+        progress: Progress,
     }
 }
 
@@ -157,7 +190,8 @@ impl Body for ClientBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.project().inner.poll_frame(cx).map_err(Into::into)
+        let this = self.project();
+        this.inner.poll_frame(cx).map_err(|error| excused(this.progress.excuse(), error))
     }
 
     fn is_end_stream(&self) -> bool {

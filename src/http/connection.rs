@@ -7,8 +7,6 @@ use hyper_util::{
     rt::TokioIo,
 };
 use std::{
-    error::Error,
-    fmt,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -53,24 +51,6 @@ impl Served {
             connection.get_extras(&mut extensions);
         }
         extensions.get::<Self>().is_some_and(|served| served.0.load(Ordering::Relaxed))
-    }
-}
-
-/// A connection that had served before and broke before this request's answer began.
-#[derive(Debug)]
-pub(super) struct Stale {
-    pub(super) source: legacy::Error,
-}
-
-impl fmt::Display for Stale {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a connection that was reused broke")
-    }
-}
-
-impl Error for Stale {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.source)
     }
 }
 

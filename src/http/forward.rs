@@ -43,7 +43,8 @@ impl<S> Layer<S> for ForwardLayer {
 /// * Headers that are for one hop only are removed, both ways.
 /// * `X-Forwarded-For`, `-Host` and `-Proto` say what is known of the client, from [`Peer`] and the request itself. What
 ///   the client claimed there, in `Forwarded` or in `X-Real-IP`, is removed.
-/// * `CONNECT` is refused with 501, a malformed `Connection` header with 400, before any backend is picked.
+/// * `CONNECT` is refused with 501, a malformed `Connection` header or a second `Host` with 400, before any backend is
+///   picked.
 ///
 /// Method, path, query, the other headers and the body pass as they are.
 #[derive(Clone, Copy, Debug)]
@@ -76,10 +77,19 @@ fn prepare<B>(request: &mut Request<B>) -> Result<(), Refused> {
     if request.method() == Method::CONNECT {
         return Err(Refused { status: StatusCode::NOT_IMPLEMENTED, reason: "CONNECT is not supported" });
     }
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        return Err(Refused { status: StatusCode::BAD_REQUEST, reason: "there is more than one Host" });
+    }
     hop_by_hop::strip(request.headers_mut())
         .map_err(|_| Refused { status: StatusCode::BAD_REQUEST, reason: "the Connection header is malformed" })?;
     say_who_asks(request);
     Ok(())
+}
+
+/// What the client asked for: the authority of the target, where it has one, before `Host` (RFC 9112 §3.2.2).
+pub(super) fn host_of<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    authority.or_else(|| request.headers().get(header::HOST).cloned())
 }
 
 fn say_who_asks<B>(request: &mut Request<B>) {
@@ -87,9 +97,8 @@ fn say_who_asks<B>(request: &mut Request<B>) {
     let text = |text: &str| HeaderValue::from_str(text).ok();
 
     let address = peer.and_then(|peer| text(&peer.address.ip().to_canonical().to_string()));
-    let scheme = peer.map(|peer| &peer.scheme).or(request.uri().scheme()).and_then(|scheme| text(scheme.as_str()));
-    let authority = request.uri().authority().and_then(|authority| text(authority.as_str()));
-    let host = request.headers().get(header::HOST).cloned().or(authority);
+    let scheme = peer.and_then(|peer| text(peer.scheme.as_str()));
+    let host = host_of(request);
 
     for (name, value) in [(X_FORWARDED_FOR, address), (X_FORWARDED_PROTO, scheme), (X_FORWARDED_HOST, host)] {
         set(request.headers_mut(), name, value);

@@ -2,7 +2,7 @@ use super::{HttpClassify, ServedBy};
 use crate::{
     backend::{Lease, Outcome},
     error::{BoxError, root_cause},
-    feedback::Complete,
+    feedback::{Classify, Complete},
 };
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
@@ -17,12 +17,12 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AtEndOfBody;
 
-impl<B: Body> Complete<Response<B>> for AtEndOfBody {
-    type Response = Response<LeasedBody<B>>;
+impl<B: Body, C: Classify<Response<B>>> Complete<Response<B>, C> for AtEndOfBody {
+    type Response = Response<LeasedBody<B, C>>;
 
-    fn complete(&self, lease: Lease, outcome: Outcome, mut response: Response<B>) -> Self::Response {
+    fn complete(&self, lease: Lease, outcome: Outcome, mut response: Response<B>, classify: C) -> Self::Response {
         response.extensions_mut().insert(ServedBy::new(lease.backend().id().clone()));
-        response.map(|body| LeasedBody::new(body, lease, outcome))
+        response.map(|body| LeasedBody::new(body, lease, outcome, classify))
     }
 }
 
@@ -32,22 +32,23 @@ pin_project! {
     /// The lease ends with the last frame, with the trailers, with an error, which is a failure of the transport unless
     /// the answer was one already, or, as cancelled, when the body is dropped before its end.
     #[derive(Debug)]
-    pub struct LeasedBody<B> {
+    pub struct LeasedBody<B, C = HttpClassify> {
         #[pin]
         inner: B,
+        classify: C,
         lease: Option<Lease>,
         outcome: Outcome,
     }
 }
 
-impl<B: Body> LeasedBody<B> {
-    fn new(inner: B, lease: Lease, outcome: Outcome) -> Self {
+impl<B: Body, C> LeasedBody<B, C> {
+    fn new(inner: B, lease: Lease, outcome: Outcome, classify: C) -> Self {
         let mut lease = Some(lease);
         // Servers do not ask a body for frames that says it has none.
         if inner.is_end_stream() {
             complete(&mut lease, outcome);
         }
-        Self { inner, lease, outcome }
+        Self { inner, classify, lease, outcome }
     }
 }
 
@@ -57,10 +58,11 @@ fn complete(lease: &mut Option<Lease>, outcome: Outcome) {
     }
 }
 
-impl<B> Body for LeasedBody<B>
+impl<B, C> Body for LeasedBody<B, C>
 where
     B: Body,
     B::Error: Into<BoxError>,
+    C: Classify<Response<B>>,
 {
     type Data = B::Data;
     type Error = BoxError;
@@ -79,7 +81,7 @@ where
                     // A server that refuses a request closes on the client in the middle of it, and of its own refusal.
                     // That was judged by its status; breaking off adds nothing.
                     let refused = *this.outcome != Outcome::Success;
-                    let kind = if refused { *this.outcome } else { HttpClassify::fault(&**error).kind };
+                    let kind = if refused { *this.outcome } else { this.classify.error(&**error).kind };
                     lease.fail(kind, &root_cause(&**error), Instant::now().into_std());
                 }
             }

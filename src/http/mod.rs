@@ -49,6 +49,7 @@ mod address;
 mod classify;
 mod client;
 mod connection;
+mod excused;
 mod forward;
 mod hop_by_hop;
 mod leased_body;

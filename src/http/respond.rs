@@ -88,9 +88,9 @@ fn answer(error: &(dyn Error + 'static)) -> (StatusCode, &'static str) {
     if let Some(refused) = find::<Refused>(error) {
         return (refused.status(), refused.status().canonical_reason().unwrap_or_default());
     }
-    match find::<ProxyError>(error).map(ProxyError::kind) {
-        Some(Outcome::Timeout) => (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout"),
-        Some(Outcome::Cancelled) => (StatusCode::BAD_REQUEST, "Bad request"),
+    match find::<ProxyError>(error).map(|error| (error.kind(), error.sent())) {
+        Some((Outcome::Timeout, _)) => (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout"),
+        Some((Outcome::Cancelled, true)) => (StatusCode::BAD_REQUEST, "Bad request"),
         Some(_) => (StatusCode::BAD_GATEWAY, "Bad gateway"),
         None => BROKEN,
     }

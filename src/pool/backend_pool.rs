@@ -1,8 +1,4 @@
-use super::{
-    Change, InvalidMember, Member, Members, View, Watch,
-    shared::{Shared, each},
-    view::Cell,
-};
+use super::{Change, InvalidMember, Member, Members, View, Watch, shared::Shared, view::Cell};
 #[cfg(feature = "http")]
 use crate::backend::Origin;
 use crate::{
@@ -125,8 +121,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         let mut views = self.shared.lock();
         let Some(backend) = self.get(id) else { return false };
         backend.set_weight(weight);
-        let base = self.shared.current.load();
-        each(&mut views, |view| view.rebuild(&base));
+        self.shared.rebuild(&mut views, self.shared.current.load_full());
         self.shared.tell(Change::Weight(backend.id().clone()));
         true
     }
@@ -137,6 +132,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         let cell = Arc::new(Cell::new(self.clone(), strategy, &self.shared.current.load()));
         // The type is spelled out so that the pointer is unsized here.
         let subscriber: Weak<Cell<T, G>> = Arc::downgrade(&cell);
+        views.retain(|view| view.strong_count() > 0);
         views.push(subscriber);
         View::new(cell)
     }

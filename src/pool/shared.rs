@@ -23,7 +23,7 @@ pub(super) type Views<T> = Vec<Weak<dyn Subscriber<T>>>;
 const WATCH_BACKLOG: usize = 256;
 
 impl<T> Shared<T> {
-    // A strategy that panicked while it built leaves every view at its last published version: go on from there.
+    // A strategy that panicked while it built has changed nothing that was published: go on from there.
     pub(super) fn lock(&self) -> MutexGuard<'_, Views<T>> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,25 +53,33 @@ impl<T: Send + Sync + 'static> Shared<T> {
     pub(super) fn publish(&self, views: &mut Views<T>, members: impl IntoIterator<Item = (Arc<Backend>, T)>) {
         let members = Arc::new(Members::new(members));
         let eligible = Arc::new(Eligible::new(members.backends().iter().map(|backend| backend.is_eligible())));
-        let base = Arc::new(Snapshot { members, eligible, picker: Arc::new(()) });
-        each(views, |view| view.rebuild(&base));
+        self.rebuild(views, Arc::new(Snapshot { members, eligible, picker: Arc::new(()) }));
+    }
+
+    /// Publishes `base` to every view with a new picker. All are built before any is published: a strategy that panics
+    /// while it builds leaves everything at the version before.
+    pub(super) fn rebuild(&self, views: &mut Views<T>, base: Arc<Snapshot<T>>) {
+        views.retain(|view| view.strong_count() > 0);
+        let there: Vec<_> = views.iter().filter_map(Weak::upgrade).collect();
+        let built: Vec<_> = there.iter().map(|view| view.build(&base)).collect();
+        built.into_iter().for_each(|publish| publish());
         self.current.store(base);
     }
 }
 
 /// Tells every view that is still there, and forgets the others.
-pub(super) fn each<T>(views: &mut Views<T>, tell: impl Fn(&dyn Subscriber<T>)) {
+fn each<T>(views: &mut Views<T>, tell: impl Fn(&dyn Subscriber<T>)) {
     views.retain(|view| view.upgrade().inspect(|view| tell(&**view)).is_some());
 }
 
 impl<T: Send + Sync + 'static> Home for Shared<T> {
-    fn health_changed(&self, backend: &Backend, health: &Health) {
+    fn health_changed(&self, backend: &Backend, health: &Health) -> bool {
         let mut views = self.lock();
         let current = self.current.load();
-        let Some(index) = current.members.place(backend.id().as_str()) else { return };
+        let Some(index) = current.members.place(backend.id().as_str()) else { return false };
         // A backend that was removed still ends its requests; another may have its id by now.
         if !std::ptr::eq(&*current.members.backends()[index.get()], backend) {
-            return;
+            return false;
         }
         if current.candidates().is_eligible(index) != backend.is_eligible() {
             let mut base = current.with_picker(Arc::new(()));
@@ -81,5 +89,6 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
         }
         let cause = health.cause().unwrap_or_default().into();
         self.tell(Change::Health { id: backend.id().clone(), state: health.state(), cause });
+        true
     }
 }

@@ -60,8 +60,10 @@ impl<T, P: Picker> Snapshot<T, P> {
     }
 
     fn pick_among(&self, candidates: Candidates<'_>, hint: &Hint<'_>) -> Result<(&Arc<Backend>, &T), Unavailable> {
-        // A picker that answers with a place beyond the members is broken, and costs a 503 rather than a panic.
-        let picked = self.picker.pick(&candidates, hint).and_then(|index| self.members.get(index));
+        // A picker that answers with something else than a candidate is broken: that costs a 503, not a request to a
+        // backend that is out.
+        let picked = self.picker.pick(&candidates, hint).filter(|&index| candidates.is_eligible(index));
+        let picked = picked.and_then(|index| self.members.get(index));
         picked.ok_or_else(|| candidates.unavailable())
     }
 }

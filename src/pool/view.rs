@@ -14,8 +14,8 @@ pub struct View<T, G: Strategy> {
 
 /// What the pool publishes to.
 pub(super) trait Subscriber<T>: Send + Sync {
-    /// The members or their weights changed: build a new picker.
-    fn rebuild(&self, base: &Snapshot<T>);
+    /// The members or their weights changed: builds a new picker, and returns what publishes it.
+    fn build<'a>(&'a self, base: &Snapshot<T>) -> Box<dyn FnOnce() + 'a>;
     /// Only the eligible list changed: keep the picker.
     fn refresh(&self, base: &Snapshot<T>);
 }
@@ -38,8 +38,9 @@ fn built<T, G: Strategy>(strategy: &G, base: &Snapshot<T>) -> Snapshot<T, G::Pic
 }
 
 impl<T: Send + Sync, G: Strategy> Subscriber<T> for Cell<T, G> {
-    fn rebuild(&self, base: &Snapshot<T>) {
-        self.current.store(Arc::new(built(&self.strategy, base)));
+    fn build<'a>(&'a self, base: &Snapshot<T>) -> Box<dyn FnOnce() + 'a> {
+        let built = Arc::new(built(&self.strategy, base));
+        Box::new(|| self.current.store(built))
     }
 
     fn refresh(&self, base: &Snapshot<T>) {

@@ -8,6 +8,7 @@ use super::Index;
 pub struct Eligible {
     list: Vec<Index>,
     bits: Vec<u64>,
+    members: usize,
 }
 
 impl Eligible {
@@ -18,6 +19,7 @@ impl Eligible {
             if place % 64 == 0 {
                 eligible.bits.push(0);
             }
+            eligible.members += 1;
             if flag {
                 eligible.bits[place / 64] |= 1 << (place % 64);
                 eligible.list.push(Index::new(place));
@@ -45,7 +47,7 @@ impl Eligible {
 
     /// Changes whether `index` is in the set; nothing where it is beyond the members.
     pub(crate) fn set(&mut self, index: Index, flag: bool) {
-        let Some(word) = self.bits.get_mut(index.get() / 64) else { return };
+        let Some(word) = self.bits.get_mut(index.get() / 64).filter(|_| index.get() < self.members) else { return };
         match (self.list.binary_search(&index), flag) {
             (Ok(at), false) => {
                 self.list.remove(at);
@@ -88,8 +90,9 @@ mod tests {
     #[test]
     fn an_index_beyond_the_members_is_never_in_the_set() {
         let eligible = Eligible::new([true, true]);
-        let beyond = Index::new(1_000);
-        assert!(!eligible.contains(beyond));
-        assert_eq!(eligible.with(beyond, true), eligible);
+        for beyond in [2, 5, 63, 64, 1_000].map(Index::new) {
+            assert!(!eligible.contains(beyond));
+            assert_eq!(eligible.with(beyond, true), eligible);
+        }
     }
 }

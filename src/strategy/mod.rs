@@ -114,6 +114,7 @@ pub trait Picker: Send + Sync + 'static {
 
 /// Whether one more request can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Admission {
     /// Some backend could take it.
     Admit,
