@@ -23,7 +23,7 @@ use tower::{
 use tower_balancer::{
     BackendPool, BalancerLayer, FeedbackLayer,
     pool::{Member, Routed},
-    strategy::{AnyStrategy, Random, RoundRobin, Strategy},
+    strategy::{AnyStrategy, LeastLatency, LeastRequest, PeakEwma, Random, RoundRobin, Strategy},
 };
 
 const ROUNDS: usize = 15;
@@ -83,11 +83,14 @@ fn main() {
     println!("nanoseconds a request: median (least to most) of {ROUNDS} rounds of {REQUESTS}");
     for backends in [3, 100, 10_000] {
         println!("{backends} backends");
-        let random: AnyStrategy = "random".parse().unwrap();
+        let by_name: AnyStrategy = "round_robin".parse().unwrap();
         let mut columns: Vec<(&str, Batch, Vec<f64>)> = vec![
             ("round_robin", ours(backends, RoundRobin::new()), Vec::new()),
+            ("round_robin, by name", ours(backends, by_name), Vec::new()),
             ("random", ours(backends, Random), Vec::new()),
-            ("random, by name", ours(backends, random), Vec::new()),
+            ("least_request", ours(backends, LeastRequest::new()), Vec::new()),
+            ("peak_ewma", ours(backends, PeakEwma), Vec::new()),
+            ("least_latency", ours(backends, LeastLatency::new()), Vec::new()),
             ("tower p2c, peak ewma, no clone", towers(backends), Vec::new()),
         ];
         for _ in 0..ROUNDS {

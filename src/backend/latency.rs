@@ -1,19 +1,16 @@
-use super::Outcome;
+use super::{Moment, Outcome};
 use crate::{
     ewma::{blend, decay},
     sync::{AtomicU64, Ordering},
 };
-use std::{
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 /// How many samples the averages remember: enough that one odd request in a hundred does not show, few enough that a
 /// backend that turns slow is known after a dozen answers.
 const MEMORY: u64 = 20;
 
 /// Finagle's time constant for the peak-sensitive average: a peak is forgotten over tens of seconds, not over requests.
-const PEAK_TAU: Duration = Duration::from_secs(10);
+const PEAK_TAU: f64 = 10.0;
 
 /// What completed and open requests say about how fast a backend is.
 ///
@@ -31,40 +28,39 @@ pub struct Latency {
 
 impl Latency {
     /// The mean latency of about the last 20 answers.
-    pub fn mean(&self, now: Instant) -> Option<Sampled> {
+    pub fn mean(&self, now: Moment) -> Option<Sampled> {
         self.mean.read(now)
     }
 
     /// The peak-sensitive average of Finagle's Peak EWMA: it jumps to a sample above it and otherwise closes in on
-    /// samples by the time that has passed, with a time constant of 10 s. Read as it has decayed by `now`.
-    pub fn peak(&self, now: Instant) -> Option<Duration> {
-        let Sampled { value, idle } = self.peak.read(now)?;
-        Some(Duration::from_secs_f64(value * decay(idle, PEAK_TAU.as_secs_f64())))
+    /// samples by the time that has passed, with a time constant of 10 s. In seconds, as it has decayed by `now`.
+    pub fn peak(&self, now: Moment) -> Option<f64> {
+        self.peak.read(now).map(|peak| peak.value * decay(peak.idle, PEAK_TAU))
     }
 
     /// The share of about the last 20 requests that failed for the backend's fault, from 0 to 1.
-    pub fn faults(&self, now: Instant) -> Option<Sampled> {
+    pub fn faults(&self, now: Moment) -> Option<Sampled> {
         self.faults.read(now)
     }
 
     /// How long ago, on average, the `in_flight` open requests were started.
-    pub(super) fn mean_age(&self, in_flight: u32, now: Instant) -> Duration {
+    pub(super) fn mean_age(&self, in_flight: u32, now: Moment) -> Duration {
         let Some(n) = u64::from(in_flight).checked_sub(1).map(|n| n + 1) else { return Duration::ZERO };
         // Counting and adding are two steps: between them the sum may be off by one request, in either direction.
-        let sum = micros(now).wrapping_mul(n).wrapping_sub(self.started.load(Ordering::Relaxed));
+        let sum = now.micros().wrapping_mul(n).wrapping_sub(self.started.load(Ordering::Relaxed));
         Duration::from_micros(if sum > u64::MAX / 2 { 0 } else { sum / n })
     }
 
-    pub(super) fn begin(&self, now: Instant) {
-        self.started.fetch_add(micros(now), Ordering::Relaxed);
+    pub(super) fn begin(&self, now: Moment) {
+        self.started.fetch_add(now.micros(), Ordering::Relaxed);
     }
 
-    pub(super) fn end(&self, started: Instant) {
-        self.started.fetch_sub(micros(started), Ordering::Relaxed);
+    pub(super) fn end(&self, started: Moment) {
+        self.started.fetch_sub(started.micros(), Ordering::Relaxed);
     }
 
     /// Takes in how one of `completed` requests went.
-    pub(super) fn record(&self, outcome: Outcome, took: Duration, completed: u64, now: Instant) {
+    pub(super) fn record(&self, outcome: Outcome, took: Duration, completed: u64, now: Moment) {
         // The first samples are averaged evenly: the very first one is not worth twenty.
         let weight = 1.0 / (completed + 1).min(MEMORY) as f64;
         let took = took.as_secs_f64();
@@ -73,9 +69,7 @@ impl Latency {
             Outcome::Success | Outcome::ClientFault => {
                 self.mean.update(now, |seen| seen.map_or(took, |mean| blend(mean.value, took, weight)));
                 self.peak.update(now, |seen| match seen {
-                    Some(Sampled { value, idle }) if took < value => {
-                        blend(took, value, decay(idle, PEAK_TAU.as_secs_f64()))
-                    }
+                    Some(Sampled { value, idle }) if took < value => blend(took, value, decay(idle, PEAK_TAU)),
                     _ => took,
                 });
             }
@@ -105,15 +99,16 @@ pub struct Sampled {
 struct Average(AtomicU64);
 
 impl Average {
-    fn read(&self, now: Instant) -> Option<Sampled> {
-        unpack(self.0.load(Ordering::Relaxed), millis(now))
+    fn read(&self, now: Moment) -> Option<Sampled> {
+        unpack(self.0.load(Ordering::Relaxed), now.millis())
     }
 
-    fn update(&self, now: Instant, next: impl Fn(Option<Sampled>) -> f64) {
-        let now = millis(now);
-        let step = |word| Some(pack(next(unpack(word, now)), now));
-        // It always has a next value, so it cannot fail.
-        _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
+    /// Of two updates at the same moment one may be lost: a sample more or less does not show in an average, and a plain
+    /// store costs a fraction of an exchange.
+    fn update(&self, now: Moment, next: impl Fn(Option<Sampled>) -> f64) {
+        let now = now.millis();
+        let seen = unpack(self.0.load(Ordering::Relaxed), now);
+        self.0.store(pack(next(seen), now), Ordering::Relaxed);
     }
 }
 
@@ -130,16 +125,83 @@ fn unpack(word: u64, now: u32) -> Option<Sampled> {
     (word != 0).then(|| Sampled { value: f64::from(f32::from_bits(value).abs()), idle })
 }
 
-/// The first moment that this process heard of; times are counted from there, since an `Instant` has no number.
-fn epoch(now: Instant) -> Instant {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    *EPOCH.get_or_init(|| now)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
 
-fn micros(now: Instant) -> u64 {
-    now.saturating_duration_since(epoch(now)).as_micros() as u64
-}
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+    fn clock() -> impl Fn(f64) -> Moment {
+        let start = Instant::now();
+        move |seconds| Moment::of(start + Duration::from_secs_f64(seconds))
+    }
 
-fn millis(now: Instant) -> u32 {
-    now.saturating_duration_since(epoch(now)).as_millis() as u32
+    fn near(measured: f64, expected: f64) -> bool {
+        (measured - expected).abs() < 1e-3 * expected.abs().max(1e-3)
+    }
+
+    #[test]
+    fn the_mean_takes_the_first_samples_evenly_and_remembers_about_twenty() {
+        let (latency, at) = (Latency::default(), clock());
+        assert_eq!(latency.mean(at(0.0)), None);
+        for (completed, millis) in [10, 20, 30].into_iter().enumerate() {
+            latency.record(Outcome::Success, Duration::from_millis(millis), completed as u64, at(1.0));
+        }
+        assert!(near(latency.mean(at(1.0)).unwrap().value, 0.020));
+        for completed in 3..200 {
+            latency.record(Outcome::ClientFault, Duration::from_millis(50), completed, at(2.0));
+        }
+        let mean = latency.mean(at(5.0)).unwrap();
+        assert!(near(mean.value, 0.050) && near(mean.idle, 3.0), "{mean:?}");
+    }
+
+    #[test]
+    fn a_failure_is_no_sample_of_the_latency_and_a_timeout_only_of_more() {
+        let (latency, at) = (Latency::default(), clock());
+        latency.record(Outcome::Success, Duration::from_millis(100), 0, at(1.0));
+        latency.record(Outcome::BackendFault, Duration::from_millis(1), 1, at(1.0));
+        latency.record(Outcome::Timeout, Duration::from_millis(50), 2, at(1.0));
+        latency.record(Outcome::Cancelled, Duration::from_secs(9), 3, at(1.0));
+        assert!(near(latency.mean(at(1.0)).unwrap().value, 0.100));
+        assert!(near(latency.faults(at(1.0)).unwrap().value, 2.0 / 3.0));
+        latency.record(Outcome::Timeout, Duration::from_secs(1), 3, at(1.0));
+        assert!(near(latency.mean(at(1.0)).unwrap().value, 0.325));
+    }
+
+    #[test]
+    fn the_peak_jumps_up_and_decays_as_finagle_has_it() {
+        let (latency, at) = (Latency::default(), clock());
+        latency.record(Outcome::Success, Duration::from_secs(1), 0, at(1.0));
+        for (seconds, left) in [(1.0, 0.905), (5.0, 0.607), (10.0, 0.368), (23.0, 0.100)] {
+            assert!((latency.peak(at(1.0 + seconds)).unwrap() - left).abs() < 1e-3, "{seconds}");
+        }
+        latency.record(Outcome::Success, Duration::ZERO, 1, at(11.0));
+        assert!((latency.peak(at(11.0)).unwrap() - 0.368).abs() < 1e-3);
+        latency.record(Outcome::Success, Duration::from_secs(3), 2, at(11.0));
+        assert!(near(latency.peak(at(11.0)).unwrap(), 3.0));
+    }
+
+    #[test]
+    fn open_requests_show_their_age() {
+        let (latency, at) = (Latency::default(), clock());
+        assert_eq!(latency.mean_age(0, at(9.0)), Duration::ZERO);
+        latency.begin(at(1.0));
+        latency.begin(at(3.0));
+        assert_eq!(latency.mean_age(2, at(4.0)), Duration::from_secs(2));
+        latency.end(at(1.0));
+        assert_eq!(latency.mean_age(1, at(4.0)), Duration::from_secs(1));
+        // Caught between the count and the sum: no age rather than a wrong one.
+        assert_eq!(latency.mean_age(0, at(4.0)), Duration::ZERO);
+        latency.end(at(3.0));
+    }
+
+    #[test]
+    fn odd_times_are_harmless() {
+        let (latency, at) = (Latency::default(), clock());
+        latency.record(Outcome::Success, Duration::MAX, 0, at(5.0));
+        latency.record(Outcome::Success, Duration::ZERO, 1, at(4.0));
+        let mean = latency.mean(at(3.0)).unwrap();
+        assert!(mean.value.is_finite() && mean.idle == 0.0, "{mean:?}");
+        assert_eq!(Latency::default().peak(at(0.0)), None);
+    }
 }

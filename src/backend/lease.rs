@@ -1,5 +1,8 @@
-use super::{Backend, Outcome};
-use std::{sync::Arc, time::Instant};
+use super::{Backend, Moment, Outcome};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// One request in flight on one backend.
 ///
@@ -24,15 +27,16 @@ use std::{sync::Arc, time::Instant};
 #[must_use = "a lease that is dropped at once counts as a cancelled request"]
 pub struct Lease {
     backend: Arc<Backend>,
-    started: Instant,
+    started: Moment,
     outcome: Outcome,
 }
 
 impl Lease {
     /// Counts one more request in flight on `backend`, from `now`.
     pub fn take(backend: Arc<Backend>, now: Instant) -> Self {
-        backend.load().begin(now);
-        Self { backend, started: now, outcome: Outcome::Cancelled }
+        let started = Moment::of(now);
+        backend.load().begin(started);
+        Self { backend, started, outcome: Outcome::Cancelled }
     }
 
     /// The backend that serves the request.
@@ -40,14 +44,15 @@ impl Lease {
         &self.backend
     }
 
-    /// When the lease was taken.
-    pub fn started(&self) -> Instant {
-        self.started
+    /// How long the request has been in flight at `now`.
+    pub fn age(&self, now: Instant) -> Duration {
+        Moment::of(now).since(self.started)
     }
 
     /// Ends the request with `outcome` at `now`, which is also a sample of the backend's latency.
     pub fn complete(mut self, outcome: Outcome, now: Instant) {
-        self.backend.load().record(outcome, now.saturating_duration_since(self.started), now);
+        let now = Moment::of(now);
+        self.backend.load().record(outcome, now.since(self.started), now);
         self.outcome = outcome;
     }
 

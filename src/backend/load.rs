@@ -1,6 +1,9 @@
-use super::{Latency, Outcome};
+use super::{Latency, Moment, Outcome};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+/// More samples than any average remembers.
+const FEW: u64 = 64;
 
 /// What one backend is doing and has done, counted over every balancer of the process.
 ///
@@ -38,20 +41,23 @@ impl Load {
 
     /// How long ago, on average, the requests in flight were started: what a backend that has stopped answering cannot
     /// hide.
-    pub fn mean_age(&self, now: Instant) -> Duration {
+    pub fn mean_age(&self, now: Moment) -> Duration {
         self.latency.mean_age(self.in_flight(), now)
     }
 
-    pub(super) fn begin(&self, now: Instant) {
+    pub(super) fn begin(&self, now: Moment) {
         self.latency.begin(now);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn record(&self, outcome: Outcome, took: Duration, now: Instant) {
-        self.latency.record(outcome, took, self.completed(), now);
+    pub(super) fn record(&self, outcome: Outcome, took: Duration, now: Moment) {
+        // How many there were matters only while they are few.
+        let successes = self.count(Outcome::Success);
+        let completed = if successes < FEW { self.completed() } else { successes };
+        self.latency.record(outcome, took, completed, now);
     }
 
-    pub(super) fn end(&self, outcome: Outcome, started: Instant) {
+    pub(super) fn end(&self, outcome: Outcome, started: Moment) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.latency.end(started);

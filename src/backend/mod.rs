@@ -24,6 +24,7 @@ mod id;
 mod latency;
 mod lease;
 mod load;
+mod moment;
 #[cfg(feature = "http")]
 mod origin;
 mod outcome;
@@ -37,6 +38,7 @@ pub use self::{
     latency::{Latency, Sampled},
     lease::Lease,
     load::Load,
+    moment::Moment,
     outcome::Outcome,
     weight::{InvalidWeight, Weight},
 };

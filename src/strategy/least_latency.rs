@@ -3,16 +3,13 @@ use super::{
     sample::{Least, distinct},
 };
 use crate::{
-    backend::Backend,
+    backend::{Backend, Moment},
     ewma::{blend, decay},
     rng::Rng,
 };
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// The backend that is expected to answer soonest, by what its answers and its open requests show.
@@ -73,17 +70,13 @@ impl Strategy for LeastLatency {
 
 impl Picker for LeastLatency {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
-        let mut rng = hint.rng();
-        if candidates.len() <= SCAN {
-            scan(candidates, hint.now, &mut rng)
-        } else {
-            self.sample(candidates, hint.now, &mut rng)
-        }
+        let (mut rng, now) = (hint.rng(), Moment::of(hint.now));
+        if candidates.len() <= SCAN { scan(candidates, now, &mut rng) } else { self.sample(candidates, now, &mut rng) }
     }
 }
 
 /// The best of all.
-fn scan(candidates: &Candidates<'_>, now: Instant, rng: &mut Rng) -> Option<Index> {
+fn scan(candidates: &Candidates<'_>, now: Moment, rng: &mut Rng) -> Option<Index> {
     let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now).unwrap_or(UNKNOWN);
     let mut least = Least::default();
     for (index, backend) in candidates.iter() {
@@ -94,7 +87,7 @@ fn scan(candidates: &Candidates<'_>, now: Instant, rng: &mut Rng) -> Option<Inde
 
 impl LeastLatency {
     /// The best of some at random and of those that were good a moment ago.
-    fn sample(&self, candidates: &Candidates<'_>, now: Instant, rng: &mut Rng) -> Option<Index> {
+    fn sample(&self, candidates: &Candidates<'_>, now: Moment, rng: &mut Rng) -> Option<Index> {
         let eligible = candidates.eligible();
         let mut looked_at = [Index::new(0); CHOICES + REMEMBERED];
         let mut n = 0;
@@ -149,13 +142,13 @@ impl Shared {
 const UNKNOWN: f64 = 1.0;
 
 /// The mean of what was measured.
-fn mean<'a>(backends: impl Iterator<Item = &'a Backend>, now: Instant) -> Option<f64> {
+fn mean<'a>(backends: impl Iterator<Item = &'a Backend>, now: Moment) -> Option<f64> {
     let measured = backends.filter_map(|backend| backend.load().latency().mean(now));
     let (sum, n) = measured.fold((0.0, 0_u32), |(sum, n), sampled| (sum + sampled.value, n + 1));
     (n > 0).then(|| sum / f64::from(n))
 }
 
-fn cost(backend: &Backend, mean: f64, now: Instant) -> f64 {
+fn cost(backend: &Backend, mean: f64, now: Moment) -> f64 {
     let load = backend.load();
     let in_flight = f64::from(load.in_flight());
     let measured = load.latency().mean(now);

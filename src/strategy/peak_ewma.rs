@@ -1,6 +1,6 @@
 use super::{Candidates, Hint, Index, Picker, Strategy, sample};
-use crate::backend::Backend;
-use std::{sync::Arc, time::Duration};
+use crate::backend::{Backend, Moment};
+use std::sync::Arc;
 
 /// The cheaper of two random backends by Finagle's Peak EWMA: `peak latency · (in flight + 1)`. O(1).
 ///
@@ -27,10 +27,11 @@ impl Strategy for PeakEwma {
 
 impl Picker for PeakEwma {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+        let now = Moment::of(hint.now);
         sample::least(candidates, hint, 2, |_, backend| {
             let load = backend.load();
             let in_flight = f64::from(load.in_flight());
-            let peak = load.latency().peak(hint.now).as_ref().map_or(0.0, Duration::as_secs_f64);
+            let peak = load.latency().peak(now).unwrap_or(0.0);
             let cost = if peak == 0.0 && in_flight > 0.0 { PENALTY + in_flight } else { peak * (in_flight + 1.0) };
             cost / backend.weight()
         })
