@@ -125,6 +125,17 @@ fn a_health_change_publishes_a_new_eligible_list_and_builds_nothing() {
     assert_eq!(built(), 3);
     assert!(!pool.set_weight("e", Weight::ONE));
     assert_eq!((built(), view.load().candidates().len()), (3, 3));
+
+    // The same list once more brings new targets and no new tables; another order or weight does.
+    let list = |ids: [&'static str; 4]| {
+        ids.map(|id| Member::new(id, "new").weight(Weight::new(if id == "d" { 2.0 } else { 1.0 }).unwrap()))
+    };
+    pool.replace(list(["a", "b", "c", "d"])).unwrap();
+    assert_eq!((built(), view.load().members().iter().all(|(_, target)| *target == "new")), (3, true));
+    pool.replace(list(["b", "a", "c", "d"])).unwrap();
+    assert_eq!(built(), 4);
+    pool.replace(["b", "a", "c", "d"].map(|id| Member::new(id, id))).unwrap();
+    assert_eq!(built(), 5);
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         let id = member.id.clone();
         let added = (self.shared.backend(member.id, member.weight), member.target);
         let stay = members.iter().map(|(backend, target)| (Arc::clone(backend), target.clone()));
-        self.shared.publish(&mut views, stay.chain([added]));
+        self.shared.publish(&mut views, Members::new(stay.chain([added])), false);
         self.shared.tell(Change::Added(id));
         Ok(())
     }
@@ -66,7 +66,8 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         let members = self.members();
         let Some((removed, _)) = members.find(id) else { return false };
         let stay = members.iter().filter(|(backend, _)| !Arc::ptr_eq(backend, removed));
-        self.shared.publish(&mut views, stay.map(|(backend, target)| (Arc::clone(backend), target.clone())));
+        let stay = stay.map(|(backend, target)| (Arc::clone(backend), target.clone()));
+        self.shared.publish(&mut views, Members::new(stay), false);
         self.shared.tell(Change::Removed(removed.id().clone()));
         true
     }
@@ -111,7 +112,8 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
             };
             new.push((backend, target));
         }
-        self.shared.publish(&mut views, new);
+        let weighed = changes.iter().any(|change| matches!(change, Change::Weight(_)));
+        self.shared.publish(&mut views, Members::new(new), weighed);
         changes.into_iter().for_each(|change| self.shared.tell(change));
         Ok(())
     }
@@ -141,7 +143,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
 impl<T> BackendPool<T> {
     /// Every backend with its target. Lock-free; the list is one version of the pool and does not change.
     pub fn members(&self) -> Arc<Members<T>> {
-        Arc::clone(self.shared.current.load().members())
+        self.shared.members()
     }
 
     /// Every backend, whatever its health.

@@ -23,6 +23,10 @@ pub(super) type Views<T> = Vec<Weak<dyn Subscriber<T>>>;
 const WATCH_BACKLOG: usize = 256;
 
 impl<T> Shared<T> {
+    pub(super) fn members(&self) -> Arc<Members<T>> {
+        Arc::clone(self.current.load().members())
+    }
+
     // A strategy that panicked while it built has changed nothing that was published: go on from there.
     pub(super) fn lock(&self) -> MutexGuard<'_, Views<T>> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
@@ -50,10 +54,21 @@ impl<T: Send + Sync + 'static> Shared<T> {
         Arc::new(Backend::at_home(id, weight, home))
     }
 
-    pub(super) fn publish(&self, views: &mut Views<T>, members: impl IntoIterator<Item = (Arc<Backend>, T)>) {
-        let members = Arc::new(Members::new(members));
-        let eligible = Arc::new(Eligible::new(members.backends().iter().map(|backend| backend.is_eligible())));
-        self.rebuild(views, Arc::new(Snapshot { members, eligible, picker: Arc::new(()) }));
+    /// Publishes a new list, with `weighed` where a weight in it has changed. Discovery brings the same list again and
+    /// again: that costs no strategy a new table.
+    pub(super) fn publish(&self, views: &mut Views<T>, members: Members<T>, weighed: bool) {
+        let eligible = Eligible::new(members.backends().iter().map(|backend| backend.is_eligible()));
+        let base = Snapshot { members: Arc::new(members), eligible: Arc::new(eligible), picker: Arc::new(()) };
+        let old = self.members();
+        let (before, now) = (old.backends(), base.members.backends());
+        let same = before.len() == now.len() && before.iter().zip(now).all(|(a, b)| Arc::ptr_eq(a, b));
+        if same && !weighed { self.refresh(views, base) } else { self.rebuild(views, Arc::new(base)) }
+    }
+
+    /// Publishes `base` to every view with the picker that it has: for the same backends with the same weights.
+    pub(super) fn refresh(&self, views: &mut Views<T>, base: Snapshot<T>) {
+        views.retain(|view| view.upgrade().inspect(|view| view.refresh(&base)).is_some());
+        self.current.store(Arc::new(base));
     }
 
     /// Publishes `base` to every view with a new picker. All are built before any is published: a strategy that panics
@@ -65,11 +80,6 @@ impl<T: Send + Sync + 'static> Shared<T> {
         built.into_iter().for_each(|publish| publish());
         self.current.store(base);
     }
-}
-
-/// Tells every view that is still there, and forgets the others.
-fn each<T>(views: &mut Views<T>, tell: impl Fn(&dyn Subscriber<T>)) {
-    views.retain(|view| view.upgrade().inspect(|view| tell(&**view)).is_some());
 }
 
 impl<T: Send + Sync + 'static> Home for Shared<T> {
@@ -84,8 +94,7 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
         if current.candidates().is_eligible(index) != backend.is_eligible() {
             let mut base = current.with_picker(Arc::new(()));
             base.eligible = Arc::new(current.eligible.with(index, backend.is_eligible()));
-            each(&mut views, |view| view.refresh(&base));
-            self.current.store(Arc::new(base));
+            self.refresh(&mut views, base);
         }
         let cause = health.cause().unwrap_or_default().into();
         self.tell(Change::Health { id: backend.id().clone(), state: health.state(), cause });
