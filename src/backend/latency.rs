@@ -12,6 +12,9 @@ const MEMORY: u64 = 20;
 /// Finagle's time constant for the peak-sensitive average: a peak is forgotten over tens of seconds, not over requests.
 const PEAK_TAU: f64 = 10.0;
 
+/// The peak, in seconds, that a failure counts as.
+const FAILURE_PEAK: f64 = 1.0;
+
 /// What completed and open requests say about how fast a backend is.
 ///
 /// A fast failure must not make a backend look fast, so only answers count as samples of the latency, and failures are
@@ -77,7 +80,10 @@ impl Latency {
                 self.mean.update(now, |seen| seen.map_or(took, |mean| blend(mean.value, took.max(mean.value), weight)));
                 self.peak.update(now, |seen| seen.map_or(took, |peak| took.max(peak.value)));
             }
-            _ => {}
+            // Not the short time that it took, which would attract the next one.
+            _ => self.peak.update(now, |seen| {
+                seen.map_or(FAILURE_PEAK, |peak| FAILURE_PEAK.max(peak.value * decay(peak.idle, PEAK_TAU)))
+            }),
         }
         let fault = f64::from(u8::from(outcome.is_fault()));
         self.faults.update(now, |seen| seen.map_or(fault, |faults| blend(faults.value, fault, weight)));

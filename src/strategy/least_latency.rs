@@ -1,6 +1,6 @@
 use super::{
     Candidates, Hint, Index, Picker, Strategy,
-    sample::{Least, distinct},
+    sample::{Least, distinct, failures},
 };
 use crate::{
     backend::{Backend, Moment},
@@ -50,8 +50,6 @@ const REMEMBERED: usize = 4;
 
 /// Seconds after which two thirds of an estimate have drifted to the pool's mean.
 const DRIFT: f64 = 10.0;
-/// What a failure costs, in mean latencies.
-const FAILURE: f64 = 100.0;
 
 impl LeastLatency {
     /// The strategy; clones learn together.
@@ -153,9 +151,8 @@ fn cost(backend: &Backend, mean: f64, now: Moment) -> f64 {
     let in_flight = f64::from(load.in_flight());
     let measured = load.latency().mean(now);
     let estimate = measured.map_or(mean, |sampled| blend(mean, sampled.value, decay(sampled.idle, DRIFT)));
-    let faults = load.latency().faults(now).map_or(0.0, |faults| faults.value * decay(faults.idle, DRIFT));
     let age = load.mean_age(now).as_secs_f64();
-    (estimate + faults * FAILURE * mean).max(age / 2.0) * (in_flight + 1.0).powi(2) / backend.weight()
+    (estimate + failures(load, now) * mean).max(age / 2.0) * (in_flight + 1.0).powi(2) / backend.weight()
 }
 
 /// Keeps the cheapest, in order.

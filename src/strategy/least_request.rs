@@ -1,10 +1,11 @@
 use super::{Candidates, Hint, Index, Picker, Strategy, sample};
-use crate::backend::Backend;
+use crate::backend::{Backend, Moment};
 use std::sync::Arc;
 
 /// The least busy of `d` random backends: the power of two choices (Mitzenmacher 2001), over requests in flight. O(d).
 ///
-/// Compares `(in flight + 1) / weight`; ties are broken at random. With two choices no backend is ever the busiest by
+/// Compares `(in flight + 1) / weight`, times what the backend's recent failures make it cost: one that fails at once has
+/// little in flight, and would draw the requests that it fails. Ties are broken at random. With two choices no backend is ever the busiest by
 /// much, whatever the number of balancers; more choices help in a small way, up to looking at all.
 ///
 /// Right where latency says nothing: requests of very different size, backends that are alike. A backend of weight 0 is
@@ -42,8 +43,10 @@ impl Strategy for LeastRequest {
 
 impl Picker for LeastRequest {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+        let now = Moment::of(hint.now);
         sample::least(candidates, hint, self.choices, |_, backend| {
-            (f64::from(backend.load().in_flight()) + 1.0) / backend.weight()
+            let load = backend.load();
+            (f64::from(load.in_flight()) + 1.0) * (1.0 + sample::failures(load, now)) / backend.weight()
         })
     }
 }

@@ -58,8 +58,11 @@
 //! let picked = picker.pick(&Candidates::new(&backends, &only_b), &Hint::new(Instant::now(), 0));
 //! assert_eq!(picked, Some(Index::new(1)));
 //! ```
+//!
+//! [`conformance`] is a test of what every strategy must do; run it on yours.
 
 mod candidates;
+pub mod conformance;
 mod eligible;
 mod hint;
 mod least_latency;

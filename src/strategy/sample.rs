@@ -1,5 +1,9 @@
 use super::{Candidates, Hint, Index};
-use crate::{backend::Backend, rng::Rng};
+use crate::{
+    backend::{Backend, Load, Moment},
+    ewma::decay,
+    rng::Rng,
+};
 
 /// The most candidates that are sampled without looking at all of them.
 const MOST: usize = 32;
@@ -29,6 +33,16 @@ pub(super) fn least<'a>(
     }
     least.index
 }
+
+/// What the recent failures of a backend cost, in costs of a request that succeeds: a hundred for each, by their share
+/// among the last requests, forgotten over tens of seconds so that the backend is tried again.
+pub(super) fn failures(load: &Load, now: Moment) -> f64 {
+    load.latency().faults(now).map_or(0.0, |faults| faults.value * decay(faults.idle, FORGIVEN) * FAILURE)
+}
+
+const FAILURE: f64 = 100.0;
+/// Seconds after which two thirds of it are forgotten.
+const FORGIVEN: f64 = 10.0;
 
 /// `d` distinct numbers below `n`, for `d` of at most 32 and not above `n` (Floyd 1987).
 pub(super) fn distinct(n: usize, d: usize, rng: &mut Rng, mut take: impl FnMut(usize, &mut Rng)) {

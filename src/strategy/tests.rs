@@ -6,7 +6,6 @@ use crate::{
     error::{Reason, Unavailable},
     rng::Rng,
 };
-use proptest::{prelude::Just, prelude::any, prop_assert, prop_oneof, proptest};
 use std::time::Instant;
 
 fn backends(weights: &[f64]) -> Vec<Arc<Backend>> {
@@ -47,25 +46,57 @@ fn chi_square(observed: &[usize], weights: &[f64]) -> f64 {
     observed.iter().zip(weights).map(cell).sum()
 }
 
-proptest! {
-    #[test]
-    fn no_strategy_picks_what_is_not_eligible_and_each_picks_while_it_can(
-        members in proptest::collection::vec((any::<bool>(), prop_oneof![Just(0.0), 0.0..10.0_f64]), 0..100),
-        seed in any::<u64>(),
-    ) {
-        let (flags, weights): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-        let (backends, eligible) = (backends(&weights), Eligible::new(flags.iter().copied()));
-        let candidates = Candidates::new(&backends, &eligible);
-        for name in AnyStrategy::NAMES {
-            let picker = name.parse::<AnyStrategy>().unwrap().build(&backends);
-            let mut rng = Rng::new(seed);
-            for _ in 0..20 {
-                match picker.pick(&candidates, &hint(rng.next_u64())) {
-                    Some(index) => prop_assert!(flags[index.get()], "{name} picked a backend that is out"),
-                    None => prop_assert!(!flags.contains(&true), "{name} picked none of several"),
-                }
-            }
-        }
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+fn every_strategy_conforms() {
+    for name in AnyStrategy::NAMES {
+        let checked =
+            std::panic::catch_unwind(|| conformance::check(|| name.parse::<AnyStrategy>().unwrap(), Instant::now()));
+        assert!(checked.is_ok(), "{name} does not conform");
+    }
+}
+
+/// A strategy of one function.
+#[derive(Clone, Copy)]
+struct Wrong(fn(&Candidates<'_>) -> Option<Index>);
+
+impl Strategy for Wrong {
+    type Picker = Self;
+    fn build(&self, _members: &[Arc<Backend>]) -> Self {
+        *self
+    }
+}
+
+impl Picker for Wrong {
+    fn pick(&self, candidates: &Candidates<'_>, _hint: &Hint<'_>) -> Option<Index> {
+        (self.0)(candidates)
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+fn what_does_not_conform_is_told_why() {
+    let wrong: [(fn(&Candidates<'_>) -> Option<Index>, &str); 5] = [
+        (|_| None, "it picked none"),
+        (|candidates| Some(Index::new(candidates.backends().len())), "members it picked number"),
+        (|candidates| (!candidates.is_empty()).then(|| Index::new(0)), "a backend that is out"),
+        (|candidates| candidates.eligible().first().copied(), "got none"),
+        (
+            |candidates| {
+                let least = candidates
+                    .iter()
+                    .min_by_key(|(_, backend)| (backend.load().in_flight(), backend.load().completed()));
+                least.map(|(index, _)| index)
+            },
+            "fails at once",
+        ),
+    ];
+    for (pick, why) in wrong {
+        let checked = std::panic::catch_unwind(|| conformance::check(|| Wrong(pick), Instant::now()));
+        let payload = checked.unwrap_err();
+        let literal = payload.downcast_ref::<&str>().map(|told| (*told).to_owned());
+        let told = literal.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap();
+        assert!(told.contains(why), "{why}: {told}");
     }
 }
 
