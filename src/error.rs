@@ -62,14 +62,13 @@ pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item
     })
 }
 
-/// Whether the cause is a want of this process or machine (descriptors, ports, buffers), for which no backend is to blame.
+/// Whether the cause is a want of this process or machine (descriptors, buffers), for which no backend is to blame.
 pub(crate) fn is_local(error: &(dyn Error + 'static)) -> bool {
-    // EMFILE, ENFILE and ENOBUFS (Linux, BSD) have no stable kind.
+    // EMFILE, ENFILE and ENOBUFS (Linux, BSD) have no stable kind. EADDRNOTAVAIL is not among them: it may be a want of
+    // ports, and is also what the last of a name's addresses gives where this machine has no IPv6.
     const EXHAUSTED: [i32; 4] = [23, 24, 55, 105];
-    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| {
-        error.kind() == io::ErrorKind::AddrNotAvailable
-            || error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
-    })
+    let mut codes = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+    codes.any(|code| EXHAUSTED.contains(&code))
 }
 
 /// What went wrong in the words of the innermost cause, without the number of the operating system:

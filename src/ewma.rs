@@ -11,6 +11,12 @@ pub(crate) fn decay(elapsed: f64, tau: f64) -> f64 {
     if x < 1e-3 { 1.0 - x } else { (-x).exp() }
 }
 
+/// Nearly the same for a fraction of the cost, where a decision looks at many: never off by more than 0.03.
+pub(crate) fn fade(elapsed: f64, tau: f64) -> f64 {
+    let x = elapsed / tau;
+    1.0 / (1.0 + x * (1.0 + x * (1.0 / 2.0 + x / 6.0)))
+}
+
 /// The point at `weight` on the way from `old` to `new`.
 pub(crate) fn blend(old: f64, new: f64, weight: f64) -> f64 {
     old + (new - old) * weight
@@ -26,5 +32,6 @@ mod tests {
             assert!((decay(seconds, 10.0) - left).abs() < 5e-4, "{seconds}");
         }
         assert_eq!(decay(1.0, 0.0), 0.0);
+        assert!((0..1_000).all(|x| (fade(f64::from(x) / 10.0, 10.0) - decay(f64::from(x) / 10.0, 10.0)).abs() < 0.03));
     }
 }

@@ -68,7 +68,7 @@ fn a_snapshot_is_never_torn_and_leases_add_up_exactly() {
     let pool = BackendPool::from_members((0..IDS).map(|number| Member::new(number.to_string(), number))).unwrap();
     let view = pool.view(Witness);
     let (stop, picks) = (AtomicBool::new(false), AtomicU64::new(0));
-    let ended: [AtomicU64; 8] = Default::default();
+    let ended: [AtomicU64; Outcome::ALL.len()] = Default::default();
     // Every backend that ever served, also those that have left.
     let served = std::sync::Mutex::new(Vec::<Arc<Backend>>::new());
 
@@ -90,7 +90,7 @@ fn a_snapshot_is_never_torn_and_leases_add_up_exactly() {
                         if held.len() > 16 {
                             let lease = held.swap_remove(rng.below(held.len()));
                             served.lock().unwrap().push(Arc::clone(lease.backend()));
-                            let outcome = Outcome::ALL[rng.below(8)];
+                            let outcome = Outcome::ALL[rng.below(Outcome::ALL.len())];
                             ended[outcome as usize].fetch_add(1, Ordering::Relaxed);
                             match outcome {
                                 Outcome::Cancelled => drop(lease),

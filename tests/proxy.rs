@@ -396,6 +396,7 @@ async fn a_connection_that_was_reused_and_broke_takes_nobody_out() {
     assert_eq!(get(proxy.url()).await, (200, "ok".into()));
     assert_eq!(get(proxy.url()).await, (502, "Bad gateway".into()));
     assert!(the_one(&pool).is_eligible());
+    assert_eq!(the_one(&pool).load().count(Outcome::Lost), 1);
     assert_eq!(get(proxy.url()).await, (200, "ok".into()));
 }
 

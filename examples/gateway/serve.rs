@@ -1,6 +1,5 @@
 //! The proxy's server: HTTP/1.1 and HTTP/2 on one port, and an orderly end.
 
-use futures_util::FutureExt;
 use http::{Request, uri::Scheme};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -69,7 +68,7 @@ where
         }
     }
     // Who has connected has been promised an answer.
-    while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
+    while let Ok(Ok((stream, address))) = tokio::time::timeout(Duration::from_millis(10), listener.accept()).await {
         serve(stream, address);
     }
     drop(listener);

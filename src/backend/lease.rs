@@ -29,6 +29,8 @@ pub struct Lease {
     backend: Arc<Backend>,
     started: Moment,
     outcome: Outcome,
+    /// The answer has begun: its latency is known, and the request waits no more.
+    answered: bool,
 }
 
 impl Lease {
@@ -36,7 +38,7 @@ impl Lease {
     pub fn take(backend: Arc<Backend>, now: Instant) -> Self {
         let started = Moment::of(now);
         backend.load().begin(started);
-        Self { backend, started, outcome: Outcome::Cancelled }
+        Self { backend, started, outcome: Outcome::Cancelled, answered: false }
     }
 
     /// The backend that serves the request.
@@ -49,10 +51,17 @@ impl Lease {
         Moment::of(now).since(self.started)
     }
 
-    /// Ends the request with `outcome` at `now`, which is also a sample of the backend's latency.
+    /// Says that the answer has begun at `now`, with what it says so far. That is the backend's latency; how long the rest
+    /// takes is as much the client's doing. A second time it says nothing.
+    pub fn answered(&mut self, outcome: Outcome, now: Instant) {
+        if !std::mem::replace(&mut self.answered, true) {
+            self.backend.load().answered(outcome, self.started, Moment::of(now));
+        }
+    }
+
+    /// Ends the request with `outcome` at `now`.
     pub fn complete(mut self, outcome: Outcome, now: Instant) {
-        let now = Moment::of(now);
-        self.backend.load().record(outcome, now.since(self.started), now);
+        self.answered(outcome, now);
         self.outcome = outcome;
     }
 
@@ -69,6 +78,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.backend.load().end(self.outcome, self.started);
+        if !self.answered {
+            self.backend.load().abandoned(self.started);
+        }
+        self.backend.load().end(self.outcome);
     }
 }

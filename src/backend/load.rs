@@ -1,9 +1,5 @@
 use super::{Latency, Moment, Outcome};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
-
-/// More samples than any average remembers.
-const FEW: u64 = 64;
 
 /// What one backend is doing and has done, counted over every balancer of the process.
 ///
@@ -39,27 +35,25 @@ impl Load {
         &self.latency
     }
 
-    /// How long ago, on average, the requests in flight were started: what a backend that has stopped answering cannot
-    /// hide.
-    pub fn mean_age(&self, now: Moment) -> Duration {
-        self.latency.mean_age(self.in_flight(), now)
-    }
-
     pub(super) fn begin(&self, now: Moment) {
         self.latency.begin(now);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn record(&self, outcome: Outcome, took: Duration, now: Moment) {
-        // How many there were matters only while they are few.
-        let successes = self.count(Outcome::Success);
-        let completed = if successes < FEW { self.completed() } else { successes };
-        self.latency.record(outcome, took, completed, now);
+    /// An answer has begun, or will not come: a sample of the latency.
+    pub(super) fn answered(&self, outcome: Outcome, started: Moment, now: Moment) {
+        let samples = self.count(Outcome::Success) + self.count(Outcome::ClientFault) + self.count(Outcome::Timeout);
+        self.latency.record(outcome, now.since(started), samples, now);
+        self.latency.end(started);
     }
 
-    pub(super) fn end(&self, outcome: Outcome, started: Moment) {
+    /// Nobody waits for the answer any more.
+    pub(super) fn abandoned(&self, started: Moment) {
+        self.latency.end(started);
+    }
+
+    pub(super) fn end(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.latency.end(started);
     }
 }

@@ -17,13 +17,16 @@ pub enum Outcome {
     Reset,
     /// It did not answer in time.
     Timeout,
+    /// The connection broke, and that says nothing against the backend: it had been idle before, and servers close idle
+    /// connections; or the request was still on its way, and servers close on requests that they do not want.
+    Lost,
     /// The caller gave up: the request was dropped, or the client's own body broke. Says nothing about the backend.
     Cancelled,
 }
 
 impl Outcome {
     /// Every outcome, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Success,
         Self::ClientFault,
         Self::BackendFault,
@@ -31,6 +34,7 @@ impl Outcome {
         Self::ConnectFault,
         Self::Reset,
         Self::Timeout,
+        Self::Lost,
         Self::Cancelled,
     ];
 
@@ -44,7 +48,7 @@ impl Outcome {
 
     /// Whether this speaks against the backend.
     pub fn is_fault(self) -> bool {
-        !matches!(self, Self::Success | Self::ClientFault | Self::Cancelled)
+        !matches!(self, Self::Success | Self::ClientFault | Self::Lost | Self::Cancelled)
     }
 }
 

@@ -29,6 +29,8 @@ impl Fault {
     pub const RESET: Self = Self { kind: Outcome::Reset, sent: true };
     /// Something broke of which nothing says that it was the transport.
     pub const UNKNOWN: Self = Self { kind: Outcome::BackendFault, sent: true };
+    /// The answer was lost, and the backend may be as well as ever.
+    pub const LOST: Self = Self { kind: Outcome::Lost, sent: true };
     /// Time was up.
     pub const TIMEOUT: Self = Self { kind: Outcome::Timeout, sent: true };
     /// This process or machine is short of something: nothing was sent, and the backend is not to blame.
@@ -51,7 +53,7 @@ impl Fault {
         }
         use io::ErrorKind::*;
         match cause.downcast_ref::<io::Error>()?.kind() {
-            ConnectionRefused | HostUnreachable | NetworkUnreachable => Some(Self::CONNECT),
+            ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable => Some(Self::CONNECT),
             ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Some(Self::RESET),
             TimedOut => Some(Self::TIMEOUT),
             _ => None,
@@ -86,7 +88,7 @@ mod tests {
             (io::ErrorKind::ConnectionReset, Fault::RESET),
             (io::ErrorKind::UnexpectedEof, Fault::RESET),
             (io::ErrorKind::TimedOut, Fault::TIMEOUT),
-            (io::ErrorKind::AddrNotAvailable, Fault::LOCAL),
+            (io::ErrorKind::AddrNotAvailable, Fault::CONNECT),
             (io::ErrorKind::Other, Fault::UNKNOWN),
         ] {
             let wrapped = io::Error::other(io::Error::from(kind));

@@ -18,7 +18,7 @@ impl HttpClassify {
         // First what the client found out about its own side: inside may be an error of the caller's connection, which
         // looks like one of the backend's.
         if let Some(excused) = find::<Excused>(error) {
-            return excused.fault();
+            return excused.judge(Self::fault);
         }
         if find::<hyper::Error>(error).is_some_and(hyper::Error::is_user) {
             return Fault::CANCELLED;

@@ -99,8 +99,10 @@ where
         if !self.http2 {
             keep_body(&mut request);
         }
-        let progress = Progress::of(request.body());
-        let request = request.map(|body| SentBody::new(body, progress.clone()));
+        let length =
+            request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let request = request.map(|body| SentBody::new(body, length));
+        let progress = request.body().progress();
         ResponseFuture { inner: self.inner.request(request), progress }
     }
 }
@@ -163,7 +165,7 @@ impl Future for ResponseFuture {
             Err(error) if error.is_connect() => Poll::Ready(Err(error.into())),
             Err(error) => {
                 let reused = Served::before(&error).then_some(Excuse::Reused);
-                Poll::Ready(Err(excused(this.progress.excuse().or(reused), error)))
+                Poll::Ready(Err(excused(this.progress.excuse_before_answer().or(reused), error)))
             }
         }
     }

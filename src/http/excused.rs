@@ -1,4 +1,5 @@
 use crate::{error::BoxError, feedback::Fault};
+use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
@@ -23,7 +24,7 @@ pub(super) struct Excused {
 pub(super) enum Excuse {
     /// The connection had served before. A server that closes idle connections may do so just as a request is put on one.
     Reused,
-    /// The request's body was still on its way. A server that has answered, or does not want it, may close on it.
+    /// The request's body was still on its way. A server that has answered, or does not want the rest, may close on it.
     Unfinished,
     /// The request's body broke on the caller's side, and the connection with it.
     CallerBroke,
@@ -34,11 +35,13 @@ impl Excused {
         Self { excuse, source: source.into() }
     }
 
-    pub(super) fn fault(&self) -> Fault {
-        match self.excuse {
-            Excuse::CallerBroke => Fault::CANCELLED,
-            Excuse::Reused | Excuse::Unfinished => Fault::UNKNOWN,
+    /// What is left to say, where `judge` judges the error itself: only a broken connection is excused.
+    pub(super) fn judge(&self, judge: fn(&(dyn Error + 'static)) -> Fault) -> Fault {
+        if self.excuse == Excuse::CallerBroke {
+            return Fault::CANCELLED;
         }
+        let fault = judge(&*self.source);
+        if fault == Fault::RESET { Fault::LOST } else { fault }
     }
 }
 
@@ -62,21 +65,30 @@ impl Error for Excused {
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Option<Arc<AtomicU8>>);
 
-const ON_ITS_WAY: u8 = 0;
-const SENT: u8 = 1;
-const BROKEN: u8 = 2;
+const BEGUN: u8 = 0;
+/// A part was handed over, and more is to come.
+const UNDER_WAY: u8 = 1;
+const SENT: u8 = 2;
+const BROKEN: u8 = 3;
 
 impl Progress {
-    pub(super) fn of(body: &impl Body) -> Self {
-        Self((!body.is_end_stream()).then(|| Arc::new(AtomicU8::new(ON_ITS_WAY))))
+    /// What excuses a connection that broke before the answer began. One that took nothing of the body has no excuse: it
+    /// may lead to something that accepts and serves nobody.
+    pub(super) fn excuse_before_answer(&self) -> Option<Excuse> {
+        self.excuse().filter(|&excuse| excuse == Excuse::CallerBroke || self.is(UNDER_WAY))
     }
 
+    /// What excuses one that broke in the middle of the answer.
     pub(super) fn excuse(&self) -> Option<Excuse> {
         match self.0.as_ref()?.load(Ordering::Relaxed) {
-            ON_ITS_WAY => Some(Excuse::Unfinished),
+            BEGUN | UNDER_WAY => Some(Excuse::Unfinished),
             BROKEN => Some(Excuse::CallerBroke),
             _ => None,
         }
+    }
+
+    fn is(&self, state: u8) -> bool {
+        self.0.as_ref().is_some_and(|progress| progress.load(Ordering::Relaxed) == state)
     }
 
     fn reached(&self, state: u8) {
@@ -93,12 +105,21 @@ pin_project! {
         #[pin]
         inner: B,
         progress: Progress,
+        sent: u64,
+        length: Option<u64>,
     }
 }
 
-impl<B> SentBody<B> {
-    pub(super) fn new(inner: B, progress: Progress) -> Self {
-        Self { inner, progress }
+impl<B: Body> SentBody<B> {
+    /// Of `length` bytes, where that is known: who sends them asks for no more, not even whether there is more.
+    pub(super) fn new(inner: B, length: Option<u64>) -> Self {
+        let progress = Progress((!inner.is_end_stream()).then(|| Arc::new(AtomicU8::new(BEGUN))));
+        let length = inner.size_hint().exact().or(length);
+        Self { inner, progress, sent: 0, length }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 }
 
@@ -110,12 +131,18 @@ impl<B: Body> Body for SentBody<B> {
         let mut this = self.project();
         let frame = this.inner.as_mut().poll_frame(cx);
         match &frame {
+            Poll::Pending => {}
             Poll::Ready(Some(Err(_))) => this.progress.reached(BROKEN),
             Poll::Ready(None) => this.progress.reached(SENT),
-            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || this.inner.is_end_stream() => {
-                this.progress.reached(SENT);
+            Poll::Ready(Some(Ok(frame))) => {
+                *this.sent += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+                let all = this.length.is_some_and(|length| *this.sent >= length);
+                if all || frame.is_trailers() || this.inner.is_end_stream() {
+                    this.progress.reached(SENT);
+                } else {
+                    this.progress.reached(UNDER_WAY);
+                }
             }
-            _ => {}
         }
         frame
     }

@@ -20,7 +20,8 @@ pub struct AtEndOfBody;
 impl<B: Body, C: Classify<Response<B>>> Complete<Response<B>, C> for AtEndOfBody {
     type Response = Response<LeasedBody<B, C>>;
 
-    fn complete(&self, lease: Lease, outcome: Outcome, mut response: Response<B>, classify: C) -> Self::Response {
+    fn complete(&self, mut lease: Lease, outcome: Outcome, mut response: Response<B>, classify: C) -> Self::Response {
+        lease.answered(outcome, Instant::now().into_std());
         response.extensions_mut().insert(ServedBy::new(lease.backend().id().clone()));
         response.map(|body| LeasedBody::new(body, lease, outcome, classify))
     }

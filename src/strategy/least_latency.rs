@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, Moment},
-    ewma::{blend, decay},
+    ewma::{blend, fade},
     rng::Rng,
 };
 use std::sync::{
@@ -24,16 +24,18 @@ use std::sync::{
 /// * The square prefers spreading over two to queueing behind one, and so keeps many balancers that know nothing of each
 ///   other from agreeing on the same favourite.
 /// * A failure is no sample of the latency. The share of failures is charged at a hundred times the pool's mean each.
-/// * A backend that was never measured costs the pool's mean, so a few requests at a time explore it.
+/// * A backend that was not measured for a minute is explored, by one request at a time.
 ///
-/// Up to 64 candidates are all looked at, O(n); beyond, 8 at random and the best 4 of the last pick.
+/// The age of a request counts until its answer begins: a long body is no sign of a slow backend. A backend with twice the
+/// weight costs half as much. Up to 128 candidates are all looked at, O(n); beyond, 8 at random and the best 4 of the
+/// last pick.
 #[derive(Clone, Debug, Default)]
 pub struct LeastLatency {
     shared: Arc<Shared>,
 }
 
 /// What picks learn for the next ones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     /// The pool's mean latency in seconds, as `f64` bits; zero while unknown.
     mean: AtomicU64,
@@ -41,7 +43,14 @@ struct Shared {
     remembered: [AtomicU32; REMEMBERED],
 }
 
-/// Up to so many candidates, looking at all of them costs less than a microsecond.
+impl Default for Shared {
+    fn default() -> Self {
+        // Nobody is remembered yet: a place beyond any member.
+        Self { mean: AtomicU64::new(0), remembered: std::array::from_fn(|_| AtomicU32::new(u32::MAX)) }
+    }
+}
+
+/// Up to so many candidates, looking at all of them costs a microsecond or two.
 const SCAN: usize = 128;
 /// Beyond, so many are looked at by lot,
 const CHOICES: usize = 8;
@@ -50,6 +59,8 @@ const REMEMBERED: usize = 4;
 
 /// Seconds after which two thirds of an estimate have drifted to the pool's mean.
 const DRIFT: f64 = 10.0;
+/// Seconds after which an estimate is worth nothing, and the backend is explored anew.
+const FORGOTTEN: f64 = 60.0;
 
 impl LeastLatency {
     /// The strategy; clones learn together.
@@ -150,8 +161,13 @@ fn cost(backend: &Backend, mean: f64, now: Moment) -> f64 {
     let load = backend.load();
     let in_flight = f64::from(load.in_flight());
     let measured = load.latency().mean(now);
-    let estimate = measured.map_or(mean, |sampled| blend(mean, sampled.value, decay(sampled.idle, DRIFT)));
-    let age = load.mean_age(now).as_secs_f64();
+    let estimate = match measured.filter(|sampled| sampled.idle < FORGOTTEN) {
+        Some(sampled) => blend(mean, sampled.value, fade(sampled.idle, DRIFT)),
+        // One request finds out how it is; the others wait for what it finds.
+        None if in_flight == 0.0 => 0.0,
+        None => mean,
+    };
+    let age = load.latency().mean_age(now).as_secs_f64();
     (estimate + failures(load, now) * mean).max(age / 2.0) * (in_flight + 1.0).powi(2) / backend.weight()
 }
 

@@ -46,7 +46,7 @@ impl Picker for RandomPicker {
                 }
             }
         }
-        scan(candidates, &mut rng)
+        scan(candidates, &mut rng, |_, backend| backend.weight())
     }
 }
 
@@ -59,15 +59,22 @@ impl RandomPicker {
 }
 
 /// The same lot, O(n), over the eligible alone.
-pub(super) fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> Option<Index> {
-    let total: f64 = candidates.iter().map(|(_, backend)| backend.weight()).sum();
+pub(super) fn scan(
+    candidates: &Candidates<'_>,
+    rng: &mut Rng,
+    weight: impl Fn(Index, &Backend) -> f64,
+) -> Option<Index> {
+    let total: f64 = candidates.iter().map(|(index, backend)| weight(index, backend)).sum();
     if !(total > 0.0 && total.is_finite()) {
         return candidates.eligible().get(rng.below(candidates.len())).copied();
     }
     let mut left = rng.unit() * total;
     let mut last = None;
-    for (index, backend) in candidates.iter().filter(|(_, backend)| backend.weight() > 0.0) {
-        left -= backend.weight();
+    for (index, weight) in candidates.iter().map(|(index, backend)| (index, weight(index, backend))) {
+        if weight == 0.0 {
+            continue;
+        }
+        left -= weight;
         last = Some(index);
         if left < 0.0 {
             break;

@@ -1,7 +1,7 @@
 use super::{Candidates, Hint, Index};
 use crate::{
     backend::{Backend, Load, Moment},
-    ewma::decay,
+    ewma::fade,
     rng::Rng,
 };
 
@@ -37,7 +37,10 @@ pub(super) fn least<'a>(
 /// What the recent failures of a backend cost, in costs of a request that succeeds: a hundred for each, by their share
 /// among the last requests, forgotten over tens of seconds so that the backend is tried again.
 pub(super) fn failures(load: &Load, now: Moment) -> f64 {
-    load.latency().faults(now).map_or(0.0, |faults| faults.value * decay(faults.idle, FORGIVEN) * FAILURE)
+    match load.latency().faults(now) {
+        Some(faults) if faults.value > 0.0 => faults.value * fade(faults.idle, FORGIVEN) * FAILURE,
+        _ => 0.0,
+    }
 }
 
 const FAILURE: f64 = 100.0;

@@ -76,7 +76,8 @@ impl Picker for Wrong {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
 fn what_does_not_conform_is_told_why() {
-    let wrong: [(fn(&Candidates<'_>) -> Option<Index>, &str); 5] = [
+    type Pick = fn(&Candidates<'_>) -> Option<Index>;
+    let wrong: [(Pick, &str); 5] = [
         (|_| None, "it picked none"),
         (|candidates| Some(Index::new(candidates.backends().len())), "members it picked number"),
         (|candidates| (!candidates.is_empty()).then(|| Index::new(0)), "a backend that is out"),

@@ -57,7 +57,7 @@ impl Picker for WeightedRoundRobinPicker {
                 return Some(index);
             }
         }
-        scan(candidates, &mut hint.rng())
+        scan(candidates, &mut hint.rng(), |index, _| self.strides.get(index.get()).copied().map_or(0.0, f64::from))
     }
 }
 
