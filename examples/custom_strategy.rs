@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 use tower::{ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_balancer::{
     BackendPool, BalancerLayer, BoxError, FeedbackLayer,
-    backend::{Backend, Lease, Outcome},
+    backend::{Backend, Lease, Moment, Outcome},
     balance::Direct,
     pool::Member,
-    strategy::{AnyStrategy, Candidates, Eligible, Hint, Index, Picker, Strategy},
+    strategy::{AnyStrategy, Candidates, Eligible, Hint, Index, Picker, Strategy, conformance},
 };
 
 /// To the backend with the fewest requests in flight, by lot where several have as few.
@@ -32,8 +32,13 @@ impl Strategy for LeastInFlight {
 impl Picker for LeastInFlight {
     /// Called for each request. Chance comes in with the hint, so the same hint gives the same pick.
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
-        let mut rng = hint.rng();
-        let least = candidates.iter().min_by_key(|(_, backend)| (backend.load().in_flight(), rng.next_u64()));
+        let (mut rng, now) = (hint.rng(), Moment::of(hint.now));
+        // One that fails at once has little in flight, and would draw the requests that it fails.
+        let fails = |backend: &Backend| {
+            backend.load().latency().faults(now).is_some_and(|faults| faults.value > 0.5 && faults.idle < 10.0)
+        };
+        let cost = |backend: &Backend| (fails(backend), backend.load().in_flight());
+        let least = candidates.iter().min_by_key(|(_, backend)| (cost(backend), rng.next_u64()));
         least.map(|(index, _)| index)
     }
 }
@@ -41,6 +46,9 @@ impl Picker for LeastInFlight {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     pure();
+
+    conformance::check(|| LeastInFlight, Instant::now().into_std());
+    println!("It does what every strategy must do.");
 
     println!("At work, 120 requests, 8 at a time:");
     at_work("round_robin".parse::<AnyStrategy>()?).await?;
