@@ -1,7 +1,6 @@
-//! The scenarios that come along, and the strategies that are compared.
+//! The scenarios that come along.
 
-use super::{scenario::Scenario, world::Chooser};
-use tower_balancer::strategy::AnyStrategy;
+use super::scenario::Scenario;
 
 macro_rules! scenarios {
     ($($id:literal)*) => { [$(($id, include_str!(concat!("scenarios/", $id, ".toml")))),*] };
@@ -24,14 +23,5 @@ pub fn scenarios(id: Option<&str>) -> Vec<Scenario> {
         .iter()
         .filter(|(name, _)| id.is_none_or(|id| family(name, id)))
         .map(|(name, text)| Scenario::parse(text).unwrap_or_else(|error| panic!("scenario {name}: {error}")))
-        .collect()
-}
-
-/// The strategies that choose by load or latency, and the two that do not.
-pub fn strategies(name: Option<&str>) -> Vec<(&'static str, Chooser)> {
-    AnyStrategy::NAMES
-        .into_iter()
-        .filter(|known| name.is_none_or(|name| name == *known))
-        .map(|known| (known, Chooser::Strategy(Box::leak(Box::new(move || known.parse().expect("a known name"))))))
         .collect()
 }

@@ -19,11 +19,12 @@ mod world;
 use scenario::Scenario;
 use serde_json::{Value, json};
 use std::process::ExitCode;
+use tower_balancer::strategy::AnyStrategy;
 use world::{Chooser, Measured, quantile};
 
 struct Options {
     scenarios: Vec<Scenario>,
-    strategy: Option<String>,
+    strategies: Vec<&'static str>,
     seed: u64,
     seconds: f64,
     json: bool,
@@ -52,8 +53,8 @@ fn main() -> ExitCode {
     for scenario in &options.scenarios {
         let measure = |chooser: &Chooser| world::run(scenario, chooser, options.seed, options.seconds);
         let oracle = better(&measure(&Chooser::CentralQueue), &measure(&Chooser::ShortestDelay));
-        for (strategy, chooser) in catalogue::strategies(options.strategy.as_deref()) {
-            let measured = measure(&chooser);
+        for &strategy in &options.strategies {
+            let measured = measure(&Chooser::Strategy(strategy));
             let cell = Cell {
                 scenario: scenario.name.clone(),
                 strategy,
@@ -86,17 +87,16 @@ fn main() -> ExitCode {
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { scenarios: Vec::new(), strategy: None, seed: 1, seconds: 40.0, json: false };
+    let mut options =
+        Options { scenarios: Vec::new(), strategies: AnyStrategy::NAMES.to_vec(), seed: 1, seconds: 40.0, json: false };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
         match word.as_str() {
             "--scenario" => options.scenarios = named(&value()?)?,
             "--strategy" => {
                 let name = value()?;
-                if catalogue::strategies(Some(&name)).is_empty() {
-                    return Err(format!("unknown strategy {name:?}"));
-                }
-                options.strategy = Some(name);
+                let known = AnyStrategy::NAMES.into_iter().find(|known| *known == name);
+                options.strategies = vec![known.ok_or(format!("unknown strategy {name:?}"))?];
             }
             "--seed" => options.seed = value()?.parse().map_err(|_| "--seed wants a whole number")?,
             "--seconds" => options.seconds = value()?.parse().map_err(|_| "--seconds wants a number")?,
@@ -168,7 +168,7 @@ fn print(cell: &Cell) {
 /// Geometric means of the ratios over the cells that count.
 fn composite(cells: &[Cell]) -> Vec<Value> {
     let mut rows = Vec::new();
-    for (strategy, _) in catalogue::strategies(None) {
+    for strategy in AnyStrategy::NAMES {
         let counted: Vec<_> = cells
             .iter()
             .filter(|cell| cell.strategy == strategy && catalogue::COMPOSITE.contains(&cell.scenario.as_str()))

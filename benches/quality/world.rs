@@ -29,10 +29,10 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(|| {
 });
 
 /// Who chooses.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub enum Chooser {
-    /// A real strategy, one of its own for each balancer.
-    Strategy(&'static (dyn Fn() -> AnyStrategy + Sync)),
+    /// The real strategy of that name, one of its own for each balancer.
+    Strategy(&'static str),
     /// One line for everything; whichever replica has room takes the next.
     CentralQueue,
     /// The replica that would be done first, known exactly and at once.
@@ -136,7 +136,10 @@ struct World<'a> {
 /// Runs a scenario for so many measured seconds.
 pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> Measured {
     let balancers = match chooser {
-        Chooser::Strategy(make) => (0..scenario.balancers).map(|_| Balancer::new(scenario.replicas, make())).collect(),
+        Chooser::Strategy(name) => {
+            let strategy = || name.parse().expect("the name of a strategy");
+            (0..scenario.balancers).map(|_| Balancer::new(scenario.replicas, strategy())).collect()
+        }
         _ => Vec::new(),
     };
     let mut world = World {
@@ -153,7 +156,7 @@ pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> M
         sizes: Stream::new(seed, 2),
         environment: Stream::new(seed, 3),
         policy: Stream::new(seed, 4),
-        chooser: chooser.clone(),
+        chooser: *chooser,
         balancers,
         line: VecDeque::new(),
         bursting: false,

@@ -1,8 +1,5 @@
 use super::{Backend, Moment, Outcome};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 /// One request in flight on one backend.
 ///
@@ -44,11 +41,6 @@ impl Lease {
     /// The backend that serves the request.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.backend
-    }
-
-    /// How long the request has been in flight at `now`.
-    pub fn age(&self, now: Instant) -> Duration {
-        Moment::of(now).since(self.started)
     }
 
     /// Says that the answer has begun at `now`, with what it says so far. That is the backend's latency; how long the rest

@@ -124,7 +124,7 @@ where
         let answer = AssertUnwindSafe(self.probe.check(target.clone())).catch_unwind();
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(Ok(seen))) => backend.mark_healthy(&seen, asked),
-            // Without descriptors or ports to ask with, nothing was found out about the backend.
+            // Without descriptors to ask with, nothing was found out about the backend.
             Ok(Ok(Err(error))) if is_local(&*error) => {
                 tracing::error!(backend = %backend.id(), cause = root_cause(&*error), "cannot probe");
                 false

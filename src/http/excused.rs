@@ -75,20 +75,21 @@ impl Progress {
     /// What excuses a connection that broke before the answer began. One that took nothing of the body has no excuse: it
     /// may lead to something that accepts and serves nobody.
     pub(super) fn excuse_before_answer(&self) -> Option<Excuse> {
-        self.excuse().filter(|&excuse| excuse == Excuse::CallerBroke || self.is(UNDER_WAY))
+        self.excuse_at(UNDER_WAY)
     }
 
     /// What excuses one that broke in the middle of the answer.
     pub(super) fn excuse(&self) -> Option<Excuse> {
-        match self.0.as_ref()?.load(Ordering::Relaxed) {
-            BEGUN | UNDER_WAY => Some(Excuse::Unfinished),
-            BROKEN => Some(Excuse::CallerBroke),
-            _ => None,
-        }
+        self.excuse_at(BEGUN)
     }
 
-    fn is(&self, state: u8) -> bool {
-        self.0.as_ref().is_some_and(|progress| progress.load(Ordering::Relaxed) == state)
+    /// What excuses one on which the body has got as far as `least` and is not all sent.
+    fn excuse_at(&self, least: u8) -> Option<Excuse> {
+        match self.0.as_ref()?.load(Ordering::Relaxed) {
+            BROKEN => Some(Excuse::CallerBroke),
+            reached if (least..SENT).contains(&reached) => Some(Excuse::Unfinished),
+            _ => None,
+        }
     }
 
     fn reached(&self, state: u8) {

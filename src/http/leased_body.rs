@@ -73,10 +73,8 @@ where
         let frame = ready!(this.inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
         match &frame {
             // Nothing follows trailers, and servers do not ask whether something does.
-            Some(Ok(frame)) if frame.is_trailers() => complete(this.lease, *this.outcome),
-            Some(Ok(_)) if this.inner.is_end_stream() => complete(this.lease, *this.outcome),
-            Some(Ok(_)) => {}
-            None => complete(this.lease, *this.outcome),
+            Some(Ok(frame)) if !frame.is_trailers() && !this.inner.is_end_stream() => {}
+            Some(Ok(_)) | None => complete(this.lease, *this.outcome),
             Some(Err(error)) => {
                 if let Some(lease) = this.lease.take() {
                     // A server that refuses a request closes on the client in the middle of it, and of its own refusal.

@@ -54,8 +54,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         }
         let id = member.id.clone();
         let added = (self.shared.backend(member.id, member.weight), member.target);
-        let stay = members.iter().map(|(backend, target)| (Arc::clone(backend), target.clone()));
-        self.shared.publish(&mut views, Members::new(stay.chain([added])), false);
+        self.shared.publish(&mut views, Members::new(members.cloned().chain([added])), false);
         self.shared.tell(Change::Added(id));
         Ok(())
     }
@@ -65,8 +64,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         let mut views = self.shared.lock();
         let members = self.members();
         let Some((removed, _)) = members.find(id) else { return false };
-        let stay = members.iter().filter(|(backend, _)| !Arc::ptr_eq(backend, removed));
-        let stay = stay.map(|(backend, target)| (Arc::clone(backend), target.clone()));
+        let stay = members.cloned().filter(|(backend, _)| !Arc::ptr_eq(backend, removed));
         self.shared.publish(&mut views, Members::new(stay), false);
         self.shared.tell(Change::Removed(removed.id().clone()));
         true

@@ -31,6 +31,14 @@ impl<T> Members<T> {
         self.backends.iter().zip(&self.targets)
     }
 
+    /// The same backends and targets, for another list.
+    pub(super) fn cloned(&self) -> impl Iterator<Item = (Arc<Backend>, T)>
+    where
+        T: Clone,
+    {
+        self.iter().map(|(backend, target)| (Arc::clone(backend), target.clone()))
+    }
+
     /// The place of the backend `id`. O(1).
     pub fn place(&self, id: &str) -> Option<Index> {
         self.places.get(id).copied()

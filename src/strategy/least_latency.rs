@@ -1,6 +1,6 @@
 use super::{
     Candidates, Hint, Index, Picker, Strategy,
-    sample::{Least, distinct, failures},
+    sample::{Least, distinct, failures, least},
 };
 use crate::{
     backend::{Backend, Moment},
@@ -79,19 +79,19 @@ impl Strategy for LeastLatency {
 
 impl Picker for LeastLatency {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
-        let (mut rng, now) = (hint.rng(), Moment::of(hint.now));
-        if candidates.len() <= SCAN { scan(candidates, now, &mut rng) } else { self.sample(candidates, now, &mut rng) }
+        let now = Moment::of(hint.now);
+        if candidates.len() <= SCAN {
+            scan(candidates, hint, now)
+        } else {
+            self.sample(candidates, now, &mut hint.rng())
+        }
     }
 }
 
 /// The best of all.
-fn scan(candidates: &Candidates<'_>, now: Moment, rng: &mut Rng) -> Option<Index> {
+fn scan(candidates: &Candidates<'_>, hint: &Hint<'_>, now: Moment) -> Option<Index> {
     let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now).unwrap_or(UNKNOWN);
-    let mut least = Least::default();
-    for (index, backend) in candidates.iter() {
-        least.offer(index, cost(backend, mean, now), rng);
-    }
-    least.index
+    least(candidates, hint, SCAN, |backend| cost(backend, mean, now))
 }
 
 impl LeastLatency {

@@ -44,7 +44,7 @@ impl Strategy for LeastRequest {
 impl Picker for LeastRequest {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let now = Moment::of(hint.now);
-        sample::least(candidates, hint, self.choices, |_, backend| {
+        sample::least(candidates, hint, self.choices, |backend| {
             let load = backend.load();
             (f64::from(load.in_flight()) + 1.0) * (1.0 + sample::failures(load, now)) / backend.weight()
         })

@@ -28,7 +28,7 @@ impl Strategy for PeakEwma {
 impl Picker for PeakEwma {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let now = Moment::of(hint.now);
-        sample::least(candidates, hint, 2, |_, backend| {
+        sample::least(candidates, hint, 2, |backend| {
             let load = backend.load();
             let in_flight = f64::from(load.in_flight());
             let peak = load.latency().peak(now).unwrap_or(0.0);

@@ -16,14 +16,14 @@ pub(super) fn least<'a>(
     candidates: &Candidates<'a>,
     hint: &Hint<'_>,
     d: usize,
-    cost: impl Fn(Index, &'a Backend) -> f64,
+    cost: impl Fn(&'a Backend) -> f64,
 ) -> Option<Index> {
     let mut rng = hint.rng();
     let mut least = Least::default();
     let eligible = candidates.eligible();
     let mut consider = |index: Index, rng: &mut Rng| {
         if let Some(backend) = candidates.get(index) {
-            least.offer(index, cost(index, backend), rng);
+            least.offer(index, cost(backend), rng);
         }
     };
     if eligible.len() <= d || d > MOST {
