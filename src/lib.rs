@@ -49,7 +49,7 @@
 //!  3  pool                                  who is there: snapshots, updates, changes
 //!  2  strategy                              who is next: pure decisions
 //!  1  backend                               identity, weight, load, health, leases
-//!  0  error   ewma   rng   sync
+//!  0  error   ewma   hash   rng   sync
 //! ```
 //!
 //! Floors 0 to 3 never spawn, never open a socket, never read a clock.
@@ -64,6 +64,7 @@ pub mod balance;
 mod error;
 mod ewma;
 pub mod feedback;
+mod hash;
 pub mod health;
 #[cfg(feature = "http")]
 pub mod http;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 /// From the ground up; modules of one line stand side by side.
 const FLOORS: [&[&str]; 7] = [
-    &["error", "ewma", "rng", "sync"],
+    &["error", "ewma", "hash", "rng", "sync"],
     &["backend"],
     &["strategy"],
     &["pool"],

@@ -12,12 +12,15 @@
 mod sync {
     pub(crate) use loom::sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     };
 }
 
 #[path = "../src/ewma.rs"]
 mod ewma;
+
+#[path = "../src/hash.rs"]
+mod hash;
 
 #[path = "../src/backend/mod.rs"]
 mod backend;

@@ -26,6 +26,7 @@ pub struct Lease {
     backend: Arc<Backend>,
     started: Moment,
     outcome: Outcome,
+    cost: f64,
     /// The answer has begun: its latency is known, and the request waits no more.
     answered: bool,
 }
@@ -33,9 +34,15 @@ pub struct Lease {
 impl Lease {
     /// Counts one more request in flight on `backend`, from `now`.
     pub fn take(backend: Arc<Backend>, now: Instant) -> Self {
+        Self::costing(backend, 1.0, now)
+    }
+
+    /// The same for a request that is as much work as `cost` ordinary ones: finite and not negative, as
+    /// [`Hint::work`](crate::strategy::Hint::work) gives it.
+    pub fn costing(backend: Arc<Backend>, cost: f64, now: Instant) -> Self {
         let started = Moment::of(now);
-        backend.load().begin(started);
-        Self { backend, started, outcome: Outcome::Cancelled, answered: false }
+        backend.load().begin(cost, started);
+        Self { backend, started, outcome: Outcome::Cancelled, cost, answered: false }
     }
 
     /// The backend that serves the request.
@@ -73,6 +80,6 @@ impl Drop for Lease {
         if !self.answered {
             self.backend.load().abandoned(self.started);
         }
-        self.backend.load().end(self.outcome);
+        self.backend.load().end(self.outcome, self.cost);
     }
 }

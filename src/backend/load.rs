@@ -1,5 +1,5 @@
 use super::{Latency, Moment, Outcome};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// What one backend is doing and has done, counted over every balancer of the process.
 ///
@@ -10,14 +10,41 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 #[repr(align(128))]
 pub struct Load {
     in_flight: AtomicU32,
+    /// When the first request came since the backend is in rotation: tenths of a second, plus 1; 0 is not yet.
+    since: AtomicU32,
+    /// The answers that it had given before.
+    before: AtomicU32,
+    /// What the requests in flight cost beyond 1 each, in [`UNITS`] of it.
+    extra: AtomicI64,
     outcomes: [AtomicU64; Outcome::ALL.len()],
     latency: Latency,
 }
+
+/// Parts that a cost is kept in.
+const UNITS: f64 = 65_536.0;
 
 impl Load {
     /// Requests that hold a [`Lease`](super::Lease) now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What the requests in flight cost together: their number, where nothing else was said.
+    pub fn work(&self) -> f64 {
+        // Between the two loads a request may come or go; a sum below nothing is nothing.
+        (f64::from(self.in_flight()) + self.extra.load(Ordering::Relaxed) as f64 / UNITS).max(0.0)
+    }
+
+    /// Seconds since the first request that the backend got after it came into rotation, to a tenth; `None` while it had
+    /// none.
+    pub fn in_rotation(&self, now: Moment) -> Option<f64> {
+        let since = self.since.load(Ordering::Relaxed);
+        (since != 0).then(|| f64::from(tenths(now).saturating_sub(since)) / 10.0)
+    }
+
+    /// Answers since it came into rotation, modulo 2^32.
+    pub fn answers_in_rotation(&self) -> u32 {
+        self.answers().wrapping_sub(self.before.load(Ordering::Relaxed))
     }
 
     /// Requests that ended with `outcome` since the backend was created.
@@ -35,9 +62,25 @@ impl Load {
         &self.latency
     }
 
-    pub(super) fn begin(&self, now: Moment) {
+    pub(super) fn begin(&self, cost: f64, now: Moment) {
         self.latency.begin(now);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if cost != 1.0 {
+            self.extra.fetch_add(extra(cost), Ordering::Relaxed);
+        }
+        if self.since.load(Ordering::Relaxed) == 0 {
+            self.since.store(tenths(now), Ordering::Relaxed);
+        }
+    }
+
+    /// It comes into rotation anew.
+    pub(super) fn restart(&self) {
+        self.before.store(self.answers(), Ordering::Relaxed);
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    fn answers(&self) -> u32 {
+        (self.count(Outcome::Success) + self.count(Outcome::ClientFault)) as u32
     }
 
     /// An answer has begun, or will not come: a sample of the latency.
@@ -52,8 +95,20 @@ impl Load {
         self.latency.end(started);
     }
 
-    pub(super) fn end(&self, outcome: Outcome) {
+    pub(super) fn end(&self, outcome: Outcome, cost: f64) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if cost != 1.0 {
+            self.extra.fetch_sub(extra(cost), Ordering::Relaxed);
+        }
     }
+}
+
+fn extra(cost: f64) -> i64 {
+    ((cost - 1.0) * UNITS) as i64
+}
+
+/// Tenths of a second since the first moment, plus 1: thirteen years of them.
+fn tenths(now: Moment) -> u32 {
+    (now.micros() / 100_000 + 1) as u32
 }

@@ -170,6 +170,9 @@ impl Backend {
         if !news {
             return false;
         }
+        if state == HealthState::Healthy && !self.is_eligible() {
+            self.load.restart();
+        }
         self.eligible.store(state == HealthState::Healthy, Ordering::Release);
         match &self.home {
             Some(home) => home.upgrade().is_some_and(|home| home.health_changed(self, &health)),

@@ -103,7 +103,7 @@ where
             Ok(picked) => picked,
             Err(unavailable) => return ResponseFuture::unavailable(unavailable),
         };
-        let lease = Lease::take(Arc::clone(backend), now);
+        let lease = Lease::costing(Arc::clone(backend), hint.work(), now);
         let target = target.clone();
         drop(snapshot);
         ResponseFuture::called(self.inner.call(Dispatch { lease, target, request }))

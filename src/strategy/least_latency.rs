@@ -5,7 +5,6 @@ use super::{
 use crate::{
     backend::{Backend, Moment},
     ewma::{blend, fade},
-    rng::Rng,
 };
 use std::sync::{
     Arc,
@@ -80,27 +79,24 @@ impl Strategy for LeastLatency {
 impl Picker for LeastLatency {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let now = Moment::of(hint.now);
-        if candidates.len() <= SCAN {
-            scan(candidates, hint, now)
-        } else {
-            self.sample(candidates, now, &mut hint.rng())
-        }
+        if candidates.len() <= SCAN { scan(candidates, hint, now) } else { self.sample(candidates, hint, now) }
     }
 }
 
 /// The best of all.
 fn scan(candidates: &Candidates<'_>, hint: &Hint<'_>, now: Moment) -> Option<Index> {
     let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now).unwrap_or(UNKNOWN);
-    least(candidates, hint, SCAN, |backend| cost(backend, mean, now))
+    least(candidates, hint, SCAN, |backend| cost(backend, mean, hint, now))
 }
 
 impl LeastLatency {
     /// The best of some at random and of those that were good a moment ago.
-    fn sample(&self, candidates: &Candidates<'_>, now: Moment, rng: &mut Rng) -> Option<Index> {
+    fn sample(&self, candidates: &Candidates<'_>, hint: &Hint<'_>, now: Moment) -> Option<Index> {
+        let mut rng = hint.rng();
         let eligible = candidates.eligible();
         let mut looked_at = [Index::new(0); CHOICES + REMEMBERED];
         let mut n = 0;
-        distinct(eligible.len(), CHOICES, rng, |place, _| {
+        distinct(eligible.len(), CHOICES, &mut rng, |place, _| {
             looked_at[n] = eligible[place];
             n += 1;
         });
@@ -118,8 +114,8 @@ impl LeastLatency {
         let mut least = Least::default();
         let mut best = [(f64::INFINITY, None); REMEMBERED];
         for (index, backend) in backends() {
-            let cost = cost(backend, mean, now);
-            least.offer(index, cost, rng);
+            let cost = cost(backend, mean, hint, now);
+            least.offer(index, cost, &mut rng);
             keep_best(&mut best, cost, index);
         }
         for (slot, (_, index)) in self.shared.remembered.iter().zip(best) {
@@ -157,9 +153,9 @@ fn mean<'a>(backends: impl Iterator<Item = &'a Backend>, now: Moment) -> Option<
     (n > 0).then(|| sum / f64::from(n))
 }
 
-fn cost(backend: &Backend, mean: f64, now: Moment) -> f64 {
+fn cost(backend: &Backend, mean: f64, hint: &Hint<'_>, now: Moment) -> f64 {
     let load = backend.load();
-    let in_flight = f64::from(load.in_flight());
+    let in_flight = load.work();
     let measured = load.latency().mean(now);
     let estimate = match measured.filter(|sampled| sampled.idle < FORGOTTEN) {
         Some(sampled) => blend(mean, sampled.value, fade(sampled.idle, DRIFT)),
@@ -168,7 +164,7 @@ fn cost(backend: &Backend, mean: f64, now: Moment) -> f64 {
         None => mean,
     };
     let age = load.latency().mean_age(now).as_secs_f64();
-    (estimate + failures(load, now) * mean).max(age / 2.0) * (in_flight + 1.0).powi(2) / backend.weight()
+    (estimate + failures(load, now) * mean).max(age / 2.0) * (in_flight + hint.work()).powi(2) / hint.weight(backend)
 }
 
 /// Keeps the cheapest, in order.

@@ -46,7 +46,7 @@ impl Picker for LeastRequest {
         let now = Moment::of(hint.now);
         sample::least(candidates, hint, self.choices, |backend| {
             let load = backend.load();
-            (f64::from(load.in_flight()) + 1.0) * (1.0 + sample::failures(load, now)) / backend.weight()
+            (load.work() + hint.work()) * (1.0 + sample::failures(load, now)) / hint.weight(backend)
         })
     }
 }

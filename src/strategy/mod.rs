@@ -63,6 +63,7 @@
 
 mod candidates;
 pub mod conformance;
+mod consistent_hash;
 mod eligible;
 mod hint;
 mod least_latency;
@@ -72,12 +73,17 @@ mod peak_ewma;
 mod random;
 mod round_robin;
 mod sample;
+mod slow_start;
 #[cfg(test)]
 mod tests;
 mod weighted_round_robin;
 
 pub use self::{
     candidates::{Candidates, Index},
+    consistent_hash::{
+        ConsistentHash, ConsistentHashPicker, Hashing, Maglev, MaglevTable, Memento, MementoTable, Rendezvous,
+        RendezvousTable, Ring, RingPoints, Table,
+    },
     eligible::Eligible,
     hint::Hint,
     least_latency::LeastLatency,
@@ -86,9 +92,11 @@ pub use self::{
     peak_ewma::PeakEwma,
     random::{Random, RandomPicker},
     round_robin::RoundRobin,
+    slow_start::{SlowStart, SlowStartPicker},
     weighted_round_robin::{WeightedRoundRobin, WeightedRoundRobinPicker},
 };
 
+pub use crate::hash::hash_key;
 use crate::{backend::Backend, error::Unavailable};
 use std::sync::Arc;
 

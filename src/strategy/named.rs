@@ -1,6 +1,6 @@
 use super::{
-    Admission, Candidates, Hint, Index, LeastLatency, LeastRequest, PeakEwma, Picker, Random, RoundRobin, Strategy,
-    WeightedRoundRobin,
+    Admission, Candidates, ConsistentHash, Hint, Index, LeastLatency, LeastRequest, Maglev, Memento, PeakEwma, Picker,
+    Random, Rendezvous, Ring, RoundRobin, Strategy, WeightedRoundRobin,
 };
 use crate::backend::Backend;
 use std::{error::Error, fmt, sync::Arc};
@@ -23,12 +23,25 @@ pub struct AnyStrategy {
     build: Arc<Build>,
 }
 
+/// The bound that the paper and the field use.
+const BOUND: f64 = 1.25;
+
 type Build = dyn Fn(&[Arc<Backend>]) -> Box<dyn Picker> + Send + Sync;
 
 impl AnyStrategy {
     /// The names that `parse` knows.
-    pub const NAMES: [&'static str; 6] =
-        ["round_robin", "weighted_round_robin", "random", "least_request", "peak_ewma", "least_latency"];
+    pub const NAMES: [&'static str; 10] = [
+        "round_robin",
+        "weighted_round_robin",
+        "random",
+        "least_request",
+        "peak_ewma",
+        "least_latency",
+        "ring",
+        "maglev",
+        "rendezvous",
+        "memento",
+    ];
 
     /// Any strategy, under the name by which it is to be shown.
     pub fn new(name: impl Into<Arc<str>>, strategy: impl Strategy) -> Self {
@@ -52,6 +65,11 @@ impl std::str::FromStr for AnyStrategy {
             "least_request" => Ok(Self::new(name, LeastRequest::new())),
             "peak_ewma" => Ok(Self::new(name, PeakEwma)),
             "least_latency" => Ok(Self::new(name, LeastLatency::new())),
+            // By key, with a bound on the load: a hot key must not drown its owner.
+            "ring" => Ok(Self::new(name, ConsistentHash::new(Ring::new()).bounded(BOUND))),
+            "maglev" => Ok(Self::new(name, ConsistentHash::new(Maglev::new()).bounded(BOUND))),
+            "rendezvous" => Ok(Self::new(name, ConsistentHash::new(Rendezvous).bounded(BOUND))),
+            "memento" => Ok(Self::new(name, ConsistentHash::new(Memento::new()).bounded(BOUND))),
             _ => Err(UnknownStrategy(name.to_owned())),
         }
     }

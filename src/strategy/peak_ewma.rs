@@ -30,10 +30,11 @@ impl Picker for PeakEwma {
         let now = Moment::of(hint.now);
         sample::least(candidates, hint, 2, |backend| {
             let load = backend.load();
-            let in_flight = f64::from(load.in_flight());
+            let in_flight = load.work();
             let peak = load.latency().peak(now).unwrap_or(0.0);
-            let cost = if peak == 0.0 && in_flight > 0.0 { PENALTY + in_flight } else { peak * (in_flight + 1.0) };
-            cost / backend.weight()
+            let cost =
+                if peak == 0.0 && in_flight > 0.0 { PENALTY + in_flight } else { peak * (in_flight + hint.work()) };
+            cost / hint.weight(backend)
         })
     }
 }

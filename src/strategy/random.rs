@@ -41,12 +41,12 @@ impl Picker for RandomPicker {
             // Drawing again on a miss leaves the proportions among the eligible as they are.
             for _ in 0..DRAWS {
                 let index = self.draw(&mut rng);
-                if candidates.is_eligible(index) {
+                if candidates.is_eligible(index) && hint.takes(candidates, index) {
                     return Some(index);
                 }
             }
         }
-        scan(candidates, &mut rng, |_, backend| backend.weight())
+        scan(candidates, &mut rng, |_, backend| hint.weight(backend))
     }
 }
 

@@ -18,6 +18,9 @@ pub struct RoundRobin {
     cursor: Arc<AtomicU64>,
 }
 
+/// Turns that may be passed on in one pick.
+const PASSES: usize = 32;
+
 impl RoundRobin {
     /// A cursor at the first backend.
     pub fn new() -> Self {
@@ -34,13 +37,14 @@ impl Strategy for RoundRobin {
 }
 
 impl Picker for RoundRobin {
-    fn pick(&self, candidates: &Candidates<'_>, _hint: &Hint<'_>) -> Option<Index> {
+    fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let eligible = candidates.eligible();
         let n = eligible.len() as u64;
         if n == 0 {
             return None;
         }
-        let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
-        Some(eligible[(turn % n) as usize])
+        let next = || eligible[(self.cursor.fetch_add(1, Ordering::Relaxed) % n) as usize];
+        // One that warms up may pass its turn on, but not for ever.
+        (0..PASSES).map(|_| next()).find(|&index| hint.takes(candidates, index)).or_else(|| Some(next()))
     }
 }

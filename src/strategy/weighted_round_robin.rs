@@ -53,7 +53,10 @@ impl Picker for WeightedRoundRobinPicker {
             let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
             let (generation, place) = (sequence / n, sequence % n);
             let index = Index::new(place as usize);
-            if is_due(self.strides[place as usize], generation, place) && candidates.is_eligible(index) {
+            if is_due(self.strides[place as usize], generation, place)
+                && candidates.is_eligible(index)
+                && hint.takes(candidates, index)
+            {
                 return Some(index);
             }
         }

@@ -1,0 +1,272 @@
+//! What every layout does, and what each does beyond.
+
+use super::*;
+use crate::{
+    backend::{Lease, Weight},
+    rng::Rng,
+    strategy::{Eligible, Strategy, conformance},
+};
+use proptest::prelude::*;
+use std::time::Instant;
+
+#[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn members<S: Into<String>>(ids: impl IntoIterator<Item = S>) -> Vec<Arc<Backend>> {
+    ids.into_iter().map(|id| Arc::new(Backend::new(id.into()))).collect()
+}
+
+fn numbered(n: usize) -> Vec<Arc<Backend>> {
+    members((0..n).map(|n| n.to_string()))
+}
+
+fn weighted(weights: &[f64]) -> Vec<Arc<Backend>> {
+    let backends = numbered(weights.len());
+    backends.iter().zip(weights).for_each(|(backend, &weight)| backend.set_weight(Weight::new(weight).unwrap()));
+    backends
+}
+
+fn owner(table: &impl Table, key: u64) -> usize {
+    table.first(key, |_| true).unwrap().get()
+}
+
+/// The share of the keys that each backend owns.
+fn shares(table: &impl Table, backends: usize, keys: u64) -> Vec<f64> {
+    let mut shares = vec![0.0; backends];
+    (0..keys).for_each(|key| shares[owner(table, mix(key, 7))] += 1.0 / keys as f64);
+    shares
+}
+
+/// Of all keys, the shares that moved when the backend at `left` did leave: its own, and others.
+fn moved(hashing: &impl Hashing, n: usize, left: usize, keys: u64) -> (f64, f64) {
+    let before = numbered(n);
+    let after: Vec<_> =
+        before.iter().enumerate().filter(|(place, _)| *place != left).map(|(_, it)| it.clone()).collect();
+    let (old, new) = (hashing.table(&before), hashing.table(&after));
+    let (mut own, mut others) = (0, 0);
+    for key in (0..keys).map(|key| mix(key, 7)) {
+        let (was, is) = (owner(&old, key), owner(&new, key));
+        match was == left {
+            true => own += 1,
+            false => others += u64::from(before[was].id() != after[is].id()),
+        }
+    }
+    (own as f64 / keys as f64, others as f64 / keys as f64)
+}
+
+#[test]
+fn every_layout_conforms() {
+    conformance::check(|| ConsistentHash::new(Maglev::new()), now());
+    conformance::check(|| ConsistentHash::new(Ring::new()), now());
+    conformance::check(|| ConsistentHash::new(Ring::ketama()), now());
+    conformance::check(|| ConsistentHash::new(Rendezvous), now());
+    conformance::check(|| ConsistentHash::new(Memento::new()), now());
+    conformance::check(|| ConsistentHash::new(Maglev::new()).bounded(1.25), now());
+    conformance::check(|| ConsistentHash::new(Ring::new()).bounded(1.0), now());
+    conformance::check(|| ConsistentHash::new(Rendezvous).bounded(f64::NAN), now());
+}
+
+#[test]
+fn a_backend_that_leaves_moves_its_own_keys_only() {
+    for (own, others) in [
+        moved(&Ring::new(), 100, 17, 20_000),
+        moved(&Rendezvous, 100, 17, 20_000),
+        moved(&Memento::new(), 100, 17, 20_000),
+        moved(&Memento::new(), 1_000, 999, 20_000),
+        moved(&Rendezvous, 1_000, 500, 5_000),
+    ] {
+        assert_eq!(others, 0.0);
+        assert!(own > 0.0);
+    }
+}
+
+#[test]
+fn maglev_moves_few_of_the_others() {
+    let left = [3, 250, 500, 777];
+    let others = left.map(|left| moved(&Maglev::new(), 1_000, left, 50_000).1).iter().sum::<f64>() / 4.0;
+    assert!(others < 0.0042, "{others}");
+    // A list that grows past a size of the table moves all keys; between, few.
+    assert!(moved(&Maglev::new(), 100, 50, 50_000).1 < 0.02);
+}
+
+#[test]
+fn shares_are_even() {
+    let backends = numbered(20);
+    for (shares, within) in [
+        (shares(&Maglev::new().table(&backends), 20, 200_000), 0.04),
+        (shares(&Rendezvous.table(&backends), 20, 200_000), 0.04),
+        (shares(&Memento::new().table(&backends), 20, 200_000), 0.04),
+        (shares(&Ring::new().table(&backends), 20, 200_000), 0.25),
+    ] {
+        assert!(shares.iter().all(|share| (share * 20.0 - 1.0).abs() < within), "{shares:?}");
+    }
+}
+
+#[test]
+fn shares_follow_the_weights() {
+    let backends = weighted(&[1.0, 2.0, 3.0, 0.0, 4.0]);
+    for (shares, within) in [
+        (shares(&Maglev::new().table(&backends), 5, 200_000), 0.04),
+        (shares(&Rendezvous.table(&backends), 5, 200_000), 0.04),
+        (shares(&Ring::with_points(1_000).table(&backends), 5, 200_000), 0.1),
+    ] {
+        assert_eq!(shares[3], 0.0);
+        for (share, expected) in shares.iter().zip([0.1, 0.2, 0.3, 0.0, 0.4]) {
+            assert!((share - expected).abs() <= within * expected, "{shares:?}");
+        }
+    }
+}
+
+#[test]
+fn a_weight_that_grows_takes_keys_and_moves_none_between_others() {
+    let owners = |weight| {
+        let backends = weighted(&[1.0, 1.0, weight, 1.0]);
+        (0..20_000).map(|key| owner(&Rendezvous.table(&backends), mix(key, 7))).collect::<Vec<_>>()
+    };
+    let (before, after) = (owners(1.5), owners(2.5));
+    assert!(before.iter().zip(&after).all(|(was, is)| was == is || *is == 2));
+}
+
+#[test]
+fn the_ring_of_memcached_is_ketama() {
+    // libketama's own example list, laid out by a second implementation in Python.
+    let servers = [600.0, 300.0, 200.0, 350.0, 1_000.0, 800.0, 950.0, 100.0];
+    let backends = members((1..=8).map(|n| format!("10.0.1.{n}:11211")));
+    backends.iter().zip(servers).for_each(|(backend, memory)| backend.set_weight(Weight::new(memory).unwrap()));
+    let table = Ring::ketama().table(&backends);
+    assert_eq!(Ring::ketama_key("foo") >> 32, 3_675_831_724);
+    let keys = ["a", "b", "user-1", "user-2", "user-3", "foo", "bar", "12345"];
+    let owners = keys.map(|key| owner(&table, Ring::ketama_key(key)) + 1);
+    assert_eq!(owners, [8, 6, 5, 5, 2, 7, 6, 5]);
+}
+
+#[test]
+fn the_order_of_the_members_does_not_matter() {
+    let (forth, mut back) = (numbered(50), numbered(50));
+    back.reverse();
+    fn same(
+        hashing: impl Fn() -> Box<dyn Fn(&[Arc<Backend>], u64) -> usize>,
+        forth: &[Arc<Backend>],
+        back: &[Arc<Backend>],
+    ) {
+        for key in (0..200).map(|key| mix(key, 7)) {
+            assert_eq!(hashing()(forth, key), 49 - hashing()(back, key));
+        }
+    }
+    same(|| Box::new(|members, key| owner(&Rendezvous.table(members), key)), &forth, &back);
+    same(|| Box::new(|members, key| owner(&Ring::new().table(members), key)), &forth, &back);
+    same(|| Box::new(|members, key| owner(&Memento::new().table(members), key)), &forth, &back);
+}
+
+proptest! {
+    /// Whoever comes and goes: a key moves only from a backend that left, or to one that came.
+    #[test]
+    fn no_change_moves_a_key_that_it_need_not(changes in proptest::collection::vec(0..40_usize, 1..30)) {
+        let memento = Memento::new();
+        let all = numbered(40);
+        let mut present: Vec<bool> = (0..40).map(|n| n % 2 == 0).collect();
+        let list = |present: &[bool]| -> Vec<_> {
+            all.iter().zip(present).filter(|(_, there)| **there).map(|(it, _)| it.clone()).collect()
+        };
+        let mut before = list(&present);
+        let mut table = memento.table(&before);
+        for change in changes {
+            present[change] = !present[change];
+            let after = list(&present);
+            let next = memento.table(&after);
+            for key in (0..100).map(|key| mix(key, 7)) {
+                let name = |table: &MementoTable, list: &[Arc<Backend>]| {
+                    table.first(key, |_| true).map(|index| list[index.get()].id().clone())
+                };
+                let (was, is) = (name(&table, &before), name(&next, &after));
+                let changed = Some(all[change].id().clone());
+                let end = if present[change] { &is } else { &was };
+                prop_assert!(was == is || *end == changed);
+            }
+            (before, table) = (after, next);
+        }
+    }
+
+    /// Whoever is out: the keys of those who are in stay.
+    #[test]
+    fn what_is_out_moves_its_own_keys_only(out in proptest::collection::vec(any::<bool>(), 30)) {
+        fn check(hashing: impl Hashing, out: &[bool]) {
+            let backends = numbered(out.len());
+            let picker = ConsistentHash::new(hashing).build(&backends);
+            let (all, some) = (Eligible::new(out.iter().map(|_| true)), Eligible::new(out.iter().map(|out| !out)));
+            for key in (0..50).map(|key| mix(key, 7)) {
+                let hint = Hint::new(now(), 0).key(key);
+                let was = picker.pick(&Candidates::new(&backends, &all), &hint).unwrap();
+                let is = picker.pick(&Candidates::new(&backends, &some), &hint);
+                assert!(out[was.get()] || is == Some(was));
+            }
+        }
+        check(Maglev::new(), &out);
+        check(Ring::new(), &out);
+        check(Rendezvous, &out);
+        check(Memento::new(), &out);
+    }
+}
+
+#[test]
+fn the_bound_is_never_exceeded_and_a_hot_key_spreads() {
+    for factor in [1.0, 1.25, 2.0] {
+        let backends = weighted(&[1.0, 1.0, 2.0, 4.0]);
+        let all = Eligible::new([true; 4]);
+        let picker = ConsistentHash::new(Ring::new()).bounded(factor).build(&backends);
+        let mut rng = Rng::new(1);
+        let mut open: Vec<Lease> = Vec::new();
+        for round in 0..2_000 {
+            if open.len() > 40 && rng.below(2) == 0 {
+                let _ended = open.swap_remove(rng.below(open.len()));
+            }
+            // Half of all requests are for one key.
+            let key = if round % 2 == 0 { 42 } else { rng.next_u64() };
+            let hint = Hint::new(now(), rng.next_u64()).key(key);
+            let index = picker.pick(&Candidates::new(&backends, &all), &hint).unwrap();
+            let backend = &backends[index.get()];
+            let bound = factor * (open.len() + 1) as f64 * backend.weight() / 8.0;
+            assert!(f64::from(backend.load().in_flight()) + 1.0 <= bound.ceil(), "{factor}");
+            open.push(Lease::take(Arc::clone(backend), now()));
+        }
+    }
+}
+
+#[test]
+fn a_request_without_a_key_goes_anywhere() {
+    let backends = numbered(4);
+    let (picker, all) = (ConsistentHash::new(Maglev::new()).build(&backends), Eligible::new([true; 4]));
+    let mut counts = [0; 4];
+    (0..400).for_each(|seed| {
+        let hint = Hint::new(now(), mix(seed, 7));
+        counts[picker.pick(&Candidates::new(&backends, &all), &hint).unwrap().get()] += 1;
+    });
+    assert!(counts.iter().all(|&count| count > 50), "{counts:?}");
+}
+
+#[test]
+fn a_ring_of_one_and_of_none_are_defined() {
+    fn check(hashing: &impl Hashing) {
+        assert!(hashing.table(&[]).first(7, |_| true).is_none());
+        let one = hashing.table(&numbered(1));
+        for key in [0, 1, u64::MAX / 2, u64::MAX] {
+            assert_eq!(owner(&one, key), 0);
+            assert!(one.first(key, |_| false).is_none());
+        }
+    }
+    check(&Maglev::new());
+    check(&Ring::new());
+    check(&Ring::ketama());
+    check(&Ring::with_points(0));
+    check(&Rendezvous);
+    check(&Memento::new());
+}
+
+#[test]
+fn a_large_set_is_laid_out() {
+    let backends = numbered(20_000);
+    assert!(owner(&Memento::new().table(&backends), 42) < 20_000);
+    assert!(owner(&Ring::with_points(400).table(&backends), 42) < 20_000);
+}
