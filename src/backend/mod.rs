@@ -24,6 +24,7 @@ mod id;
 mod latency;
 mod lease;
 mod load;
+mod locality;
 mod moment;
 #[cfg(feature = "http")]
 mod origin;
@@ -38,6 +39,7 @@ pub use self::{
     latency::{Latency, Sampled},
     lease::Lease,
     load::Load,
+    locality::Locality,
     moment::Moment,
     outcome::Outcome,
     weight::{InvalidWeight, Weight},
@@ -75,6 +77,7 @@ pub struct Backend {
     /// strategy that builds its tables, say, may look at any backend's health.
     observing: Mutex<()>,
     home: Option<Weak<dyn Home>>,
+    locality: ArcSwap<Locality>,
     load: Load,
 }
 
@@ -98,6 +101,7 @@ impl Backend {
             health: ArcSwap::from_pointee(Health::assumed()),
             observing: Mutex::new(()),
             home,
+            locality: ArcSwap::default(),
             load: Load::default(),
         }
     }
@@ -118,6 +122,16 @@ impl Backend {
     /// [`BackendPool::set_weight`](crate::pool::BackendPool::set_weight), which sees to that.
     pub fn set_weight(&self, weight: Weight) {
         self.weight.store(weight.get().to_bits(), Ordering::Relaxed);
+    }
+
+    /// Its tier and its zone.
+    pub fn locality(&self) -> Arc<Locality> {
+        self.locality.load_full()
+    }
+
+    /// Changes its tier and its zone; strategies see it at their next build, as with [`set_weight`](Self::set_weight).
+    pub fn set_locality(&self, locality: Locality) {
+        self.locality.store(Arc::new(locality));
     }
 
     /// Requests in flight and how past ones ended.

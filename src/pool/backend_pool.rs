@@ -54,6 +54,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         }
         let id = member.id.clone();
         let added = (self.shared.backend(member.id, member.weight), member.target);
+        added.0.set_locality(member.locality);
         self.shared.publish(&mut views, Members::new(members.cloned().chain([added])), false);
         self.shared.tell(Change::Added(id));
         Ok(())
@@ -94,23 +95,29 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         drop(listed);
 
         let mut new = Vec::with_capacity(list.len());
-        for Member { id, target, weight } in list {
+        for Member { id, target, weight, locality } in list {
             let backend = match old.find(id.as_str()) {
                 Some((backend, _)) => {
                     if backend.weight() != weight.get() {
                         backend.set_weight(weight);
-                        changes.push(Change::Weight(id));
+                        changes.push(Change::Weight(id.clone()));
+                    }
+                    if *backend.locality() != locality {
+                        backend.set_locality(locality);
+                        changes.push(Change::Locality(id));
                     }
                     Arc::clone(backend)
                 }
                 None => {
                     changes.push(Change::Added(id.clone()));
-                    self.shared.backend(id, weight)
+                    let backend = self.shared.backend(id, weight);
+                    backend.set_locality(locality);
+                    backend
                 }
             };
             new.push((backend, target));
         }
-        let weighed = changes.iter().any(|change| matches!(change, Change::Weight(_)));
+        let weighed = changes.iter().any(|change| matches!(change, Change::Weight(_) | Change::Locality(_)));
         self.shared.publish(&mut views, Members::new(new), weighed);
         changes.into_iter().for_each(|change| self.shared.tell(change));
         Ok(())

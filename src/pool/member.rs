@@ -1,4 +1,4 @@
-use crate::backend::{BackendId, Weight};
+use crate::backend::{BackendId, Locality, Weight};
 #[cfg(feature = "http")]
 use crate::backend::{InvalidOrigin, Origin};
 use std::{error::Error, fmt};
@@ -21,17 +21,29 @@ pub struct Member<T> {
     pub(super) id: BackendId,
     pub(super) target: T,
     pub(super) weight: Weight,
+    pub(super) locality: Locality,
 }
 
 impl<T> Member<T> {
     /// The backend `id`, reached by `target`, with weight 1.
     pub fn new(id: impl Into<BackendId>, target: T) -> Self {
-        Self { id: id.into(), target, weight: Weight::ONE }
+        Self { id: id.into(), target, weight: Weight::ONE, locality: Locality::default() }
     }
 
     /// The same with another weight.
     pub fn weight(self, weight: Weight) -> Self {
         Self { weight, ..self }
+    }
+
+    /// The same in another priority tier: 0, where it is unless said otherwise, comes first. Counts where the strategy is
+    /// in [`Tiers`](crate::strategy::Tiers).
+    pub fn priority(self, priority: u32) -> Self {
+        Self { locality: Locality { priority, ..self.locality }, ..self }
+    }
+
+    /// The same in a zone. Counts where the strategy is in [`Zones`](crate::strategy::Zones).
+    pub fn zone(self, zone: impl Into<std::sync::Arc<str>>) -> Self {
+        Self { locality: Locality { zone: Some(zone.into()), ..self.locality }, ..self }
     }
 
     /// The name by which the backend is known.

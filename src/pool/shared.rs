@@ -54,7 +54,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
         Arc::new(Backend::at_home(id, weight, home))
     }
 
-    /// Publishes a new list, with `weighed` where a weight in it has changed. Discovery brings the same list again and
+    /// Publishes a new list, with `weighed` where a weight or a locality in it has changed. Discovery brings the same list again and
     /// again: that costs no strategy a new table.
     pub(super) fn publish(&self, views: &mut Views<T>, members: Members<T>, weighed: bool) {
         let eligible = Eligible::new(members.backends().iter().map(|backend| backend.is_eligible()));

@@ -12,6 +12,8 @@ pub enum Change {
     Removed(BackendId),
     /// A backend's weight changed.
     Weight(BackendId),
+    /// A backend's tier or zone changed.
+    Locality(BackendId),
     /// A backend's health was observed for the first time, or changed.
     Health {
         /// Which backend.

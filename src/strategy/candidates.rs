@@ -31,13 +31,28 @@ impl Index {
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
     backends: &'a [Arc<Backend>],
-    eligible: &'a Eligible,
+    list: &'a [Index],
+    /// What the list is of; `None` where somebody made a list of his own.
+    set: Option<&'a Eligible>,
 }
 
 impl<'a> Candidates<'a> {
     /// All of `backends`, of which the `eligible` may be picked.
     pub fn new(backends: &'a [Arc<Backend>], eligible: &'a Eligible) -> Self {
-        Self { backends, eligible }
+        Self { backends, list: eligible.as_slice(), set: Some(eligible) }
+    }
+
+    /// All of `backends`, of which those in `list` may be picked: some of these candidates, in the order of their places.
+    pub(super) fn among<'b>(&self, list: &'b [Index]) -> Candidates<'b>
+    where
+        'a: 'b,
+    {
+        Candidates { backends: self.backends, list, set: None }
+    }
+
+    /// The number of the set that may be picked; `None` where it has none.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.set.map(Eligible::version)
     }
 
     /// Every member, eligible or not, in the order in which the picker's tables were built.
@@ -47,7 +62,7 @@ impl<'a> Candidates<'a> {
 
     /// How many may be picked.
     pub fn len(&self) -> usize {
-        self.eligible.as_slice().len()
+        self.list.len()
     }
 
     /// Whether none may be picked.
@@ -57,12 +72,15 @@ impl<'a> Candidates<'a> {
 
     /// The members that may be picked, in the order of their places.
     pub fn eligible(&self) -> &'a [Index] {
-        self.eligible.as_slice()
+        self.list
     }
 
-    /// Whether the backend at `index` may be picked. O(1).
+    /// Whether the backend at `index` may be picked. O(1), or O(log n) in a short list that a stage made.
     pub fn is_eligible(&self, index: Index) -> bool {
-        self.eligible.contains(index)
+        match self.set {
+            Some(set) => set.contains(index),
+            None => self.list.binary_search(&index).is_ok(),
+        }
     }
 
     /// The backend at `index`; `None` where the index is of another snapshot and too large for this one.

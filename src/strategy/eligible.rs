@@ -1,20 +1,22 @@
 use super::Index;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The members that may be picked: as a sorted list, to step through, and as a bit set, to ask about one.
 ///
 /// Immutable once published. A change makes a new one from the old in one copy, without looking at any backend, so that
 /// a health change in a pool of 10 000 costs microseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Eligible {
     list: Vec<Index>,
     bits: Vec<u64>,
     members: usize,
+    version: u64,
 }
 
 impl Eligible {
     /// The places at which `flags` says yes.
     pub fn new(flags: impl IntoIterator<Item = bool>) -> Self {
-        let mut eligible = Self::default();
+        let mut eligible = Self { version: next_version(), ..Self::default() };
         for (place, flag) in flags.into_iter().enumerate() {
             if place % 64 == 0 {
                 eligible.bits.push(0);
@@ -31,6 +33,11 @@ impl Eligible {
     /// The places, in order.
     pub fn as_slice(&self) -> &[Index] {
         &self.list
+    }
+
+    /// A number that no other set has, and every copy of this one: what was worked out for the set holds for it still.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether `index` is among them. O(1).
@@ -57,10 +64,24 @@ impl Eligible {
                 self.list.insert(at, index);
                 *word |= 1 << (index.get() % 64);
             }
-            _ => {}
+            _ => return,
         }
+        self.version = next_version();
     }
 }
+
+fn next_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl PartialEq for Eligible {
+    fn eq(&self, other: &Self) -> bool {
+        self.members == other.members && self.list == other.list
+    }
+}
+
+impl Eq for Eligible {}
 
 #[cfg(test)]
 mod tests {

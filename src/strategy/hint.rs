@@ -1,10 +1,10 @@
-use super::{Candidates, Index, slow_start::Ramp};
+use super::{Candidates, Index};
 use crate::{
     backend::{Backend, BackendId, Moment},
     hash::mix,
     rng::Rng,
 };
-use std::time::Instant;
+use std::{fmt, time::Instant};
 
 /// What a decision may depend on beside the candidates. The clock and chance are arguments: the same hint and the same
 /// candidates give the same pick.
@@ -26,8 +26,26 @@ pub struct Hint<'a> {
     /// Exact, and nothing a strategy need look at: they are taken from the candidates before it is asked. Where nothing
     /// else is left they stay, since a second try beats none.
     pub excluded: &'a [BackendId],
-    /// Set by a [`SlowStart`](super::SlowStart) around the strategy.
-    pub(super) ramp: Option<Ramp>,
+    /// What stages around the strategy take off the weights.
+    scale: Option<&'a Scale<'a>>,
+}
+
+/// A factor on the weights, and those of the stages further out.
+#[derive(Clone, Copy)]
+pub(super) struct Scale<'a> {
+    pub(super) factor: &'a dyn Factor,
+    pub(super) outer: Option<&'a Scale<'a>>,
+}
+
+/// What part of its weight a backend has, from 0 to 1, for a reason beside its weight.
+pub(super) trait Factor: Sync {
+    fn of(&self, backend: &Backend, now: Moment) -> f64;
+}
+
+impl fmt::Debug for Scale<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scale")
+    }
 }
 
 /// A request that costs more than so many ordinary ones counts as so many.
@@ -36,7 +54,7 @@ const MOST_COST: f64 = 1e6;
 impl<'a> Hint<'a> {
     /// A hint about a request of which nothing is known.
     pub fn new(now: Instant, seed: u64) -> Self {
-        Self { now, seed, key: None, cost: 1.0, excluded: &[], ramp: None }
+        Self { now, seed, key: None, cost: 1.0, excluded: &[], scale: None }
     }
 
     /// The same hint, with the hash of what the request is bound to.
@@ -49,9 +67,16 @@ impl<'a> Hint<'a> {
         Self { excluded, ..self }
     }
 
-    /// The same hint while backends warm up.
-    pub(super) fn ramp(self, ramp: Ramp) -> Self {
-        Self { ramp: Some(ramp), ..self }
+    /// Runs `decide` with the same hint where the weights have one more factor.
+    pub(super) fn scaled<R>(&self, factor: &dyn Factor, decide: impl FnOnce(&Hint<'_>) -> R) -> R {
+        decide(&Hint { scale: Some(&Scale { factor, outer: self.scale }), ..*self })
+    }
+
+    /// The product of all factors.
+    fn factor(&self, backend: &Backend) -> f64 {
+        let now = Moment::of(self.now);
+        let scales = std::iter::successors(self.scale, |scale| scale.outer);
+        scales.map(|scale| scale.factor.of(backend, now)).product()
     }
 
     /// A generator that starts at the hint's seed.
@@ -64,19 +89,21 @@ impl<'a> Hint<'a> {
         if self.cost >= 0.0 { self.cost.min(MOST_COST) } else { 1.0 }
     }
 
-    /// The weight of a backend for this decision: its own, less what it lacks of being warm. For strategies that weigh.
+    /// The weight of a backend for this decision: its own, less what a stage around the strategy takes off, because it is
+    /// not warm yet, say. For strategies that weigh.
     pub fn weight(&self, backend: &Backend) -> f64 {
-        match &self.ramp {
-            None => backend.weight(),
-            Some(ramp) => backend.weight() * ramp.factor(backend, Moment::of(self.now)),
-        }
+        if self.scale.is_none() { backend.weight() } else { backend.weight() * self.factor(backend) }
     }
 
-    /// Whether a backend takes its turn: always when warm, by lot before. For strategies that go by turns, tables or keys:
-    /// where it does not, offer the turn to the next. The same backend always gives the same answer to the same hint.
+    /// Whether a backend takes its turn: always, or by lot where a stage takes something off its weight. For strategies
+    /// that go by turns, tables or keys: where it does not, offer the turn to the next. The same backend always gives the
+    /// same answer to the same hint.
     pub fn takes(&self, candidates: &Candidates<'_>, index: Index) -> bool {
-        let (Some(ramp), Some(backend)) = (&self.ramp, candidates.get(index)) else { return true };
-        let factor = ramp.factor(backend, Moment::of(self.now));
+        if self.scale.is_none() {
+            return true;
+        }
+        let Some(backend) = candidates.get(index) else { return true };
+        let factor = self.factor(backend);
         factor >= 1.0 || Rng::new(mix(self.seed, backend.id().hash64())).unit() < factor
     }
 }

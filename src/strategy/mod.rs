@@ -65,6 +65,7 @@ mod candidates;
 pub mod conformance;
 mod consistent_hash;
 mod eligible;
+mod grouped;
 mod hint;
 mod least_latency;
 mod least_request;
@@ -73,10 +74,14 @@ mod peak_ewma;
 mod random;
 mod round_robin;
 mod sample;
+mod shuffle_shard;
 mod slow_start;
+mod subset;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod weighted_round_robin;
+mod zones;
 
 pub use self::{
     candidates::{Candidates, Index},
@@ -85,6 +90,7 @@ pub use self::{
         RendezvousTable, Ring, RingPoints, Table,
     },
     eligible::Eligible,
+    grouped::{Grouped, GroupedPicker, Grouping, Standing},
     hint::Hint,
     least_latency::LeastLatency,
     least_request::LeastRequest,
@@ -92,8 +98,12 @@ pub use self::{
     peak_ewma::PeakEwma,
     random::{Random, RandomPicker},
     round_robin::RoundRobin,
+    shuffle_shard::ShuffleShard,
     slow_start::{SlowStart, SlowStartPicker},
+    subset::Subset,
+    tiers::Tiers,
     weighted_round_robin::{WeightedRoundRobin, WeightedRoundRobinPicker},
+    zones::Zones,
 };
 
 pub use crate::hash::hash_key;

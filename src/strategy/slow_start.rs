@@ -1,4 +1,4 @@
-use super::{Admission, Candidates, Hint, Index, Picker, Strategy};
+use super::{Admission, Candidates, Hint, Index, Picker, Strategy, hint::Factor};
 use crate::{
     backend::{Backend, Moment},
     ewma::blend,
@@ -33,7 +33,7 @@ pub struct SlowStart<G> {
 
 /// How the share of a backend grows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ramp {
+struct Ramp {
     /// Seconds.
     window: f64,
     exponent: f64,
@@ -73,9 +73,8 @@ impl<G> SlowStart<G> {
     }
 }
 
-impl Ramp {
-    /// The part of its share that a backend gets.
-    pub(super) fn factor(&self, backend: &Backend, now: Moment) -> f64 {
+impl Factor for Ramp {
+    fn of(&self, backend: &Backend, now: Moment) -> f64 {
         let load = backend.load();
         if self.evidence == 0 {
             return self.at(load.in_rotation(now).unwrap_or(0.0) / self.window);
@@ -83,7 +82,9 @@ impl Ramp {
         let is_slow = load.latency().mean(now).is_some_and(|mean| self.mean > 0.0 && mean.value > SLOW * self.mean);
         self.at(if is_slow { 0.0 } else { f64::from(load.answers_in_rotation()) / f64::from(self.evidence) })
     }
+}
 
+impl Ramp {
     /// After such a part of the whole ramp.
     fn at(&self, part: f64) -> f64 {
         // A window of nothing is over at once.
@@ -121,7 +122,7 @@ impl<P: Picker> Picker for SlowStartPicker<P> {
 
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let mean = f64::from_bits(self.mean.load(Ordering::Relaxed));
-        let picked = self.inner.pick(candidates, &hint.ramp(Ramp { mean, ..self.ramp }))?;
+        let picked = hint.scaled(&Ramp { mean, ..self.ramp }, |hint| self.inner.pick(candidates, hint))?;
         if self.ramp.evidence > 0
             && let Some(seen) = candidates.get(picked).and_then(|it| it.load().latency().mean(Moment::of(hint.now)))
         {
