@@ -284,3 +284,46 @@ async fn a_watcher_that_falls_behind_is_told_so() {
     assert!(matches!(watch.next().await, Some(Change::Missed(missed)) if missed > 0));
     assert!(matches!(watch.next().await, Some(Change::Health { .. })));
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+fn a_pick_is_explained_with_every_member_and_why() {
+    use std::time::Instant;
+    use tower_balancer::{
+        backend::Lease,
+        pool::WhyOut,
+        strategy::{AnyStrategy, Grouped, Hint, LeastRequest, Tiers},
+    };
+
+    let pool = BackendPool::from_members((0..4).map(|n| Member::new(n.to_string(), n))).unwrap();
+    pool.mark_unhealthy("3");
+    let now = Instant::now();
+    let _busy = Lease::take(pool.get("1").unwrap(), now);
+    let tried = [pool.get("2").unwrap().id().clone()];
+
+    let strategy = Grouped::new(Tiers, || LeastRequest::new().choices(9));
+    let explanation = pool.view(strategy).load().explain(&Hint::new(now, 1).excluding(&tried));
+    assert_eq!(explanation.picked.as_ref().unwrap(), &"0");
+    assert_eq!(explanation.tied, 1);
+    let candidates: Vec<_> = explanation.candidates.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(candidates, ["0", "1"]);
+    let busy = explanation.candidates[1].1.as_ref().unwrap();
+    assert_eq!(busy.cost, 2.0);
+    assert!(busy.parts.contains(&("in flight", 1.0)) && busy.parts.contains(&("the group's share", 1.0)));
+    assert_eq!(explanation.out[0], (tried[0].clone(), WhyOut::Tried));
+    assert!(matches!(explanation.out[1].1, WhyOut::Unhealthy { .. }));
+    let told = explanation.to_string();
+    assert!(told.starts_with("picked 0 of 2 candidates, 2 out\n  0: cost 1"), "{told}");
+    assert!(told.contains("\n  2 is out: tried already"), "{told}");
+
+    // Every strategy can be asked, and one that does not compare says no more than it knows.
+    for name in AnyStrategy::NAMES {
+        let view = pool.view(name.parse::<AnyStrategy>().unwrap());
+        let explanation = view.load().explain(&Hint::new(now, 1).key(7));
+        assert_eq!(explanation.candidates.len(), 3, "{name}");
+        assert!(explanation.picked.is_some(), "{name}");
+    }
+    let empty =
+        BackendPool::<u8>::from_members([]).unwrap().view(LeastRequest::new()).load().explain(&Hint::new(now, 1));
+    assert_eq!(empty.to_string(), "picked none of 0 candidates, 0 out");
+}

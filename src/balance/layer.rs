@@ -32,6 +32,11 @@ impl<T, G: Strategy, D> BalancerLayer<T, G, D> {
         BalancerLayer { view: self.view, describe, room: self.room }
     }
 
+    /// The pool as this layer's strategy sees it: to [explain](crate::pool::Snapshot::explain) its picks.
+    pub fn view(&self) -> &View<T, G> {
+        &self.view
+    }
+
     /// With no backend available, up to `limit` callers wait in `poll_ready`, each for up to `timeout`, until there is
     /// one. Further callers, and those whose time is over, fail fast.
     pub fn wait(self, timeout: Duration, limit: usize) -> Self {

@@ -46,4 +46,10 @@ mod service;
 mod slots;
 mod wait;
 
-pub use self::{describe::Describe, direct::Direct, future::ResponseFuture, layer::BalancerLayer, service::Balancer};
+pub use self::{
+    describe::Describe,
+    direct::Direct,
+    future::ResponseFuture,
+    layer::BalancerLayer,
+    service::{Balancer, PICK_TARGET},
+};

@@ -16,6 +16,10 @@ use std::{
 };
 use tokio::time::Instant;
 use tower::Service;
+use tracing::{Level, enabled, trace};
+
+/// The `tracing` target of the events that explain each pick, at level `TRACE`. While nobody listens they cost nothing.
+pub const PICK_TARGET: &str = "tower_balancer::pick";
 
 /// Picks a backend for each request and passes both on as a [`Dispatch`].
 ///
@@ -99,7 +103,12 @@ where
         let mut hint = Hint::new(now, fastrand::u64(..));
         self.describe.describe(&request, &mut hint);
         let snapshot = self.view.load();
-        let (backend, target) = match snapshot.pick(&hint) {
+        let picked = snapshot.pick(&hint);
+        if enabled!(target: PICK_TARGET, Level::TRACE) {
+            let explanation = snapshot.explain_pick(&hint, picked.ok().map(|(backend, _)| backend.id()));
+            trace!(target: PICK_TARGET, "{explanation}");
+        }
+        let (backend, target) = match picked {
             Ok(picked) => picked,
             Err(unavailable) => return ResponseFuture::unavailable(unavailable),
         };

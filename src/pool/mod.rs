@@ -29,6 +29,7 @@
 
 mod backend_pool;
 mod dispatch;
+mod explain;
 mod member;
 mod members;
 mod shared;
@@ -39,6 +40,7 @@ mod watch;
 pub use self::{
     backend_pool::BackendPool,
     dispatch::{Dispatch, Routed},
+    explain::{Explanation, WhyOut},
     member::{InvalidMember, Member},
     members::Members,
     snapshot::Snapshot,

@@ -1,6 +1,6 @@
-use super::Members;
+use super::{Explanation, Members};
 use crate::{
-    backend::Backend,
+    backend::{Backend, BackendId},
     error::Unavailable,
     strategy::{Admission, Candidates, Eligible, Hint, Picker},
 };
@@ -57,6 +57,33 @@ impl<T, P: Picker> Snapshot<T, P> {
         }
         let untried = Candidates::new(self.members.backends(), &untried);
         self.pick_among(if untried.is_empty() { self.candidates() } else { untried }, hint)
+    }
+
+    /// Picks as [`pick`](Self::pick) does, and says why: for an operator who asks, not for the way of a request. It counts as
+    /// a pick: a cursor moves on.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use tower_balancer::{BackendPool, strategy::{Hint, LeastRequest}};
+    ///
+    /// let pool = BackendPool::new(["http://10.0.0.1:8080", "http://10.0.0.2:8080"])?;
+    /// pool.mark_unhealthy("http://10.0.0.2:8080");
+    /// let view = pool.view(LeastRequest::new());
+    ///
+    /// let explanation = view.load().explain(&Hint::new(Instant::now(), 0));
+    /// assert_eq!(explanation.picked.as_ref().unwrap(), "http://10.0.0.1:8080");
+    /// assert_eq!(explanation.out[0].0, "http://10.0.0.2:8080");
+    /// println!("{explanation}");
+    /// # Ok::<_, tower_balancer::pool::InvalidMember>(())
+    /// ```
+    pub fn explain(&self, hint: &Hint<'_>) -> Explanation {
+        let picked = self.pick(hint).ok().map(|(backend, _)| backend.id());
+        self.explain_pick(hint, picked)
+    }
+
+    /// Says why the request that `hint` describes went to `picked`.
+    pub(crate) fn explain_pick(&self, hint: &Hint<'_>, picked: Option<&BackendId>) -> Explanation {
+        Explanation::new(self, hint, picked)
     }
 
     fn pick_among(&self, candidates: Candidates<'_>, hint: &Hint<'_>) -> Result<(&Arc<Backend>, &T), Unavailable> {

@@ -1,8 +1,5 @@
-use super::{Candidates, Eligible, Hint, Index, Picker, Strategy};
-use crate::{
-    backend::Backend,
-    hash::mix,
-};
+use super::{Candidates, Eligible, Hint, Index, Picker, Score, Strategy};
+use crate::{backend::Backend, hash::mix};
 use arc_swap::ArcSwapOption;
 use std::{
     collections::HashMap,
@@ -142,6 +139,17 @@ impl<R: Grouping, P: Picker> Picker for GroupedPicker<R, P> {
             self.latest.store(Some(Arc::clone(&division)));
         }
         self.pick_in(&division, hint)
+    }
+
+    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
+        let group = self.groups.iter().position(|group| group.places.binary_search(&index).is_ok())?;
+        let place = self.groups[group].places.binary_search(&index).ok()?;
+        let division = self.divide(candidates);
+        let among = Candidates::new(&self.groups[group].backends, &division.eligible[group]);
+        let mut score = self.groups[group].picker.score(&among, Index::new(place), hint)?;
+        let before = if group == 0 { 0.0 } else { division.up_to[group - 1] };
+        score.parts.push(("the group's share", division.up_to[group] - before));
+        Some(score)
     }
 }
 

@@ -1,5 +1,5 @@
 use super::{
-    Candidates, Hint, Index, Picker, Strategy,
+    Candidates, Hint, Index, Picker, Score, Strategy,
     sample::{Least, distinct, failures, least},
 };
 use crate::{
@@ -80,6 +80,21 @@ impl Picker for LeastLatency {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let now = Moment::of(hint.now);
         if candidates.len() <= SCAN { scan(candidates, hint, now) } else { self.sample(candidates, hint, now) }
+    }
+
+    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
+        let (backend, now) = (candidates.get(index)?, Moment::of(hint.now));
+        let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now).unwrap_or(UNKNOWN);
+        let (load, latency) = (backend.load(), backend.load().latency());
+        let parts = [
+            ("mean latency", latency.mean(now).map_or(f64::NAN, |sampled| sampled.value)),
+            ("the pool's", mean),
+            ("mean age", latency.mean_age(now).as_secs_f64()),
+            ("in flight", load.work()),
+            ("failures", failures(load, now)),
+            ("weight", hint.weight(backend)),
+        ];
+        Some(Score::new(cost(backend, mean, hint, now), parts))
     }
 }
 

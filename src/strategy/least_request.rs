@@ -1,4 +1,4 @@
-use super::{Candidates, Hint, Index, Picker, Strategy, sample};
+use super::{Candidates, Hint, Index, Picker, Score, Strategy, sample};
 use crate::backend::{Backend, Moment};
 use std::sync::Arc;
 
@@ -44,9 +44,19 @@ impl Strategy for LeastRequest {
 impl Picker for LeastRequest {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let now = Moment::of(hint.now);
-        sample::least(candidates, hint, self.choices, |backend| {
-            let load = backend.load();
-            (load.work() + hint.work()) * (1.0 + sample::failures(load, now)) / hint.weight(backend)
-        })
+        sample::least(candidates, hint, self.choices, |backend| cost(backend, hint, now))
     }
+
+    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
+        let (backend, now) = (candidates.get(index)?, Moment::of(hint.now));
+        let load = backend.load();
+        let parts =
+            [("in flight", load.work()), ("failures", sample::failures(load, now)), ("weight", hint.weight(backend))];
+        Some(Score::new(cost(backend, hint, now), parts))
+    }
+}
+
+fn cost(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
+    let load = backend.load();
+    (load.work() + hint.work()) * (1.0 + sample::failures(load, now)) / hint.weight(backend)
 }

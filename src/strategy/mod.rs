@@ -74,6 +74,7 @@ mod peak_ewma;
 mod random;
 mod round_robin;
 mod sample;
+mod score;
 mod shuffle_shard;
 mod slow_start;
 mod subset;
@@ -98,6 +99,7 @@ pub use self::{
     peak_ewma::PeakEwma,
     random::{Random, RandomPicker},
     round_robin::RoundRobin,
+    score::Score,
     shuffle_shard::ShuffleShard,
     slow_start::{SlowStart, SlowStartPicker},
     subset::Subset,
@@ -131,6 +133,13 @@ pub trait Picker: Send + Sync + 'static {
 
     /// Chooses among the eligible candidates for the request that `hint` describes; `None` where none can take it.
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index>;
+
+    /// What it thinks of the candidate at `index`, to explain a pick by; `None` where it does not compare. Not asked on the
+    /// way of a request: it may allocate.
+    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
+        let _ = (candidates, index, hint);
+        None
+    }
 }
 
 /// Whether one more request can be taken.

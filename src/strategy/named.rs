@@ -1,6 +1,6 @@
 use super::{
     Admission, Candidates, ConsistentHash, Hint, Index, LeastLatency, LeastRequest, Maglev, Memento, PeakEwma, Picker,
-    Random, Rendezvous, Ring, RoundRobin, Strategy, WeightedRoundRobin,
+    Random, Rendezvous, Ring, RoundRobin, Score, Strategy, WeightedRoundRobin,
 };
 use crate::backend::Backend;
 use std::{error::Error, fmt, sync::Arc};
@@ -90,6 +90,10 @@ impl Picker for Box<dyn Picker> {
 
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         (**self).pick(candidates, hint)
+    }
+
+    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
+        (**self).score(candidates, index, hint)
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Candidates, Hint, Index, Picker, Strategy, sample};
+use super::{Candidates, Hint, Index, Picker, Score, Strategy, sample};
 use crate::backend::{Backend, Moment};
 use std::sync::Arc;
 
@@ -28,13 +28,22 @@ impl Strategy for PeakEwma {
 impl Picker for PeakEwma {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let now = Moment::of(hint.now);
-        sample::least(candidates, hint, 2, |backend| {
-            let load = backend.load();
-            let in_flight = load.work();
-            let peak = load.latency().peak(now).unwrap_or(0.0);
-            let cost =
-                if peak == 0.0 && in_flight > 0.0 { PENALTY + in_flight } else { peak * (in_flight + hint.work()) };
-            cost / hint.weight(backend)
-        })
+        sample::least(candidates, hint, 2, |backend| cost(backend, hint, now))
     }
+
+    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
+        let (backend, now) = (candidates.get(index)?, Moment::of(hint.now));
+        let load = backend.load();
+        let peak = load.latency().peak(now).unwrap_or(0.0);
+        let parts = [("peak latency", peak), ("in flight", load.work()), ("weight", hint.weight(backend))];
+        Some(Score::new(cost(backend, hint, now), parts))
+    }
+}
+
+fn cost(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
+    let load = backend.load();
+    let in_flight = load.work();
+    let peak = load.latency().peak(now).unwrap_or(0.0);
+    let cost = if peak == 0.0 && in_flight > 0.0 { PENALTY + in_flight } else { peak * (in_flight + hint.work()) };
+    cost / hint.weight(backend)
 }

@@ -1,4 +1,4 @@
-use super::{Admission, Candidates, Hint, Index, Picker, Strategy};
+use super::{Admission, Candidates, Hint, Index, Picker, Score, Strategy};
 use crate::{backend::Backend, hash::mix, rng::Rng, strategy::sample::distinct};
 use std::sync::Arc;
 
@@ -61,6 +61,10 @@ impl<P: Picker> Picker for ShuffleShard<P> {
         hand.sort_unstable();
         let among_hand = (!hand.is_empty()).then(|| self.inner.pick(&candidates.among(hand), hint)).flatten();
         among_hand.or_else(|| self.inner.pick(candidates, hint))
+    }
+
+    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
+        self.inner.score(candidates, index, hint)
     }
 }
 

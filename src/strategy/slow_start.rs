@@ -1,4 +1,4 @@
-use super::{Admission, Candidates, Hint, Index, Picker, Strategy, hint::Factor};
+use super::{Admission, Candidates, Hint, Index, Picker, Score, Strategy, hint::Factor};
 use crate::{
     backend::{Backend, Moment},
     ewma::blend,
@@ -130,6 +130,13 @@ impl<P: Picker> Picker for SlowStartPicker<P> {
             self.mean.store(mean.to_bits(), Ordering::Relaxed);
         }
         Some(picked)
+    }
+
+    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
+        let ramp = Ramp { mean: f64::from_bits(self.mean.load(Ordering::Relaxed)), ..self.ramp };
+        let mut score = hint.scaled(&ramp, |hint| self.inner.score(candidates, index, hint))?;
+        score.parts.push(("slow start", ramp.of(candidates.get(index)?, Moment::of(hint.now))));
+        Some(score)
     }
 }
 

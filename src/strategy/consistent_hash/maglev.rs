@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// The table of Google's Maglev (Eisenbud and others 2016): one look-up a key, and shares that are even to a percent.
 ///
-/// The table has 65 537 slots; with more than 163 backends twice as many, and so on to 2²³, always a prime. (A size for
+/// The table has 65 537 slots; with more than 163 backends twice as many, and so on, always a prime. (A size for
 /// each number of backends would move nearly all keys at each change.) Backends choose slots in turns, each in an order of
 /// its own, and one with half the greatest weight has every other turn. So it moves a few keys more than it must when the
 /// backends change: 0.4 % of the others when one of a thousand leaves. A backend of weight 0 owns nothing while another has
@@ -17,7 +17,9 @@ pub struct Maglev;
 
 const SLOTS: usize = 65_537;
 const SLOTS_A_BACKEND: usize = 400;
-const MOST_SLOTS: usize = 1 << 23;
+/// With thousands of backends, so many slots are enough, as long as each has its share of them.
+const ENOUGH: usize = 1 << 20;
+const LEAST_A_BACKEND: usize = 64;
 const FREE: u32 = u32::MAX;
 
 /// The owners of a key that are out or full before all are ranked instead. With half of them out: never.
@@ -62,7 +64,8 @@ fn fill(hashes: &[u64], weights: &[f64]) -> Box<[u32]> {
         return Box::default();
     }
     let mut size = SLOTS;
-    while size < (hashes.len() * SLOTS_A_BACKEND).min(MOST_SLOTS) {
+    let least = hashes.len() * LEAST_A_BACKEND;
+    while size < (hashes.len() * SLOTS_A_BACKEND).min(ENOUGH).max(least) {
         size *= 2;
     }
     let size = next_prime(size);
