@@ -36,7 +36,7 @@ use crate::{
     feedback::{self, Feedback, FeedbackLayer},
     http::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, Client, ClientBody, ClientConfig, Forward,
-        ForwardLayer, HttpClassify, LeasedBody, Respond, RespondBody, RespondLayer, ResponseTimeout,
+        ForwardLayer, HttpClassify, LeasedBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout,
         ResponseTimeoutLayer, TimedBody,
         future::{AccessLogFuture, ClientFuture, ForwardFuture, RespondFuture, ResponseTimeoutFuture},
     },
@@ -59,7 +59,7 @@ use tower::{Service, ServiceBuilder};
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Attempt<B> = Feedback<AccessLog<Address<ResponseTimeout<Client<TimedBody<B>>>>>, HttpClassify, AtEndOfBody>;
-type Stack<G, B> = Respond<Forward<Balancer<Attempt<B>, Origin, G>>>;
+type Stack<G, B> = Respond<Forward<Balancer<Attempt<B>, Origin, G, RequestKey>>>;
 
 type AttemptFuture =
     feedback::ResponseFuture<AccessLogFuture<ResponseTimeoutFuture<ClientFuture>>, HttpClassify, AtEndOfBody>;
@@ -98,6 +98,7 @@ impl ReverseProxy<RoundRobin, ()> {
             client: ClientConfig::new(),
             response_timeout: RESPONSE_TIMEOUT,
             address: AddressLayer::new(),
+            key: RequestKey::none(),
         }
     }
 }
@@ -110,13 +111,19 @@ pub struct Builder<G> {
     client: ClientConfig,
     response_timeout: Duration,
     address: AddressLayer,
+    key: RequestKey,
 }
 
 impl<G: Strategy> Builder<G> {
     /// Which backend takes the next request.
     pub fn strategy<H: Strategy>(self, strategy: H) -> Builder<H> {
-        let Self { pool, strategy: _, client, response_timeout, address } = self;
-        Builder { pool, strategy, client, response_timeout, address }
+        let Self { pool, strategy: _, client, response_timeout, address, key } = self;
+        Builder { pool, strategy, client, response_timeout, address, key }
+    }
+
+    /// What binds a request to a backend, for strategies that keep equal keys together.
+    pub fn key(self, key: RequestKey) -> Self {
+        Self { key, ..self }
     }
 
     /// How connections to the backends are made.
@@ -143,7 +150,7 @@ impl<G: Strategy> Builder<G> {
         let stack = ServiceBuilder::new()
             .layer(RespondLayer::new())
             .layer(ForwardLayer::new())
-            .layer(BalancerLayer::new(&self.pool, self.strategy))
+            .layer(BalancerLayer::new(&self.pool, self.strategy).describe_by(self.key))
             .layer(FeedbackLayer::http())
             .layer(AccessLogLayer::new())
             .layer(self.address)

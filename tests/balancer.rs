@@ -307,7 +307,7 @@ async fn sets_of_every_awkward_kind_are_served_or_refused_without_a_panic() {
 async fn the_lease_is_taken_at_the_pick_and_released_when_the_future_is_dropped_before_its_first_poll() {
     let pool = pool(&["a"]);
     let backend = &pool.backends()[0];
-    let answer = service_fn(|_: tower_balancer::pool::Routed<_, u32>| std::future::pending::<Result<(), BoxError>>());
+    let answer = service_fn(|_: Routed<_, u32>| std::future::pending::<Result<(), BoxError>>());
     let mut service = BalancerLayer::new(&pool, Random).layer(FeedbackLayer::default().layer(answer));
 
     let unpolled = service.ready().await.unwrap().call(1);

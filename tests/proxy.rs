@@ -27,8 +27,8 @@ use tower_balancer::{
     BackendPool, BalancerLayer, FeedbackLayer, ReverseProxy,
     backend::{Backend, Origin, Outcome},
     feedback::{Classify, Fault},
-    http::{AddressLayer, AtEndOfBody, ClientConfig, RespondLayer},
-    strategy::RoundRobin,
+    http::{AddressLayer, AtEndOfBody, ClientConfig, RequestKey, RespondLayer},
+    strategy::{ConsistentHash, Maglev, RoundRobin},
 };
 
 async fn proxy_over(backends: &[&Server]) -> (BackendPool<Origin>, Server) {
@@ -702,4 +702,26 @@ async fn it_mounts_in_an_axum_app() {
     let app = Server::http(app).await;
     assert_eq!(get(format!("{}/mine", app.url())).await, (200, "mine".into()));
     assert_eq!(get(format!("{}/other", app.url())).await, (200, "from the pool".into()));
+}
+
+#[tokio::test]
+async fn requests_with_one_key_stay_on_one_backend() {
+    let backends = [Server::http(says("a")).await, Server::http(says("b")).await, Server::http(says("c")).await];
+    let pool = BackendPool::new(backends.iter().map(Server::url)).unwrap();
+    let key: RequestKey = "header:x-user, address".parse().unwrap();
+    let proxy = ReverseProxy::builder(&pool).strategy(ConsistentHash::new(Maglev::new())).key(key).build();
+    let proxy = Server::http(proxy).await;
+    let of = async |user: &str| {
+        let request = Request::get(proxy.url()).header("x-user", user).body(Full::default()).unwrap();
+        send(request).await.1
+    };
+    let anns = of("ann").await;
+    for _ in 0..5 {
+        assert_eq!(of("ann").await, anns);
+    }
+    let mut reached = std::collections::HashSet::new();
+    for user in 0..30 {
+        reached.insert(of(&user.to_string()).await);
+    }
+    assert_eq!(reached.len(), 3);
 }

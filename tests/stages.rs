@@ -50,7 +50,8 @@ fn every_stage_conforms_around_every_strategy() {
     let start = Instant::now();
     for name in AnyStrategy::NAMES {
         let strategy = move || named(name);
-        let checks: [(&str, Box<dyn Fn()>); 5] = [
+        type Check = Box<dyn Fn()>;
+        let checks: [(&str, Check); 5] = [
             ("tiers", Box::new(move || conformance::check(|| Grouped::new(Tiers, strategy), start))),
             ("zones", Box::new(move || conformance::check(|| Grouped::new(Zones::new("a"), strategy), start))),
             ("subset", Box::new(move || conformance::check(|| Grouped::new(Subset::new("me", 400), strategy), start))),
@@ -182,7 +183,7 @@ fn one_that_is_new_in_rotation_gets_little_at_first() {
                 let now = from + Duration::from_millis(pick);
                 let hint = Hint::new(now, rng.next_u64()).key(rng.next_u64());
                 let backend = Arc::clone(view.load().pick(&hint).unwrap().0);
-                got += f64::from(u8::from(backend.id() == &"3"));
+                got += f64::from(u8::from(*backend.id() == "3"));
                 open.push_back(Lease::take(backend, now));
                 if open.len() > 16 {
                     let lease: Lease = open.pop_front().unwrap();
@@ -208,7 +209,7 @@ fn evidence_warms_a_backend_and_slow_answers_are_none() {
         for pick in 0..2_000 {
             let now = start + Duration::from_millis(pick);
             let backend = Arc::clone(view.load().pick(&Hint::new(now, rng.next_u64())).unwrap().0);
-            let is_1 = backend.id() == &"1";
+            let is_1 = *backend.id() == "1";
             got += u32::from(is_1);
             let took = if is_1 { takes } else { Duration::from_millis(5) };
             Lease::take(backend, now).complete(Outcome::Success, now + took);

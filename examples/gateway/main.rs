@@ -95,7 +95,7 @@ async fn run(options: Options, pool: BackendPool<Origin>) -> Result<(), Box<dyn 
     let checks = tokio::spawn(checker.run());
 
     let strategy: Arc<str> = options.strategy.name().into();
-    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).build();
+    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key).build();
     let admin = async {
         match admin_listener {
             Some(listener) => admin::serve(listener, pool.clone(), strategy, stopping.clone()).await,

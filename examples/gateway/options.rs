@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
     time::Duration,
 };
-use tower_balancer::{BackendPool, backend::Origin, strategy::AnyStrategy};
+use tower_balancer::{BackendPool, backend::Origin, http::RequestKey, strategy::AnyStrategy};
 
 /// An HTTP load balancer.
 #[derive(Debug, Parser)]
@@ -26,10 +26,15 @@ pub struct Options {
     #[arg(long = "backend", value_name = "URL")]
     backends: Vec<String>,
 
-    /// How to choose the backend of a request: round_robin, weighted_round_robin, random, least_request, peak_ewma or
-    /// least_latency.
+    /// How to choose the backend of a request: round_robin, weighted_round_robin, random, least_request, peak_ewma,
+    /// least_latency; by --key: ring, maglev, rendezvous, memento.
     #[arg(long, value_name = "NAME", default_value = "round_robin")]
     pub strategy: AnyStrategy,
+
+    /// What keeps a request on its backend, for the strategies that go by key: header:NAME, cookie:NAME, query:NAME, path,
+    /// address; several with commas: the first that a request has
+    #[arg(long, value_name = "SOURCES", default_value = "address")]
+    pub key: RequestKey,
 
     /// Time between two health checks of a backend.
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration)]
@@ -180,6 +185,7 @@ impl Options {
             line("backend", origin);
         }
         line("strategy", &self.strategy.name());
+        line("key", &self.key);
         line("health", &format_args!("GET {} every {every}, 2xx within {within}", self.health_path));
         match self.workers {
             Some(workers) => line("workers", &workers),

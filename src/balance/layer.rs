@@ -29,6 +29,11 @@ impl<T, G: Strategy, D> BalancerLayer<T, G, D> {
     where
         F: for<'a> Fn(&'a Req, &mut Hint<'a>),
     {
+        self.describe_by(describe)
+    }
+
+    /// The same by anything that can tell: an [`http::RequestKey`](crate::http::RequestKey), say.
+    pub fn describe_by<E>(self, describe: E) -> BalancerLayer<T, G, E> {
         BalancerLayer { view: self.view, describe, room: self.room }
     }
 

@@ -52,6 +52,7 @@ mod connection;
 mod excused;
 mod forward;
 mod hop_by_hop;
+mod key;
 mod leased_body;
 mod peer;
 mod probe;
@@ -65,6 +66,7 @@ pub use self::{
     classify::HttpClassify,
     client::{Client, ClientBody, ClientConfig},
     forward::{Forward, ForwardLayer, Refused},
+    key::{InvalidKey, RequestKey},
     leased_body::{AtEndOfBody, LeasedBody},
     peer::Peer,
     probe::HttpProbe,

@@ -23,7 +23,7 @@ impl Grouping for Tiers {
         let mut left = 100;
         let share = |takes: &usize| {
             // Of what is there to be had, so that it comes to 100 even where health does not.
-            let share = if all == 0 { 0 } else { (takes * 100 / all).min(left) };
+            let share = (takes * 100).checked_div(all).unwrap_or(0).min(left);
             left -= share;
             share as f64
         };
