@@ -24,10 +24,12 @@ mod id;
 mod latency;
 mod lease;
 mod load;
+mod load_estimate;
 mod moment;
 #[cfg(feature = "http")]
 mod origin;
 mod outcome;
+mod report;
 mod weight;
 
 #[cfg(feature = "http")]
@@ -38,8 +40,10 @@ pub use self::{
     latency::{Latency, Sampled},
     lease::Lease,
     load::Load,
+    load_estimate::LoadEstimate,
     moment::Moment,
     outcome::Outcome,
+    report::{Report, Reported},
     weight::{InvalidWeight, Weight},
 };
 
@@ -47,7 +51,7 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use arc_swap::ArcSwap;
 use std::{
     fmt,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, OnceLock, PoisonError, Weak},
     time::Instant,
 };
 use tracing::{info, warn};
@@ -75,6 +79,8 @@ pub struct Backend {
     /// strategy that builds its tables, say, may look at any backend's health.
     observing: Mutex<()>,
     home: Option<Weak<dyn Home>>,
+    /// Most servers report nothing, and cost a pointer.
+    report: OnceLock<Box<report::LastReport>>,
     load: Load,
 }
 
@@ -98,6 +104,7 @@ impl Backend {
             health: ArcSwap::from_pointee(Health::assumed()),
             observing: Mutex::new(()),
             home,
+            report: OnceLock::new(),
             load: Load::default(),
         }
     }
@@ -123,6 +130,18 @@ impl Backend {
     /// Requests in flight and how past ones ended.
     pub fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// Takes in what the server said about itself at `now`, in place of what it said before.
+    ///
+    /// A value that is no finite number from zero up counts as not told, and a report without a value as none.
+    pub fn reported(&self, report: &Report, now: Instant) {
+        report::LastReport::keep(&self.report, report, Moment::of(now));
+    }
+
+    /// What the server said last about itself, if it ever did. Lock-free.
+    pub fn report(&self, now: Moment) -> Option<Reported> {
+        self.report.get().map(|last| last.load(now))
     }
 
     /// Its state, why, and since when. Lock-free.
