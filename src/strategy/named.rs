@@ -1,6 +1,6 @@
 use super::{
-    Admission, Candidates, Hint, Index, LeastLatency, LeastRequest, PeakEwma, Picker, Random, RoundRobin, Strategy,
-    WeightedRoundRobin,
+    Admission, Candidates, ClientWeighted, Hint, Index, LeastLatency, LeastRequest, PeakEwma, Picker, Random,
+    RoundRobin, Strategy, WeightedRoundRobin,
 };
 use crate::backend::Backend;
 use std::{error::Error, fmt, sync::Arc};
@@ -27,8 +27,15 @@ type Build = dyn Fn(&[Arc<Backend>]) -> Box<dyn Picker> + Send + Sync;
 
 impl AnyStrategy {
     /// The names that `parse` knows.
-    pub const NAMES: [&'static str; 6] =
-        ["round_robin", "weighted_round_robin", "random", "least_request", "peak_ewma", "least_latency"];
+    pub const NAMES: [&'static str; 7] = [
+        "round_robin",
+        "weighted_round_robin",
+        "client_weighted",
+        "random",
+        "least_request",
+        "peak_ewma",
+        "least_latency",
+    ];
 
     /// Any strategy, under the name by which it is to be shown.
     pub fn new(name: impl Into<Arc<str>>, strategy: impl Strategy) -> Self {
@@ -48,6 +55,7 @@ impl std::str::FromStr for AnyStrategy {
         match name {
             "round_robin" => Ok(Self::new(name, RoundRobin::new())),
             "weighted_round_robin" => Ok(Self::new(name, WeightedRoundRobin::new())),
+            "client_weighted" => Ok(Self::new(name, ClientWeighted::new())),
             "random" => Ok(Self::new(name, Random)),
             "least_request" => Ok(Self::new(name, LeastRequest::new())),
             "peak_ewma" => Ok(Self::new(name, PeakEwma)),
