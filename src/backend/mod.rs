@@ -24,11 +24,13 @@ mod id;
 mod latency;
 mod lease;
 mod load;
+mod load_estimate;
 mod locality;
 mod moment;
 #[cfg(feature = "http")]
 mod origin;
 mod outcome;
+mod report;
 mod weight;
 
 #[cfg(feature = "http")]
@@ -39,9 +41,11 @@ pub use self::{
     latency::{Latency, Sampled},
     lease::Lease,
     load::Load,
+    load_estimate::LoadEstimate,
     locality::Locality,
     moment::Moment,
     outcome::Outcome,
+    report::{Report, Reported},
     weight::{InvalidWeight, Weight},
 };
 
@@ -49,7 +53,7 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use arc_swap::ArcSwap;
 use std::{
     fmt,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, OnceLock, PoisonError, Weak},
     time::Instant,
 };
 use tracing::{info, warn};
@@ -78,6 +82,8 @@ pub struct Backend {
     observing: Mutex<()>,
     home: Option<Weak<dyn Home>>,
     locality: ArcSwap<Locality>,
+    /// Most servers report nothing, and cost a pointer.
+    report: OnceLock<Box<report::LastReport>>,
     load: Load,
 }
 
@@ -102,6 +108,7 @@ impl Backend {
             observing: Mutex::new(()),
             home,
             locality: ArcSwap::default(),
+            report: OnceLock::new(),
             load: Load::default(),
         }
     }
@@ -137,6 +144,18 @@ impl Backend {
     /// Requests in flight and how past ones ended.
     pub fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// Takes in what the server said about itself at `now`, in place of what it said before.
+    ///
+    /// A value that is no finite number from zero up counts as not told, and a report without a value as none.
+    pub fn reported(&self, report: &Report, now: Instant) {
+        report::LastReport::keep(&self.report, report, Moment::of(now));
+    }
+
+    /// What the server said last about itself, if it ever did. Lock-free.
+    pub fn report(&self, now: Moment) -> Option<Reported> {
+        self.report.get().map(|last| last.load(now))
     }
 
     /// Its state, why, and since when. Lock-free.

@@ -1,4 +1,4 @@
-use super::{HttpClassify, ServedBy};
+use super::{HttpClassify, ServedBy, orca};
 use crate::{
     backend::{Lease, Outcome},
     error::{BoxError, root_cause},
@@ -14,6 +14,8 @@ use std::{
 use tokio::time::Instant;
 
 /// An HTTP answer is complete at the end of its body, and says which backend it came from: [`ServedBy`].
+///
+/// What the backend tells about its load goes to the backend, and to nobody else: see [`orca`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AtEndOfBody;
 
@@ -21,7 +23,11 @@ impl<B: Body, C: Classify<Response<B>>> Complete<Response<B>, C> for AtEndOfBody
     type Response = Response<LeasedBody<B, C>>;
 
     fn complete(&self, mut lease: Lease, outcome: Outcome, mut response: Response<B>, classify: C) -> Self::Response {
-        lease.answered(outcome, Instant::now().into_std());
+        let now = Instant::now().into_std();
+        lease.answered(outcome, now);
+        if let Some(report) = orca::take(response.headers_mut()) {
+            lease.backend().reported(&report, now);
+        }
         response.extensions_mut().insert(ServedBy::new(lease.backend().id().clone()));
         response.map(|body| LeasedBody::new(body, lease, outcome, classify))
     }
@@ -70,7 +76,11 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
+        let mut frame = ready!(this.inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
+        let trailers = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut());
+        if let (Some(report), Some(lease)) = (trailers.and_then(orca::take), &this.lease) {
+            lease.backend().reported(&report, Instant::now().into_std());
+        }
         match &frame {
             // Nothing follows trailers, and servers do not ask whether something does.
             Some(Ok(frame)) if !frame.is_trailers() && !this.inner.is_end_stream() => {}

@@ -13,6 +13,8 @@
 //! | [`ResponseTimeoutLayer`] | once per attempt | gives up on a silent backend |
 //! | [`Client`] | once per attempt | sends it |
 //!
+//! On the other side, [`ReportLoadLayer`] makes a server tell how loaded it is, in the head of each answer: see [`orca`].
+//!
 //! A client that balances over HTTP itself is no proxy. It takes the lower half of the stack:
 //!
 //! ```
@@ -54,8 +56,10 @@ mod forward;
 mod hop_by_hop;
 mod key;
 mod leased_body;
+pub mod orca;
 mod peer;
 mod probe;
+mod report_load;
 mod respond;
 mod response_timeout;
 mod served_by;
@@ -70,6 +74,7 @@ pub use self::{
     leased_body::{AtEndOfBody, LeasedBody},
     peer::Peer,
     probe::HttpProbe,
+    report_load::{ReportBody, ReportLoad, ReportLoadLayer},
     respond::{RESPOND_TARGET, Respond, RespondBody, RespondLayer},
     response_timeout::{ResponseTimeout, ResponseTimeoutLayer, Silent, TimedBody},
     served_by::ServedBy,
@@ -79,7 +84,7 @@ pub use self::{
 pub mod future {
     pub use super::{
         access_log::ResponseFuture as AccessLogFuture, client::ResponseFuture as ClientFuture,
-        forward::ResponseFuture as ForwardFuture, respond::ResponseFuture as RespondFuture,
-        response_timeout::ResponseFuture as ResponseTimeoutFuture,
+        forward::ResponseFuture as ForwardFuture, report_load::ResponseFuture as ReportLoadFuture,
+        respond::ResponseFuture as RespondFuture, response_timeout::ResponseFuture as ResponseTimeoutFuture,
     };
 }

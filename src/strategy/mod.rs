@@ -19,6 +19,7 @@
 //! | [`PeakEwma`] | O(1) | you come from Finagle or linkerd and want what you know |
 //! | [`RoundRobin`] | O(1) | backends are alike, requests are alike, and you want to predict who is next |
 //! | [`WeightedRoundRobin`] | O(1) | as above, with weights |
+//! | [`ClientWeighted`] | O(1) | backends differ in strength, and say how loaded they are |
 //! | [`Random`] | O(1) | weights matter, and you want no state at all |
 //!
 //! The bench `quality` measures them in simulated worlds; the README has its table.
@@ -62,6 +63,7 @@
 //! [`conformance`] is a test of what every strategy must do; run it on yours.
 
 mod candidates;
+mod client_weighted;
 pub mod conformance;
 mod consistent_hash;
 mod eligible;
@@ -86,6 +88,7 @@ mod zones;
 
 pub use self::{
     candidates::{Candidates, Index},
+    client_weighted::{ClientWeighted, ClientWeightedPicker},
     consistent_hash::{
         ConsistentHash, ConsistentHashPicker, Hashing, Maglev, MaglevTable, Memento, MementoTable, Rendezvous,
         RendezvousTable, Ring, RingPoints, Table,

@@ -1,6 +1,6 @@
 use super::{
-    Admission, Candidates, ConsistentHash, Hint, Index, LeastLatency, LeastRequest, Maglev, Memento, PeakEwma, Picker,
-    Random, Rendezvous, Ring, RoundRobin, Score, Strategy, WeightedRoundRobin,
+    Admission, Candidates, ClientWeighted, ConsistentHash, Hint, Index, LeastLatency, LeastRequest, Maglev, Memento,
+    PeakEwma, Picker, Random, Rendezvous, Ring, RoundRobin, Score, Strategy, WeightedRoundRobin,
 };
 use crate::backend::Backend;
 use std::{error::Error, fmt, sync::Arc};
@@ -30,9 +30,10 @@ type Build = dyn Fn(&[Arc<Backend>]) -> Box<dyn Picker> + Send + Sync;
 
 impl AnyStrategy {
     /// The names that `parse` knows.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "round_robin",
         "weighted_round_robin",
+        "client_weighted",
         "random",
         "least_request",
         "peak_ewma",
@@ -61,6 +62,7 @@ impl std::str::FromStr for AnyStrategy {
         match name {
             "round_robin" => Ok(Self::new(name, RoundRobin::new())),
             "weighted_round_robin" => Ok(Self::new(name, WeightedRoundRobin::new())),
+            "client_weighted" => Ok(Self::new(name, ClientWeighted::new())),
             "random" => Ok(Self::new(name, Random)),
             "least_request" => Ok(Self::new(name, LeastRequest::new())),
             "peak_ewma" => Ok(Self::new(name, PeakEwma)),

@@ -45,23 +45,32 @@ const OFFERS: usize = 64;
 
 impl Picker for WeightedRoundRobinPicker {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
-        let n = self.strides.len() as u64;
-        if candidates.is_empty() || n == 0 {
-            return None;
-        }
-        for _ in 0..OFFERS {
-            let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-            let (generation, place) = (sequence / n, sequence % n);
-            let index = Index::new(place as usize);
-            if is_due(self.strides[place as usize], generation, place)
-                && candidates.is_eligible(index)
-                && hint.takes(candidates, index)
-            {
-                return Some(index);
-            }
-        }
-        scan(candidates, &mut hint.rng(), |index, _| self.strides.get(index.get()).copied().map_or(0.0, f64::from))
+        pick(&self.sequence, &self.strides, |&stride| stride, candidates, hint)
     }
+}
+
+/// The next in turn, by `strides` that may change between two picks.
+pub(super) fn pick<T>(
+    sequence: &AtomicU64,
+    strides: &[T],
+    read: impl Fn(&T) -> u16,
+    candidates: &Candidates<'_>,
+    hint: &Hint<'_>,
+) -> Option<Index> {
+    let n = strides.len() as u64;
+    if candidates.is_empty() || n == 0 {
+        return None;
+    }
+    for _ in 0..OFFERS {
+        let sequence = sequence.fetch_add(1, Ordering::Relaxed);
+        let (generation, place) = (sequence / n, sequence % n);
+        let index = Index::new(place as usize);
+        let due = is_due(read(&strides[place as usize]), generation, place);
+        if due && candidates.is_eligible(index) && hint.takes(candidates, index) {
+            return Some(index);
+        }
+    }
+    scan(candidates, &mut hint.rng(), |index, _| strides.get(index.get()).map_or(0.0, |stride| read(stride).into()))
 }
 
 /// Whether the backend at `place` takes its offer in this generation.
@@ -72,13 +81,29 @@ fn is_due(stride: u16, generation: u64, place: u64) -> bool {
 }
 
 fn strides(weights: &[f64]) -> Vec<u16> {
-    let positive: Vec<f64> = weights.iter().copied().filter(|&weight| weight > 0.0).collect();
-    let greatest = positive.iter().copied().fold(0.0, f64::max);
-    // In parts of the greatest, so that no sum overflows.
-    let mean = positive.iter().map(|weight| weight / greatest).sum::<f64>() / positive.len() as f64;
-    let part = |&weight: &f64| if weight > 0.0 { weight / greatest } else { mean };
-    let stride = |part: f64| if part.is_nan() { u16::MAX } else { (part * FULL as f64).round().max(1.0) as u16 };
-    weights.iter().map(|weight| stride(part(weight))).collect()
+    let scale = Scale::of(weights.iter().copied());
+    weights.iter().map(|&weight| scale.stride(weight)).collect()
+}
+
+/// What the greatest weight is, and what one without a weight counts as.
+pub(super) struct Scale {
+    greatest: f64,
+    /// In parts of the greatest, so that no sum overflows.
+    mean: f64,
+}
+
+impl Scale {
+    pub(super) fn of(weights: impl Iterator<Item = f64> + Clone) -> Self {
+        let positive = weights.filter(|&weight| weight > 0.0);
+        let greatest = positive.clone().fold(0.0, f64::max);
+        let (sum, count) = positive.fold((0.0, 0.0), |(sum, count), weight| (sum + weight / greatest, count + 1.0));
+        Self { greatest, mean: sum / count }
+    }
+
+    pub(super) fn stride(&self, weight: f64) -> u16 {
+        let part = if weight > 0.0 { weight / self.greatest } else { self.mean };
+        if part.is_nan() { u16::MAX } else { (part * FULL as f64).round().max(1.0) as u16 }
+    }
 }
 
 #[cfg(test)]
