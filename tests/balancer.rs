@@ -2,14 +2,14 @@
 
 use std::{task::Poll, time::Duration};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
-use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, buffer::Buffer, service_fn};
 use tower_balancer::{
     BackendPool, Reason, Unavailable,
     backend::{BackendId, Outcome, Weight},
     balance::{Balancer, BalancerLayer, Direct},
     feedback::FeedbackLayer,
     pool::{Dispatch, Member, Routed},
-    strategy::{AnyStrategy, Candidates, Hint, Index, LeastRequest, Picker, Random, RoundRobin, Strategy},
+    strategy::{AnyStrategy, Candidates, Hint, Index, Picker, Random, RoundRobin, Strategy},
 };
 use tower_test::mock::{self, Mock};
 
@@ -360,38 +360,4 @@ async fn plain_services_are_balanced_by_direct_which_waits_for_the_target_to_be_
     reply.send_response(request * 10);
     assert_eq!(assert_ready!(waits.poll()).unwrap(), 10);
     assert!(matches!(poll_ready!(service), Poll::Ready(Ok(()))));
-}
-
-#[tokio::test]
-async fn each_pick_is_explained_to_whoever_listens() {
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let written = Written::default();
-    let writer = written.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(format!("{}=trace", tower_balancer::balance::PICK_TARGET))
-        .with_writer(move || writer.clone())
-        .finish();
-    let _listening = tracing::subscriber::set_default(subscriber);
-
-    let pool = BackendPool::from_members([Member::new("a", 1), Member::new("b", 2)]).unwrap();
-    pool.mark_unhealthy("a");
-    let end = service_fn(|routed: Routed<i32, ()>| async move { Ok::<_, BoxError>(routed.target) });
-    let layers =
-        ServiceBuilder::new().layer(BalancerLayer::new(&pool, LeastRequest::new())).layer(FeedbackLayer::default());
-    assert_eq!(layers.service(end).oneshot(()).await.unwrap(), 2);
-    let told = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-    assert!(told.contains("picked b of 1 candidates, 1 out"), "{told}");
 }
