@@ -63,7 +63,7 @@ fn near(measured: f64, expected: f64) -> bool {
 }
 
 #[test]
-fn the_mean_takes_the_first_samples_evenly_and_remembers_about_twenty() {
+fn the_mean_takes_the_first_samples_evenly_and_remembers_about_forty() {
     let world = World::new();
     assert_eq!(world.latency().mean(world.moment(0.0)), None);
     for seconds in [1.0, 2.0, 3.0] {
@@ -75,6 +75,20 @@ fn the_mean_takes_the_first_samples_evenly_and_remembers_about_twenty() {
     }
     let mean = world.latency().mean(world.moment(23.0)).unwrap();
     assert!(near(mean.value, 5.0) && near(mean.idle, 3.0), "{mean:?}");
+}
+
+#[test]
+fn an_odd_sample_counts_as_five_times_the_mean_and_many_of_them_show() {
+    let world = World::new();
+    for _ in 0..40 {
+        world.took(Outcome::Success, 1.0, 9.0);
+    }
+    world.took(Outcome::Success, 100.0, 109.0);
+    assert!(near(world.mean(109.0), 1.1));
+    for _ in 0..20 {
+        world.took(Outcome::Success, 100.0, 209.0);
+    }
+    assert!(world.mean(209.0) > 5.0);
 }
 
 #[test]

@@ -5,9 +5,16 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How many samples the averages remember: enough that one odd request in a hundred does not show, few enough that a
-/// backend that turns slow is known after a dozen answers.
-const MEMORY: u64 = 20;
+/// How many samples the mean remembers: enough that luck does not tell alike backends apart, few enough that a backend
+/// that turns slow is known after a dozen answers.
+const MEMORY: u64 = 40;
+
+/// How many requests the share of failures remembers: fewer, since a failure is no matter of luck.
+const FAULT_MEMORY: u64 = 20;
+
+/// A sample counts as so many times the mean at most: all that waited for one pause to end say the same thing, and it is
+/// over when they say it. A backend that turned slow shows all the same, in the mean of the samples and in open requests.
+const OUTLIER: f64 = 5.0;
 
 /// Finagle's time constant for the peak-sensitive average: a peak is forgotten over tens of seconds, not over requests.
 const PEAK_TAU: f64 = 10.0;
@@ -39,7 +46,7 @@ fn one_waiting(started: Moment) -> u64 {
 }
 
 impl Latency {
-    /// The mean latency of about the last 20 answers.
+    /// The mean latency of about the last 40 answers.
     pub fn mean(&self, now: Moment) -> Option<Sampled> {
         self.mean.read(now)
     }
@@ -79,13 +86,21 @@ impl Latency {
 
     /// Takes in how a request went, after so many `samples`.
     pub(super) fn record(&self, outcome: Outcome, took: Duration, samples: u64, now: Moment) {
-        // The first samples are averaged evenly: the very first one is not worth twenty.
-        let weight = 1.0 / (samples + 1).min(MEMORY) as f64;
+        // The first samples are averaged evenly: the very first one is not worth forty.
+        let one_of = |memory: u64| 1.0 / (samples + 1).min(memory) as f64;
+        let weight = one_of(MEMORY);
         let took = took.as_secs_f64();
         match outcome {
             Outcome::Cancelled | Outcome::Lost => return,
             Outcome::Success | Outcome::ClientFault => {
-                self.mean.update(now, |seen| seen.map_or(took, |mean| blend(mean.value, took, weight)));
+                self.mean.update(now, |seen| match seen {
+                    // Until there is a mean to go by, every sample is as good as any.
+                    Some(Sampled { value, .. }) if samples >= MEMORY && value > 0.0 => {
+                        blend(value, took.min(value * OUTLIER), weight)
+                    }
+                    Some(Sampled { value, .. }) => blend(value, took, weight),
+                    None => took,
+                });
                 self.peak.update(now, |seen| match seen {
                     Some(Sampled { value, idle }) if took < value => blend(took, value, decay(idle, PEAK_TAU)),
                     _ => took,
@@ -101,7 +116,7 @@ impl Latency {
             }),
         }
         let fault = f64::from(u8::from(outcome.is_fault()));
-        self.faults.update(now, |seen| seen.map_or(fault, |faults| blend(faults.value, fault, weight)));
+        self.faults.update(now, |seen| seen.map_or(fault, |faults| blend(faults.value, fault, one_of(FAULT_MEMORY))));
     }
 }
 

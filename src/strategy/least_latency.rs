@@ -13,15 +13,17 @@ use std::sync::{
 
 /// The backend that is expected to answer soonest, by what its answers and its open requests show.
 ///
-/// The cost of a backend is `max(mean latency, half the mean age of its open requests) · (in flight + 1)²`:
+/// The cost of a backend is `max(mean latency, half the mean age of its open requests) · (in flight + 2)²`:
 ///
-/// * The mean is over the last 20 or so answers, not peak-sensitive: a pause that hits every backend now and then says
-///   nothing about the next request.
+/// * The mean is over the last 40 or so answers, and none counts for more than five times the mean: a pause that hits
+///   every backend now and then says nothing about the next request. Among backends that are alike it changes so little
+///   that each of many balancers keeps to favourites of its own, where it knows best what is in flight.
 /// * A backend that stops answering produces no samples. Its open requests get older, and that shows at once.
 /// * An estimate that nobody refreshes drifts toward the pool's mean, not to zero: an idle backend is as good as any, not
 ///   better than all.
 /// * The square prefers spreading over two to queueing behind one, and so keeps many balancers that know nothing of each
-///   other from agreeing on the same favourite.
+///   other from agreeing on the same favourite. The two added are the request itself and one of somebody else's: what is
+///   in flight from here is never all there is, and a slow backend that looks idle is worse than a fast one that is not.
 /// * A failure is no sample of the latency. The share of failures is charged at a hundred times the pool's mean each.
 /// * A backend that was not measured for a minute is explored, by one request at a time.
 ///
@@ -60,6 +62,9 @@ const REMEMBERED: usize = 4;
 const DRIFT: f64 = 10.0;
 /// Seconds after which an estimate is worth nothing, and the backend is explored anew.
 const FORGOTTEN: f64 = 60.0;
+
+/// Requests on a backend that others sent, as far as nothing is known of them.
+const OTHERS: f64 = 1.0;
 
 impl LeastLatency {
     /// The strategy; clones learn together.
@@ -179,7 +184,8 @@ fn cost(backend: &Backend, mean: f64, hint: &Hint<'_>, now: Moment) -> f64 {
         None => mean,
     };
     let age = load.latency().mean_age(now).as_secs_f64();
-    (estimate + failures(load, now) * mean).max(age / 2.0) * (in_flight + hint.work()).powi(2) / hint.weight(backend)
+    let ahead = (in_flight + hint.work() + OTHERS).powi(2);
+    (estimate + failures(load, now) * mean).max(age / 2.0) * ahead / hint.weight(backend)
 }
 
 /// Keeps the cheapest, in order.
