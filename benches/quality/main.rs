@@ -22,8 +22,15 @@ use std::process::ExitCode;
 use world::{Chooser, Measured, quantile};
 
 /// Those that answer to load. The ones that go by key are another matter: see [`affinity`].
-const COMPARED: [&str; 6] =
-    ["round_robin", "weighted_round_robin", "random", "least_request", "peak_ewma", "least_latency"];
+const COMPARED: [&str; 7] = [
+    "round_robin",
+    "weighted_round_robin",
+    "random",
+    "least_request",
+    "peak_ewma",
+    "least_latency",
+    "client_weighted+reports",
+];
 
 struct Options {
     scenarios: Vec<Scenario>,
@@ -57,7 +64,7 @@ fn main() -> ExitCode {
         let measure = |chooser: &Chooser| world::run(scenario, chooser, options.seed, options.seconds);
         let oracle = better(&measure(&Chooser::CentralQueue), &measure(&Chooser::ShortestDelay));
         for &strategy in &options.strategies {
-            let measured = measure(&Chooser::Strategy(strategy));
+            let measured = measure(&Chooser::named(strategy));
             let cell = Cell {
                 scenario: scenario.name.clone(),
                 strategy,

@@ -202,10 +202,14 @@ impl Scenario {
         })
     }
 
+    /// How many requests a replica works on at once, at its best.
+    pub fn cores(&self) -> f64 {
+        self.capacity.unwrap_or(self.workers as f64)
+    }
+
     /// Requests a second at the given fraction of the nominal capacity.
     pub fn rate(&self, load: f64) -> f64 {
-        let cores = self.capacity.unwrap_or(self.workers as f64);
-        let capacity: f64 = (0..self.replicas).map(|replica| self.nature(replica).speed * cores).sum();
+        let capacity: f64 = (0..self.replicas).map(|replica| self.nature(replica).speed * self.cores()).sum();
         load * capacity / (self.service.mean_ms() / 1_000.0)
     }
 }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tower_balancer::{
-    backend::{Backend, Lease, Outcome},
+    backend::{Backend, Lease, LoadEstimate, Outcome, Report},
     strategy::{AnyStrategy, Candidates, Eligible, Hint, Picker, Strategy},
 };
 
@@ -33,10 +33,22 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(|| {
 pub enum Chooser {
     /// The real strategy of that name, one of its own for each balancer.
     Strategy(&'static str),
+    /// The same, and each answer carries the replica's report of its load.
+    Reported(&'static str),
     /// One line for everything; whichever replica has room takes the next.
     CentralQueue,
     /// The replica that would be done first, known exactly and at once.
     ShortestDelay,
+}
+
+impl Chooser {
+    /// A strategy by its name; with `+reports` after it, where the replicas report their load.
+    pub fn named(name: &'static str) -> Self {
+        match name.strip_suffix("+reports") {
+            Some(name) => Self::Reported(name),
+            None => Self::Strategy(name),
+        }
+    }
 }
 
 /// What came out of one run.
@@ -77,6 +89,9 @@ struct Request {
     replica: usize,
     lease: Option<Lease>,
     open: bool,
+    /// When the replica began with it, and how many it had then.
+    begun: (Time, u32),
+    report: Report,
 }
 
 /// One of the uncoordinated balancers: its own view of the replicas and its own strategy.
@@ -116,6 +131,8 @@ struct World<'a> {
     free: Vec<usize>,
     scheduled: u64,
     replicas: Vec<Replica>,
+    /// What the replicas know about their load, where they report it.
+    loads: Vec<LoadEstimate>,
     requests: Vec<Request>,
     arrivals: Stream,
     sizes: Stream,
@@ -136,7 +153,7 @@ struct World<'a> {
 /// Runs a scenario for so many measured seconds.
 pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> Measured {
     let balancers = match chooser {
-        Chooser::Strategy(name) => {
+        Chooser::Strategy(name) | Chooser::Reported(name) => {
             let strategy = || name.parse().expect("the name of a strategy");
             (0..scenario.balancers).map(|_| Balancer::new(scenario.replicas, strategy())).collect()
         }
@@ -151,6 +168,7 @@ pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> M
         free: Vec::new(),
         scheduled: 0,
         replicas: (0..scenario.replicas).map(|index| Replica::new(scenario, scenario.nature(index), 0)).collect(),
+        loads: (0..scenario.replicas).map(|_| LoadEstimate::new().capacity(scenario.cores())).collect(),
         requests: Vec::new(),
         arrivals: Stream::new(seed, 1),
         sizes: Stream::new(seed, 2),
@@ -306,12 +324,20 @@ impl World<'_> {
         let work = self.sizes.work_ms(&self.scenario.service) * MS;
         let balancer = self.arrivals.below(self.scenario.balancers);
         let seed = self.policy.bits();
-        self.requests.push(Request { arrived: self.now, work, replica: usize::MAX, lease: None, open: true });
+        self.requests.push(Request {
+            arrived: self.now,
+            work,
+            replica: usize::MAX,
+            lease: None,
+            open: true,
+            begun: (0, 0),
+            report: Report::default(),
+        });
         if let Some(timeout) = self.scenario.timeout_ms {
             self.after(timeout * MS, Event::GiveUp(job));
         }
         match self.chooser {
-            Chooser::Strategy(_) => match self.balancers[balancer].pick(self.instant(), seed) {
+            Chooser::Strategy(_) | Chooser::Reported(_) => match self.balancers[balancer].pick(self.instant(), seed) {
                 Some((replica, lease)) => {
                     self.requests[job].lease = Some(lease);
                     self.requests[job].replica = replica;
@@ -359,6 +385,10 @@ impl World<'_> {
             return;
         }
         let work = self.requests[job].work;
+        if let Chooser::Reported(_) = self.chooser {
+            let now = self.instant();
+            self.requests[job].begun = (self.now, self.loads[replica].begin(now));
+        }
         self.replicas[replica].push(job, work, self.now);
         self.plan(replica);
     }
@@ -374,10 +404,21 @@ impl World<'_> {
         self.replicas[replica].take_done(self.now, &mut done);
         // A black hole swallows what is sent to it; what it has begun it answers.
         for job in done {
+            if let Chooser::Reported(_) = self.chooser {
+                self.report(replica, job);
+            }
             self.at(self.now + TRAVEL, Event::Answer(job, true));
         }
         self.plan(replica);
         self.fill();
+    }
+
+    /// What the replica writes into the head of its answer.
+    fn report(&mut self, replica: usize, job: Job) {
+        let now = self.instant();
+        let (began, in_flight) = self.requests[job].begun;
+        self.requests[job].report = self.loads[replica].report(now);
+        self.loads[replica].end(in_flight, Duration::from_nanos(self.now - began), true, now);
     }
 
     fn answer(&mut self, job: Job, well: bool) {
@@ -391,6 +432,7 @@ impl World<'_> {
         let request = &mut self.requests[job];
         request.open = false;
         if let Some(lease) = request.lease.take() {
+            lease.backend().reported(&request.report, now);
             lease.complete(outcome, now);
         }
         if measured {
