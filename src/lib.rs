@@ -45,7 +45,7 @@
 //! ```text
 //!  6  proxy                                 the standard HTTP stack
 //!  5  http                                  headers, statuses, connections
-//!  4  balance   feedback   health           the middleware, the error mapping, the probes
+//!  4  balance   feedback   health   probing the middleware, the error mapping, the probes
 //!  3  pool                                  who is there: snapshots, updates, changes
 //!  2  strategy                              who is next: pure decisions
 //!  1  backend                               identity, weight, load, health, leases
@@ -69,6 +69,7 @@ pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod pool;
+pub mod probing;
 #[cfg(feature = "http")]
 pub mod proxy;
 mod rng;

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use world::{Chooser, Measured, quantile};
 
 /// Those that answer to load. The ones that go by key are another matter: see [`affinity`].
-const COMPARED: [&str; 7] = [
+const COMPARED: [&str; 8] = [
     "round_robin",
     "weighted_round_robin",
     "random",
@@ -30,6 +30,7 @@ const COMPARED: [&str; 7] = [
     "peak_ewma",
     "least_latency",
     "client_weighted+reports",
+    "prequal+reports",
 ];
 
 struct Options {

@@ -13,7 +13,7 @@ use std::{
 };
 use tower_balancer::{
     backend::{Backend, Lease, LoadEstimate, Outcome, Report},
-    strategy::{AnyStrategy, Candidates, Eligible, Hint, Picker, Strategy},
+    strategy::{AnyStrategy, Candidates, Eligible, Hint, Picker, Prequal, Strategy},
 };
 
 /// Half a round trip between a balancer and a replica.
@@ -73,6 +73,9 @@ enum Event {
     Reach(Job),
     Done(usize, u64),
     Answer(Job, bool),
+    /// A balancer's probe reaches a replica; and what it tells is back.
+    Probe(usize, usize),
+    Told(usize, usize, Report),
     GiveUp(Job),
     Pause(usize),
     Resume,
@@ -100,13 +103,19 @@ struct Balancer {
     eligible: Eligible,
     strategy: AnyStrategy,
     picker: Box<dyn Picker>,
+    prequal: Option<Prequal>,
 }
 
 impl Balancer {
-    fn new(replicas: usize, strategy: AnyStrategy) -> Self {
+    fn new(replicas: usize, name: &str) -> Self {
+        let prequal = (name == "prequal").then(Prequal::new);
+        let strategy = match &prequal {
+            Some(prequal) => AnyStrategy::new(name, prequal.clone()),
+            None => name.parse().expect("the name of a strategy"),
+        };
         let backends: Vec<_> = (0..replicas).map(|replica| Arc::new(Backend::new(replica.to_string()))).collect();
         let picker = strategy.build(&backends);
-        Self { backends, eligible: Eligible::new((0..replicas).map(|_| true)), strategy, picker }
+        Self { backends, eligible: Eligible::new((0..replicas).map(|_| true)), strategy, picker, prequal }
     }
 
     fn pick(&self, now: Instant, seed: u64) -> Option<(usize, Lease)> {
@@ -154,8 +163,7 @@ struct World<'a> {
 pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> Measured {
     let balancers = match chooser {
         Chooser::Strategy(name) | Chooser::Reported(name) => {
-            let strategy = || name.parse().expect("the name of a strategy");
-            (0..scenario.balancers).map(|_| Balancer::new(scenario.replicas, strategy())).collect()
+            (0..scenario.balancers).map(|_| Balancer::new(scenario.replicas, name)).collect()
         }
         _ => Vec::new(),
     };
@@ -258,6 +266,16 @@ impl World<'_> {
                 }
             }
             Event::Answer(job, well) => self.answer(job, well),
+            Event::Probe(balancer, replica) => {
+                // Who stands still answers no probe, nor does a black hole.
+                if !self.replicas[replica].down && !self.replicas[replica].is_paused(now) {
+                    let report = self.loads[replica].report(self.instant());
+                    self.at(now + TRAVEL, Event::Told(balancer, replica, report));
+                }
+            }
+            Event::Told(balancer, replica, report) => {
+                self.balancers[balancer].backends[replica].reported(&report, self.instant());
+            }
             Event::GiveUp(job) => {
                 if self.requests[job].open {
                     self.close(job, Outcome::Timeout);
@@ -342,6 +360,7 @@ impl World<'_> {
                     self.requests[job].lease = Some(lease);
                     self.requests[job].replica = replica;
                     self.at(self.now + TRAVEL, Event::Reach(job));
+                    self.probe(balancer);
                 }
                 None => self.close(job, Outcome::BackendFault),
             },
@@ -355,6 +374,13 @@ impl World<'_> {
                 self.requests[job].replica = best.unwrap_or_default();
                 self.at(self.now + TRAVEL, Event::Reach(job));
             }
+        }
+    }
+
+    /// Sends the probes that a balancer's strategy wants.
+    fn probe(&mut self, balancer: usize) {
+        while let Some(place) = self.balancers[balancer].prequal.as_ref().and_then(Prequal::wanted) {
+            self.at(self.now + TRAVEL, Event::Probe(balancer, place.get()));
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 const TAU: f64 = 5.0;
 
 /// Latencies that are remembered for about the same number in flight.
-const REMEMBERED: usize = 16;
+const REMEMBERED: usize = 64;
 
 /// For how long they count, while there are later ones.
 const FRESH: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ const FRESH: Duration = Duration::from_secs(60);
 /// What a server knows about its own load, to be told in a [`Report`].
 ///
 /// Requests and errors per second and the mean utilization are of about the last 5 s. The latency is the median of
-/// those requests that began with about as many in flight as there are now: of the requests that were last to end, an
+/// those requests that came when about as many were in flight as there are now: of the requests that were last to end, an
 /// overloaded server has only the lucky ones to show.
 ///
 /// Time is an argument: a simulated server keeps one of these just as a real one does.
@@ -120,7 +120,8 @@ impl LoadEstimate {
     }
 
     fn latency(&self, now: Instant) -> Option<f64> {
-        let here = f64::from(about(self.in_flight.max(1)));
+        // The one that comes in now counts itself.
+        let here = f64::from(about(self.in_flight.saturating_add(1)));
         let is_old = |latencies: &Latencies| now.saturating_duration_since(latencies.latest) > FRESH;
         let distance = |at: u32| (f64::from(at) / here).ln().abs();
         let nearest = self.latencies.iter().min_by(|(a, of_a), (b, of_b)| {
@@ -211,8 +212,8 @@ mod tests {
         let now = start + MS * 80;
         let mut seen = Vec::new();
         for _ in 0..8 {
-            load.begin(now);
             seen.push((load.report(now).latency.unwrap() * 1e3).round());
+            load.begin(now);
         }
         assert_eq!(seen, [10.0, 20.0, 30.0, 50.0, 50.0, 70.0, 70.0, 80.0]);
         // With nobody here, that of one alone; with more than ever, that of most.

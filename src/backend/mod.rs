@@ -150,7 +150,7 @@ impl Backend {
     ///
     /// A value that is no finite number from zero up counts as not told, and a report without a value as none.
     pub fn reported(&self, report: &Report, now: Instant) {
-        report::LastReport::keep(&self.report, report, Moment::of(now));
+        report::LastReport::keep(&self.report, report, self.load.in_flight(), Moment::of(now));
     }
 
     /// What the server said last about itself, if it ever did. Lock-free.

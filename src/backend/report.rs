@@ -34,6 +34,8 @@ pub struct Report {
 pub struct Reported {
     /// What it said.
     pub report: Report,
+    /// Of the requests in flight, those that did not come from here.
+    pub others: Option<f64>,
     /// Seconds since it said so.
     pub age: f64,
     /// Seconds since the first report of the series to which this one belongs. Three minutes of silence end a series.
@@ -65,7 +67,7 @@ impl Report {
 pub(super) struct LastReport {
     /// Utilization and requests per second.
     rates: AtomicU64,
-    /// Errors per second, and nothing.
+    /// Errors per second, and requests in flight from elsewhere; not a number where that is not told.
     errors: AtomicU64,
     /// Requests in flight and latency; not a number where it is not told.
     load: AtomicU64,
@@ -76,19 +78,19 @@ pub(super) struct LastReport {
 
 impl LastReport {
     /// Keeps `report` in `place`, which is made with the first one.
-    pub(super) fn keep(place: &std::sync::OnceLock<Box<Self>>, report: &Report, now: Moment) {
+    pub(super) fn keep(place: &std::sync::OnceLock<Box<Self>>, report: &Report, own: u32, now: Moment) {
         if let Some(report) = report.cleaned() {
-            place.get_or_init(|| Box::new(Self::first(&report, now))).store(&report, now);
+            place.get_or_init(|| Box::new(Self::first(&report, own, now))).store(&report, own, now);
         }
     }
 
-    fn first(report: &Report, now: Moment) -> Self {
-        let [rates, errors, load] = words(report).map(AtomicU64::new);
+    fn first(report: &Report, own: u32, now: Moment) -> Self {
+        let [rates, errors, load] = words(report, own).map(AtomicU64::new);
         Self { rates, errors, load, first: AtomicU64::new(now.micros()), last: AtomicU64::new(now.micros()) }
     }
 
-    fn store(&self, report: &Report, now: Moment) {
-        let [rates, errors, load] = words(report);
+    fn store(&self, report: &Report, own: u32, now: Moment) {
+        let [rates, errors, load] = words(report, own);
         self.rates.store(rates, Ordering::Relaxed);
         self.errors.store(errors, Ordering::Relaxed);
         self.load.store(load, Ordering::Relaxed);
@@ -99,11 +101,12 @@ impl LastReport {
     }
 
     pub(super) fn load(&self, now: Moment) -> Reported {
-        let [(utilization, qps), (eps, _), (in_flight, latency)] =
+        let [(utilization, qps), (eps, others), (in_flight, latency)] =
             [&self.rates, &self.errors, &self.load].map(|word| unpack(word.load(Ordering::Relaxed)));
         let told = |value: f64| Some(value).filter(|value| !value.is_nan());
         Reported {
             report: Report { utilization, qps, eps, in_flight: told(in_flight), latency: told(latency) },
+            others: told(others),
             age: seconds(&self.last, now),
             since: seconds(&self.first, now),
         }
@@ -115,9 +118,11 @@ fn seconds(word: &AtomicU64, now: Moment) -> f64 {
     now.micros().saturating_sub(word.load(Ordering::Relaxed)) as f64 / 1e6
 }
 
-fn words(report: &Report) -> [u64; 3] {
+fn words(report: &Report, own: u32) -> [u64; 3] {
     let (in_flight, latency) = (report.in_flight.unwrap_or(f64::NAN), report.latency.unwrap_or(f64::NAN));
-    [pack(report.utilization, report.qps), pack(report.eps, 0.0), pack(in_flight, latency)]
+    // A server that tells fewer than there are from here has not seen all of them yet.
+    let others = report.in_flight.map_or(f64::NAN, |in_flight| (in_flight - f64::from(own)).max(0.0));
+    [pack(report.utilization, report.qps), pack(report.eps, others), pack(in_flight, latency)]
 }
 
 fn pack(high: f64, low: f64) -> u64 {

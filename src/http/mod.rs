@@ -56,6 +56,7 @@ mod forward;
 mod hop_by_hop;
 mod key;
 mod leased_body;
+mod load_probe;
 pub mod orca;
 mod peer;
 mod probe;
@@ -72,6 +73,7 @@ pub use self::{
     forward::{Forward, ForwardLayer, Refused},
     key::{InvalidKey, RequestKey},
     leased_body::{AtEndOfBody, LeasedBody},
+    load_probe::HttpLoadProbe,
     peer::Peer,
     probe::HttpProbe,
     report_load::{ReportBody, ReportLoad, ReportLoadLayer},

@@ -73,6 +73,7 @@ mod least_latency;
 mod least_request;
 mod named;
 mod peak_ewma;
+mod prequal;
 mod random;
 mod round_robin;
 mod sample;
@@ -100,6 +101,7 @@ pub use self::{
     least_request::LeastRequest,
     named::{AnyStrategy, UnknownStrategy},
     peak_ewma::PeakEwma,
+    prequal::{Prequal, PrequalPicker},
     random::{Random, RandomPicker},
     round_robin::RoundRobin,
     score::Score,

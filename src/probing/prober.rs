@@ -1,0 +1,68 @@
+use super::LoadProbe;
+use crate::{backend::Backend, pool::BackendPool, strategy::Prequal};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+/// Asks the backends of which a [`Prequal`] wants to know, and writes down what they tell.
+pub struct Prober<T, P> {
+    pool: BackendPool<T>,
+    strategy: Prequal,
+    probe: P,
+    timeout: Duration,
+    limit: usize,
+}
+
+impl<T: Clone + Send + Sync + 'static, P: LoadProbe<T>> Prober<T, P> {
+    /// For the `strategy` that picks from `pool`: the same one or a clone of it. A probe that takes longer than a second is
+    /// given up, and at most 64 are under way at once.
+    pub fn new(pool: &BackendPool<T>, strategy: &Prequal, probe: P) -> Self {
+        let (pool, strategy) = (pool.clone(), strategy.clone());
+        Self { pool, strategy, probe, timeout: Duration::from_secs(1), limit: 64 }
+    }
+
+    /// How long a probe may take. What comes later than a request takes is of little use.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// How many probes are under way at once, at least 1. What is wanted beyond waits, and the oldest of it is forgotten.
+    pub fn limit(self, limit: usize) -> Self {
+        Self { limit: limit.max(1), ..self }
+    }
+
+    /// Asks until it is dropped.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: dropping it drops the probes that are under way.
+    pub async fn run(self) {
+        let mut asking = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                place = poll_fn(|cx| self.strategy.poll_wanted(cx)), if asking.len() < self.limit => {
+                    // The pool may have changed since: then it is another that is asked, or none.
+                    if let Some((backend, target)) = self.pool.members().get(place) {
+                        asking.push(self.ask(Arc::clone(backend), target.clone()));
+                    }
+                }
+                Some(()) = asking.next() => {}
+            }
+        }
+    }
+
+    async fn ask(&self, backend: Arc<Backend>, target: T) {
+        match timeout(self.timeout, self.probe.ask(target)).await {
+            Ok(Ok(report)) => backend.reported(&report, Instant::now().into_std()),
+            Ok(Err(error)) => debug!(backend = %backend.id(), error, "told nothing about its load"),
+            Err(_late) => debug!(backend = %backend.id(), "told nothing about its load in time"),
+        }
+    }
+}
+
+impl<T, P> fmt::Debug for Prober<T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prober").field("strategy", &self.strategy).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,407 @@
+use super::{Candidates, Hint, Index, Picker, Score, Strategy, sample};
+use crate::{
+    backend::{Backend, Moment},
+    rng::Rng,
+};
+use futures_util::task::AtomicWaker;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// Google's Prequal (Wydrowski, Kleinberg, Rumble, Archer 2024): by what backends say about their own load when they are
+/// asked, a moment before they are needed.
+///
+/// Each pick wants a few probes of random backends and does not wait for them; it goes by those that have come back, at
+/// most 16 of them. A backend with more in flight than most is *hot*. Among the others the one with the least latency is
+/// picked: what it tells of requests that came when it had as much in flight as now. Requests from here that were sent
+/// since a backend told count on top.
+///
+/// The probes are asked by a [`Prober`](crate::probing::Prober) that the host spawns; without one nothing comes back, and
+/// the pick is the less busy of two. Answers that carry a [`Report`](crate::backend::Report) are as good as probes, and save
+/// them. What the paper leaves open: recent failures make a backend look slow, since one that fails at once has little in
+/// flight and would draw everything.
+///
+/// Clones want probes together: use one for each pool.
+#[derive(Clone, Debug)]
+pub struct Prequal {
+    rule: Rule,
+    wanted: Arc<Wanted>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    /// The part of the probed backends that is not hot.
+    cold: f64,
+    probes: usize,
+    /// Seconds.
+    fresh: f64,
+}
+
+/// So many backends are known at a time; pools up to this size are known as a whole.
+const KNOWN: usize = 16;
+/// The most probes that one pick wants.
+const MOST_PROBES: usize = 16;
+/// Each pick draws at least so many to know about, probed or not.
+const DRAWS: usize = 3;
+
+impl Prequal {
+    /// With the paper's settings: three probes a pick, which count for a second, and a backend is hot when it has more in
+    /// flight than 84 % (2^-¼) of those that are known.
+    pub fn new() -> Self {
+        Self { rule: Rule { cold: 0.5_f64.powf(0.25), probes: 3, fresh: 1.0 }, wanted: Arc::default() }
+    }
+
+    /// How many probes a pick wants, up to 16. With none it goes by what answers carry.
+    pub fn probes(self, probes: usize) -> Self {
+        Self { rule: Rule { probes: probes.min(MOST_PROBES), ..self.rule }, ..self }
+    }
+
+    /// For how long what a backend told counts.
+    pub fn fresh(self, fresh: Duration) -> Self {
+        Self { rule: Rule { fresh: fresh.as_secs_f64(), ..self.rule }, ..self }
+    }
+
+    /// The part of the known backends that is not hot, from 0 to 1. With 0 only the number in flight counts, which is best
+    /// for few backends that are alike; with 1 only the latency.
+    pub fn cold(self, part: f64) -> Self {
+        Self { rule: Rule { cold: part.clamp(0.0, 1.0), ..self.rule }, ..self }
+    }
+
+    /// The place of the next backend to probe; `None` while none is wanted. For those who ask themselves what a
+    /// [`Prober`](crate::probing::Prober) asks, as a simulation does: what the backend tells goes to
+    /// [`reported`](Backend::reported).
+    pub fn wanted(&self) -> Option<Index> {
+        self.wanted.take()
+    }
+
+    /// The same, to wait for.
+    pub fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<Index> {
+        if let Some(place) = self.wanted.take() {
+            return Poll::Ready(place);
+        }
+        self.wanted.waker.register(cx.waker());
+        // What came in between woke nobody.
+        self.wanted.take().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Default for Prequal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Strategy for Prequal {
+    type Picker = PrequalPicker;
+
+    fn build(&self, members: &[Arc<Backend>]) -> PrequalPicker {
+        let members = members.len() as f64;
+        // The paper's reuse of probes, with its δ of 1, less the one that is removed for each pick.
+        let spare = (1.0 - KNOWN as f64 / members) * self.rule.probes as f64 - 1.0;
+        let uses = if spare > 0.0 { (2.0 / spare).clamp(1.0, 1_000.0) as u32 } else { 1_000 };
+        PrequalPicker {
+            rule: self.rule,
+            wanted: Arc::clone(&self.wanted),
+            slots: Default::default(),
+            next: AtomicU64::new(0),
+            uses,
+        }
+    }
+}
+
+/// The picker of a [`Prequal`], with the backends that it knows about.
+#[derive(Debug)]
+pub struct PrequalPicker {
+    rule: Rule,
+    wanted: Arc<Wanted>,
+    /// The backends that were drawn last, each with how often it may still be used. The next goes over the oldest.
+    slots: [AtomicU64; KNOWN],
+    next: AtomicU64,
+    uses: u32,
+}
+
+/// What is known about one backend.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    slot: usize,
+    place: u32,
+    in_flight: f64,
+    /// Seconds; not a number where it was not told.
+    latency: f64,
+    failures: f64,
+    weight: f64,
+}
+
+impl Picker for PrequalPicker {
+    fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+        let (now, mut rng) = (Moment::of(hint.now), hint.rng());
+        self.draw(candidates, now, &mut rng);
+
+        let mut known = [Known::default(); KNOWN];
+        let mut n = 0;
+        let mut learn = |slot: usize, index: Index| {
+            if let Some(told) = candidates.get(index).and_then(|backend| self.told(backend, hint, now)) {
+                known[n] = Known { slot, place: index.get() as u32, ..told };
+                n += 1;
+            }
+        };
+        if candidates.len() <= KNOWN {
+            candidates.eligible().iter().for_each(|&index| learn(KNOWN, index));
+        } else {
+            for (slot, word) in self.slots.iter().enumerate() {
+                if let Some(index) = place(word.load(Ordering::Relaxed)).filter(|&index| candidates.is_eligible(index))
+                {
+                    learn(slot, index);
+                }
+            }
+        }
+        // Of one alone nothing can be said: it may be the worst of all.
+        if n < 2 {
+            return sample::least(candidates, hint, 2, |backend| by_own_requests(backend, hint, now));
+        }
+        let known = &known[..n];
+        let picked = coldest(known, self.rule.cold, &mut rng)?;
+        self.use_up(known, picked);
+        Some(Index::new(picked.place as usize))
+    }
+
+    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
+        let told = self.told(candidates.get(index)?, hint, Moment::of(hint.now))?;
+        let parts = [("in flight", told.in_flight), ("failures", told.failures), ("weight", told.weight)];
+        Some(Score::new(told.latency, parts))
+    }
+}
+
+impl PrequalPicker {
+    /// Draws a few backends to know about, and wants probes of those that have told nothing for as long as a request
+    /// takes.
+    fn draw(&self, candidates: &Candidates<'_>, now: Moment, rng: &mut Rng) {
+        let eligible = candidates.eligible();
+        let mut probes = self.rule.probes;
+        let draws = probes.max(DRAWS).min(eligible.len());
+        sample::distinct(eligible.len(), draws, rng, |at, _| {
+            let index = eligible[at];
+            let told = candidates.get(index).and_then(|backend| backend.report(now));
+            if probes > 0 && told.is_none_or(|told| told.age > told.report.latency.unwrap_or(0.0)) {
+                self.wanted.put(index);
+                probes -= 1;
+            }
+            if eligible.len() > KNOWN {
+                let slot = self.next.fetch_add(1, Ordering::Relaxed) as usize % KNOWN;
+                self.slots[slot].store(u64::from(self.uses) << 32 | (index.get() as u64 + 1), Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// What a backend told, where that counts still.
+    fn told(&self, backend: &Backend, hint: &Hint<'_>, now: Moment) -> Option<Known> {
+        let told = backend.report(now).filter(|told| told.age <= self.rule.fresh)?;
+        let in_flight = told.others? + backend.load().work() + hint.work();
+        let (latency, weight) = (told.report.latency.unwrap_or(f64::NAN), hint.weight(backend));
+        let failures = sample::failures(backend.load(), now);
+        Some(Known { in_flight: in_flight / weight, latency, failures, weight, ..Known::default() })
+    }
+
+    /// What was used counts down; every other pick forgets the worst that is known.
+    fn use_up(&self, known: &[Known], picked: &Known) {
+        let Some(word) = self.slots.get(picked.slot) else { return };
+        let seen = word.load(Ordering::Relaxed);
+        let left = if seen >> 32 > 1 { seen - (1 << 32) } else { 0 };
+        // Where another pick was faster, its count stands: a use more or less.
+        let _ = word.compare_exchange(seen, left, Ordering::Relaxed, Ordering::Relaxed);
+        let picks = self.next.load(Ordering::Relaxed) / self.rule.probes.max(DRAWS) as u64;
+        if picks.is_multiple_of(2) {
+            let busier = |one: &&Known, other: &&Known| one.in_flight.total_cmp(&other.in_flight);
+            if let Some(worst) = known.iter().max_by(busier) {
+                self.slots[worst.slot].store(0, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The backend in a slot.
+fn place(word: u64) -> Option<Index> {
+    (word as u32).checked_sub(1).map(|place| Index::new(place as usize))
+}
+
+/// The one with the least latency among those that have no more in flight than a part of all; by lot among equals.
+fn coldest<'a>(known: &'a [Known], cold: f64, rng: &mut Rng) -> Option<&'a Known> {
+    let mut in_flight = [0.0; KNOWN];
+    let in_flight = &mut in_flight[..known.len()];
+    in_flight.iter_mut().zip(known).for_each(|(slot, known)| *slot = known.in_flight);
+    in_flight.sort_unstable_by(f64::total_cmp);
+    // Rounded down: of two, the busier one is hot.
+    let hot = in_flight[(cold * (known.len() - 1) as f64) as usize];
+    let told = || known.iter().map(|known| known.latency).filter(|latency| !latency.is_nan());
+    let mean = told().sum::<f64>() / (told().count() as f64).max(1.0);
+    let mut least = sample::Least::default();
+    for (at, known) in known.iter().enumerate().filter(|(_, known)| known.in_flight <= hot) {
+        // One that fails before it has a latency to tell of has none that is short.
+        let latency = if known.latency.is_nan() { mean } else { known.latency };
+        least.offer(Index::new(at), (latency + known.failures * mean) / known.weight, rng);
+    }
+    known.get(least.index?.get())
+}
+
+/// What is known where nobody told anything.
+fn by_own_requests(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
+    let load = backend.load();
+    (load.work() + hint.work()) * (1.0 + sample::failures(load, now)) / hint.weight(backend)
+}
+
+/// The backends of which a probe is wanted: the last 64. Who wants one more loses the oldest, for nobody asks fast enough.
+#[derive(Debug)]
+struct Wanted {
+    /// Places plus 1; 0 is taken.
+    places: [AtomicU32; WANTED],
+    put: AtomicU64,
+    taken: AtomicU64,
+    waker: AtomicWaker,
+}
+
+const WANTED: usize = 64;
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            places: std::array::from_fn(|_| AtomicU32::new(0)),
+            put: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            waker: AtomicWaker::new(),
+        }
+    }
+}
+
+impl Wanted {
+    fn put(&self, index: Index) {
+        let at = self.put.fetch_add(1, Ordering::Relaxed) as usize % WANTED;
+        self.places[at].store(index.get() as u32 + 1, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn take(&self) -> Option<Index> {
+        let mut at = self.taken.load(Ordering::Relaxed);
+        loop {
+            let put = self.put.load(Ordering::Relaxed);
+            let oldest = at.max(put.saturating_sub(WANTED as u64));
+            if oldest >= put {
+                return None;
+            }
+            match self.taken.compare_exchange(at, oldest + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    let place = self.places[oldest as usize % WANTED].swap(0, Ordering::Acquire);
+                    if let Some(place) = place.checked_sub(1) {
+                        return Some(Index::new(place as usize));
+                    }
+                    at = oldest + 1;
+                }
+                Err(now) => at = now,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::{Lease, Report},
+        strategy::{Eligible, conformance},
+    };
+    use std::time::Instant;
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn told(in_flight: f64, latency: f64) -> Report {
+        Report { in_flight: Some(in_flight), latency: Some(latency), ..Report::default() }
+    }
+
+    fn known(loads: &[(f64, f64)]) -> Vec<Known> {
+        let known = |&(in_flight, latency): &(f64, f64)| Known { in_flight, latency, weight: 1.0, ..Known::default() };
+        loads.iter().map(known).collect()
+    }
+
+    #[test]
+    fn it_conforms_with_and_without_probes() {
+        conformance::check(Prequal::new, start());
+        conformance::check(|| Prequal::new().probes(0), start());
+    }
+
+    #[test]
+    fn the_fastest_of_the_cold_is_picked() {
+        let loads = known(&[(1.0, 0.030), (2.0, 0.020), (3.0, 0.010), (9.0, 0.001)]);
+        let picked = |cold| coldest(&loads, cold, &mut Rng::new(1)).unwrap().latency;
+        assert_eq!(picked(0.0), 0.030);
+        assert_eq!(picked(0.34), 0.020);
+        assert_eq!(picked(0.66), 0.020);
+        assert_eq!(picked(0.67), 0.010);
+        assert_eq!(picked(1.0), 0.001);
+    }
+
+    #[test]
+    fn what_was_sent_since_a_backend_told_counts_on_top() {
+        let start = start();
+        let backends = [Arc::new(Backend::new("a")), Arc::new(Backend::new("b"))];
+        let (all, prequal) = (Eligible::new([true; 2]), Prequal::new().cold(0.0));
+        let picker = prequal.build(&backends);
+        backends[0].reported(&told(3.0, 0.01), start);
+        backends[1].reported(&told(5.0, 0.01), start);
+        let mut leases = Vec::new();
+        let mut pick = |seed| {
+            let index = picker.pick(&Candidates::new(&backends, &all), &Hint::new(start, seed)).unwrap();
+            leases.push(Lease::take(Arc::clone(&backends[index.get()]), start));
+            index.get()
+        };
+        assert!([pick(1), pick(2)] == [0, 0]);
+        let next = [pick(3), pick(4)];
+        assert!(next == [0, 1] || next == [1, 0], "{next:?}");
+    }
+
+    #[test]
+    fn what_was_told_too_long_ago_counts_for_nothing() {
+        let start = start();
+        let backends: Vec<_> = (0..3).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
+        let (all, picker) = (Eligible::new([true; 3]), Prequal::new().build(&backends));
+        backends.iter().zip([1.0, 9.0, 9.0]).for_each(|(backend, load)| backend.reported(&told(load, load), start));
+        let picks = |now| {
+            let pick = |seed| picker.pick(&Candidates::new(&backends, &all), &Hint::new(now, seed)).unwrap().get();
+            (0..100).map(pick).filter(|&place| place == 0).count()
+        };
+        assert_eq!(picks(start + Duration::from_millis(900)), 100);
+        assert!((10..60).contains(&picks(start + Duration::from_millis(1_100))));
+    }
+
+    #[test]
+    fn probes_are_wanted_of_whoever_has_told_nothing_for_as_long_as_a_request_takes() {
+        let start = start();
+        let backends: Vec<_> = (0..3).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
+        let (all, prequal) = (Eligible::new([true; 3]), Prequal::new());
+        let picker = prequal.build(&backends);
+        let wanted = |now| {
+            picker.pick(&Candidates::new(&backends, &all), &Hint::new(now, 1));
+            let mut wanted: Vec<_> = std::iter::from_fn(|| prequal.wanted()).map(Index::get).collect();
+            wanted.sort_unstable();
+            wanted
+        };
+        assert_eq!(wanted(start), [0, 1, 2]);
+        backends[1].reported(&told(1.0, 0.5), start);
+        assert_eq!(wanted(start + Duration::from_millis(400)), [0, 2]);
+        assert_eq!(wanted(start + Duration::from_millis(600)), [0, 1, 2]);
+    }
+
+    #[test]
+    fn who_wants_more_than_is_asked_loses_the_oldest() {
+        let wanted = Wanted::default();
+        (0..100).for_each(|place| wanted.put(Index::new(place)));
+        let taken: Vec<_> = std::iter::from_fn(|| wanted.take()).map(Index::get).collect();
+        assert_eq!(taken, (36..100).collect::<Vec<_>>());
+    }
+}
