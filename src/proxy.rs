@@ -1,10 +1,10 @@
 //! The standard stack, spelled once.
 //!
 //! ```text
-//!  request ─▶ Respond ─▶ Forward ─▶ Balancer ─▶ Feedback ─▶ AccessLog ─▶ Address ─▶ ResponseTimeout ─▶ Client ─▶ backend
-//!             status     headers    pick,       judge,      what went    URI of     silence
-//!             of errors  in, out    lease       report      where        the backend
-//!            └─── once per request ───┘        └────────────────── once per attempt ──────────────────┘
+//!  request ─▶ Respond ─▶ Forward ─▶ Session ─▶ Balancer ─▶ Feedback ─▶ AccessLog ─▶ Address ─▶ ResponseTimeout ─▶ Client
+//!             status     headers    cookie     pick,       judge,      what went    URI of     silence            to the
+//!             of errors  in, out    set        lease       report      where        the backend                   backend
+//!            └───────── once per request ─────────┘       └───────────────────── once per attempt ─────────────────────┘
 //! ```
 //!
 //! ```no_run
@@ -37,8 +37,8 @@ use crate::{
     http::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, Client, ClientBody, ClientConfig, Forward,
         ForwardLayer, HttpClassify, LeasedBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout,
-        ResponseTimeoutLayer, TimedBody,
-        future::{AccessLogFuture, ClientFuture, ForwardFuture, RespondFuture, ResponseTimeoutFuture},
+        ResponseTimeoutLayer, Session, SessionCookie, SessionLayer, TimedBody,
+        future::{AccessLogFuture, ClientFuture, ForwardFuture, RespondFuture, ResponseTimeoutFuture, SessionFuture},
     },
     pool::BackendPool,
     strategy::{RoundRobin, Strategy},
@@ -59,11 +59,12 @@ use tower::{Service, ServiceBuilder};
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Attempt<B> = Feedback<AccessLog<Address<ResponseTimeout<Client<TimedBody<B>>>>>, HttpClassify, AtEndOfBody>;
-type Stack<G, B> = Respond<Forward<Balancer<Attempt<B>, Origin, G, RequestKey>>>;
+type Told = (RequestKey, Option<SessionCookie>);
+type Stack<G, B> = Respond<Forward<Session<Balancer<Attempt<B>, Origin, G, Told>>>>;
 
 type AttemptFuture =
     feedback::ResponseFuture<AccessLogFuture<ResponseTimeoutFuture<ClientFuture>>, HttpClassify, AtEndOfBody>;
-type StackFuture = RespondFuture<ForwardFuture<balance::ResponseFuture<AttemptFuture>>>;
+type StackFuture = RespondFuture<ForwardFuture<SessionFuture<balance::ResponseFuture<AttemptFuture>>>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
 pub type ProxyBody = RespondBody<LeasedBody<ClientBody>>;
@@ -99,6 +100,7 @@ impl ReverseProxy<RoundRobin, ()> {
             response_timeout: RESPONSE_TIMEOUT,
             address: AddressLayer::new(),
             key: RequestKey::none(),
+            session: None,
         }
     }
 }
@@ -112,18 +114,24 @@ pub struct Builder<G> {
     response_timeout: Duration,
     address: AddressLayer,
     key: RequestKey,
+    session: Option<SessionCookie>,
 }
 
 impl<G: Strategy> Builder<G> {
     /// Which backend takes the next request.
     pub fn strategy<H: Strategy>(self, strategy: H) -> Builder<H> {
-        let Self { pool, strategy: _, client, response_timeout, address, key } = self;
-        Builder { pool, strategy, client, response_timeout, address, key }
+        let Self { pool, strategy: _, client, response_timeout, address, key, session } = self;
+        Builder { pool, strategy, client, response_timeout, address, key, session }
     }
 
     /// What binds a request to a backend, for strategies that keep equal keys together.
     pub fn key(self, key: RequestKey) -> Self {
         Self { key, ..self }
+    }
+
+    /// The cookie that keeps a client on its backend, where the strategy is [`Sticky`](crate::strategy::Sticky).
+    pub fn session(self, cookie: SessionCookie) -> Self {
+        Self { session: Some(cookie), ..self }
     }
 
     /// How connections to the backends are made.
@@ -150,7 +158,8 @@ impl<G: Strategy> Builder<G> {
         let stack = ServiceBuilder::new()
             .layer(RespondLayer::new())
             .layer(ForwardLayer::new())
-            .layer(BalancerLayer::new(&self.pool, self.strategy).describe_by(self.key))
+            .layer(self.session.clone().map_or(SessionLayer::none(), SessionLayer::new))
+            .layer(BalancerLayer::new(&self.pool, self.strategy).describe_by((self.key, self.session)))
             .layer(FeedbackLayer::http())
             .layer(AccessLogLayer::new())
             .layer(self.address)

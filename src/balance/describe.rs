@@ -25,6 +25,23 @@ impl<Req> Describe<Req> for () {
     fn describe<'a>(&self, _request: &'a Req, _hint: &mut Hint<'a>) {}
 }
 
+/// Tells what both tell.
+impl<Req, A: Describe<Req>, B: Describe<Req>> Describe<Req> for (A, B) {
+    fn describe<'a>(&self, request: &'a Req, hint: &mut Hint<'a>) {
+        self.0.describe(request, hint);
+        self.1.describe(request, hint);
+    }
+}
+
+/// Tells something or nothing.
+impl<Req, A: Describe<Req>> Describe<Req> for Option<A> {
+    fn describe<'a>(&self, request: &'a Req, hint: &mut Hint<'a>) {
+        if let Some(describe) = self {
+            describe.describe(request, hint);
+        }
+    }
+}
+
 impl<Req, F> Describe<Req> for F
 where
     F: for<'a> Fn(&'a Req, &mut Hint<'a>),

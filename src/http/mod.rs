@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`RespondLayer`] | once per request | makes a status of an error |
 //! | [`ForwardLayer`] | once per request | removes what is for one hop only, adds `X-Forwarded-*`, refuses what cannot be forwarded |
+//! | [`SessionLayer`] | once per request | tells the client which backend keeps its session |
 //! | [`FeedbackLayer::http`](crate::feedback::FeedbackLayer::http) | once per attempt | judges statuses and errors, keeps the lease to the end of the body |
 //! | [`AccessLogLayer`] | once per attempt | says what went where |
 //! | [`AddressLayer`] | once per attempt | writes the backend's address into the URI |
@@ -64,6 +65,7 @@ mod report_load;
 mod respond;
 mod response_timeout;
 mod served_by;
+mod session;
 
 pub use self::{
     access_log::{ACCESS_TARGET, AccessLog, AccessLogLayer},
@@ -80,6 +82,7 @@ pub use self::{
     respond::{RESPOND_TARGET, Respond, RespondBody, RespondLayer},
     response_timeout::{ResponseTimeout, ResponseTimeoutLayer, Silent, TimedBody},
     served_by::ServedBy,
+    session::{InvalidCookieName, Session, SessionCookie, SessionLayer},
 };
 
 /// The response futures of the middleware here, for those who must name them.
@@ -88,5 +91,6 @@ pub mod future {
         access_log::ResponseFuture as AccessLogFuture, client::ResponseFuture as ClientFuture,
         forward::ResponseFuture as ForwardFuture, report_load::ResponseFuture as ReportLoadFuture,
         respond::ResponseFuture as RespondFuture, response_timeout::ResponseFuture as ResponseTimeoutFuture,
+        session::ResponseFuture as SessionFuture,
     };
 }

@@ -1,7 +1,7 @@
 use super::LoadProbe;
 use crate::{backend::Backend, pool::BackendPool, strategy::Prequal};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -39,17 +39,21 @@ impl<T: Clone + Send + Sync + 'static, P: LoadProbe<T>> Prober<T, P> {
     /// Safe: dropping it drops the probes that are under way.
     pub async fn run(self) {
         let mut asking = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                place = poll_fn(|cx| self.strategy.poll_wanted(cx)), if asking.len() < self.limit => {
+        poll_fn(|cx| {
+            loop {
+                while asking.len() < self.limit
+                    && let Poll::Ready(place) = self.strategy.poll_wanted(cx)
+                {
                     // The pool may have changed since: then it is another that is asked, or none.
                     if let Some((backend, target)) = self.pool.members().get(place) {
                         asking.push(self.ask(Arc::clone(backend), target.clone()));
                     }
                 }
-                Some(()) = asking.next() => {}
+                // Whoever has told makes room for the next.
+                let Poll::Ready(Some(())) = asking.poll_next_unpin(cx) else { return Poll::Pending };
             }
-        }
+        })
+        .await
     }
 
     async fn ask(&self, backend: Arc<Backend>, target: T) {

@@ -1,4 +1,4 @@
-use super::{Candidates, Index};
+use super::{Candidates, Index, SessionToken};
 use crate::{
     backend::{Backend, BackendId, Moment},
     hash::mix,
@@ -18,6 +18,8 @@ pub struct Hint<'a> {
     /// The hash of what the request is bound to, for strategies that keep equal keys together:
     /// [`hash_key`](super::hash_key) of a user, a path, an address.
     pub key: Option<u64>,
+    /// The token of the session that the request belongs to, for [`Sticky`](super::Sticky).
+    pub session: Option<SessionToken>,
     /// How much work the request is expected to be, where an ordinary one is 1: bytes over the mean of bytes, tokens over
     /// the mean of tokens. Strategies that count requests in flight weigh them by it.
     pub cost: f64,
@@ -54,12 +56,17 @@ const MOST_COST: f64 = 1e6;
 impl<'a> Hint<'a> {
     /// A hint about a request of which nothing is known.
     pub fn new(now: Instant, seed: u64) -> Self {
-        Self { now, seed, key: None, cost: 1.0, excluded: &[], scale: None }
+        Self { now, seed, key: None, session: None, cost: 1.0, excluded: &[], scale: None }
     }
 
     /// The same hint, with the hash of what the request is bound to.
     pub fn key(self, key: u64) -> Self {
         Self { key: Some(key), ..self }
+    }
+
+    /// The same hint, with the token of a session.
+    pub fn session(self, token: SessionToken) -> Self {
+        Self { session: Some(token), ..self }
     }
 
     /// The same hint, without the backends that were tried already.

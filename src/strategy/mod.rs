@@ -80,6 +80,7 @@ mod sample;
 mod score;
 mod shuffle_shard;
 mod slow_start;
+mod sticky;
 mod subset;
 #[cfg(test)]
 mod tests;
@@ -107,6 +108,7 @@ pub use self::{
     score::Score,
     shuffle_shard::ShuffleShard,
     slow_start::{SlowStart, SlowStartPicker},
+    sticky::{InvalidSecret, SessionSecret, SessionToken, Sticky, StickyPicker},
     subset::Subset,
     tiers::Tiers,
     weighted_round_robin::{WeightedRoundRobin, WeightedRoundRobinPicker},
