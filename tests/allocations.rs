@@ -10,7 +10,10 @@ use tower::{BoxError, Layer, Service, service_fn};
 use tower_balancer::{
     BackendPool, BalancerLayer, FeedbackLayer,
     pool::{Member, Routed},
-    strategy::{AnyStrategy, Random, RoundRobin, Strategy},
+    strategy::{
+        AnyStrategy, Aperture, Grouped, LeastLatency, Prequal, Random, RoundRobin, SessionSecret, ShuffleShard,
+        SlowStart, Sticky, Strategy, Tiers, Zones,
+    },
 };
 
 fn pool() -> BackendPool<u32> {
@@ -42,6 +45,15 @@ fn a_request_through_the_balancer_allocates_nothing() {
     for name in AnyStrategy::NAMES {
         assert_eq!(allocations(name.parse::<AnyStrategy>().unwrap()), 0, "{name}, by name");
     }
+}
+
+#[test]
+fn nor_do_the_stages_and_those_that_want_to_know_more() {
+    assert_eq!(allocations(Prequal::new()), 0, "prequal, with probes");
+    assert_eq!(allocations(Grouped::new(Tiers, || Grouped::new(Zones::new("a"), LeastLatency::new))), 0, "groups");
+    assert_eq!(allocations(Aperture::new(0, 4, RoundRobin::new)), 0, "aperture");
+    assert_eq!(allocations(ShuffleShard::new(4, SlowStart::new(LeastLatency::new()))), 0, "shard, slow start");
+    assert_eq!(allocations(Sticky::new(SessionSecret::new([7; 16]), RoundRobin::new())), 0, "sticky");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct Options {
     backends: Vec<String>,
 
     /// How to choose the backend of a request: round_robin, weighted_round_robin, random, least_request, peak_ewma,
-    /// least_latency; client_weighted, by what the backends report; by --key: ring, maglev, rendezvous, memento.
+    /// least_latency; by what backends report: client_weighted, prequal; by --key: ring, maglev, rendezvous, memento.
     #[arg(long, value_name = "NAME", default_value = "round_robin")]
     pub strategy: AnyStrategy,
 

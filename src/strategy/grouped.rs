@@ -34,7 +34,7 @@ pub struct Standing {
 /// A stage before a strategy: each request goes to one of several groups of members, by lot in proportion to what the
 /// groups get, and there to the pick of a strategy that knows this group alone.
 ///
-/// The groups are [`Tiers`](super::Tiers), [`Zones`](super::Zones), a [`Subset`](super::Subset), or a
+/// The groups are [`Tiers`](super::Tiers), [`Zones`](super::Zones), a [`Subset`](super::Subset), an [`Aperture`](super::Aperture), or a
 /// [`Grouping`] of your own. Requests with equal keys go to the same group. A group that has nobody to give passes the
 /// request on to the first that has, in the order of their numbers.
 ///

@@ -62,6 +62,7 @@
 //!
 //! [`conformance`] is a test of what every strategy must do; run it on yours.
 
+mod aperture;
 mod candidates;
 mod client_weighted;
 pub mod conformance;
@@ -89,6 +90,7 @@ mod weighted_round_robin;
 mod zones;
 
 pub use self::{
+    aperture::{Aperture, AperturePicker},
     candidates::{Candidates, Index},
     client_weighted::{ClientWeighted, ClientWeightedPicker},
     consistent_hash::{

@@ -1,6 +1,6 @@
 use super::{
     Admission, Candidates, ClientWeighted, ConsistentHash, Hint, Index, LeastLatency, LeastRequest, Maglev, Memento,
-    PeakEwma, Picker, Random, Rendezvous, Ring, RoundRobin, Score, Strategy, WeightedRoundRobin,
+    PeakEwma, Picker, Prequal, Random, Rendezvous, Ring, RoundRobin, Score, Strategy, WeightedRoundRobin,
 };
 use crate::backend::Backend;
 use std::{error::Error, fmt, sync::Arc};
@@ -30,7 +30,7 @@ type Build = dyn Fn(&[Arc<Backend>]) -> Box<dyn Picker> + Send + Sync;
 
 impl AnyStrategy {
     /// The names that `parse` knows.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 12] = [
         "round_robin",
         "weighted_round_robin",
         "client_weighted",
@@ -38,6 +38,7 @@ impl AnyStrategy {
         "least_request",
         "peak_ewma",
         "least_latency",
+        "prequal",
         "ring",
         "maglev",
         "rendezvous",
@@ -67,6 +68,8 @@ impl std::str::FromStr for AnyStrategy {
             "least_request" => Ok(Self::new(name, LeastRequest::new())),
             "peak_ewma" => Ok(Self::new(name, PeakEwma)),
             "least_latency" => Ok(Self::new(name, LeastLatency::new())),
+            // Nobody asks for it what the answers do not carry.
+            "prequal" => Ok(Self::new(name, Prequal::new().probes(0))),
             // By key, with a bound on the load: a hot key must not drown its owner.
             "ring" => Ok(Self::new(name, ConsistentHash::new(Ring::new()).bounded(BOUND))),
             "maglev" => Ok(Self::new(name, ConsistentHash::new(Maglev::new()).bounded(BOUND))),
