@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "the bench's files, of which a part is used")]
 
+#[path = "../benches/quality/affinity.rs"]
+mod affinity;
 #[path = "../benches/quality/catalogue.rs"]
 mod catalogue;
 #[path = "../benches/quality/draw.rs"]
@@ -15,6 +17,7 @@ mod scenario;
 mod world;
 
 use scenario::Scenario;
+use tower_balancer::strategy::Ring;
 use world::{Chooser, Measured, quantile, run};
 
 /// A round trip: what every request takes beside waiting and work.
@@ -146,6 +149,16 @@ fn least_latency_keeps_its_promises() {
     assert!(tail("S10", "least_latency").1 < 1e-4);
     assert!(tail("S10", "round_robin").1 > 0.04);
     assert!(tail("S4", "least_latency").1 < 5e-4);
+}
+
+#[test]
+fn a_bound_holds_and_most_keys_stay_at_home() {
+    let ring = |bound| affinity::of("ring", Ring::new, bound, 1, 20_000);
+    let (plain, bounded) = (ring(None), ring(Some(1.25)));
+    assert!(plain.affinity == 1.0 && plain.max_mean > 1.5, "{plain:?}");
+    assert!((0.65..0.95).contains(&bounded.affinity), "{bounded:?}");
+    assert!(bounded.max_mean < 1.26 && bounded.worst <= 1.25, "{bounded:?}");
+    assert!(bounded == ring(Some(1.25)));
 }
 
 #[test]

@@ -10,12 +10,14 @@
 
 #![expect(unreachable_pub, reason = "a program: its modules are its own")]
 
+mod affinity;
 mod catalogue;
 mod draw;
 mod replica;
 mod scenario;
 mod world;
 
+use affinity::Affinity;
 use scenario::Scenario;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -33,8 +35,14 @@ const COMPARED: [&str; 8] = [
     "prequal+reports",
 ];
 
+/// The scenario of the strategies that go by key.
+const BY_KEY: &str = "S12";
+/// The requests of it.
+const REQUESTS: usize = 400_000;
+
 struct Options {
     scenarios: Vec<Scenario>,
+    by_key: bool,
     strategies: Vec<&'static str>,
     seed: u64,
     seconds: f64,
@@ -82,10 +90,20 @@ fn main() -> ExitCode {
         }
     }
     let composite = composite(&cells);
+    let by_key = if options.by_key { affinity::all(options.seed, REQUESTS) } else { Vec::new() };
     if options.json {
         let cells: Vec<_> = cells.iter().map(Cell::json).collect();
-        println!("{}", json!({ "seed": options.seed, "cells": cells, "composite": composite }));
+        let by_key: Vec<_> = by_key.iter().map(affinity_json).collect();
+        let all = json!({ "seed": options.seed, "cells": cells, "composite": composite, "affinity": by_key });
+        println!("{all}");
     } else {
+        for row in &by_key {
+            let Affinity { strategy, affinity, max_mean, worst } = row;
+            let affinity = affinity * 100.0;
+            println!(
+                "{BY_KEY}      {strategy:<24} affinity {affinity:5.1} %  max/mean {max_mean:.2}, at worst {worst:.2}"
+            );
+        }
         println!("\ncomposite: strategy, p99, p99.9, worst p99, worst p99.9");
         for row in composite {
             let ratio = |key: &str| row[key].as_f64().unwrap_or_default();
@@ -98,12 +116,24 @@ fn main() -> ExitCode {
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options =
-        Options { scenarios: Vec::new(), strategies: COMPARED.to_vec(), seed: 1, seconds: 40.0, json: false };
+    let mut options = Options {
+        scenarios: Vec::new(),
+        by_key: true,
+        strategies: COMPARED.to_vec(),
+        seed: 1,
+        seconds: 40.0,
+        json: false,
+    };
+    let mut all = true;
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
         match word.as_str() {
-            "--scenario" => options.scenarios = named(&value()?)?,
+            "--scenario" => {
+                let name = value()?;
+                options.by_key = name == BY_KEY;
+                options.scenarios = if options.by_key { Vec::new() } else { named(&name)? };
+                all = false;
+            }
             "--strategy" => {
                 let name = value()?;
                 let known = COMPARED.into_iter().find(|known| *known == name);
@@ -117,7 +147,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             other => return Err(format!("unknown option {other:?}")),
         }
     }
-    if options.scenarios.is_empty() {
+    if all {
         options.scenarios = catalogue::scenarios(None);
     }
     Ok(options)
@@ -160,6 +190,11 @@ impl Cell {
             "errors": self.errors, "max_mean": self.max_mean,
         })
     }
+}
+
+fn affinity_json(row: &Affinity) -> Value {
+    let Affinity { strategy, affinity, max_mean, worst } = row;
+    json!({ "scenario": BY_KEY, "strategy": strategy, "affinity": affinity, "max_mean": max_mean, "worst": worst })
 }
 
 fn print(cell: &Cell) {

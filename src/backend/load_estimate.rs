@@ -155,9 +155,9 @@ impl Latencies {
     }
 }
 
-/// The number in flight to two binary digits: 1, 2, 3, 4, 6, 8, 12, 16, and so on.
+/// The number in flight to three binary digits: 1 to 8, 10, 12, 14, 16, 20, and so on.
 fn about(in_flight: u32) -> u32 {
-    let shift = (u32::BITS - in_flight.leading_zeros()).saturating_sub(2);
+    let shift = (u32::BITS - in_flight.leading_zeros()).saturating_sub(3);
     in_flight >> shift << shift
 }
 
@@ -173,9 +173,9 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_number_in_flight_is_known_to_two_digits() {
+    fn a_number_in_flight_is_known_to_three_digits() {
         let numbers: Vec<_> = [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 16, 23, 24, u32::MAX].map(about).into();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 4, 6, 6, 8, 8, 12, 16, 16, 24, 3 << 30]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 7 << 29]);
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
             seen.push((load.report(now).latency.unwrap() * 1e3).round());
             load.begin(now);
         }
-        assert_eq!(seen, [10.0, 20.0, 30.0, 50.0, 50.0, 70.0, 70.0, 80.0]);
+        assert_eq!(seen, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]);
         // With nobody here, that of one alone; with more than ever, that of most.
         (0..8).for_each(|_| load.cancel(now));
         assert_eq!(load.report(now).latency, Some(0.01));

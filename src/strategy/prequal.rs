@@ -103,11 +103,12 @@ impl Strategy for Prequal {
         let members = members.len() as f64;
         // The paper's reuse of probes, with its δ of 1, less the one that is removed for each pick.
         let spare = (1.0 - KNOWN as f64 / members) * self.rule.probes as f64 - 1.0;
-        let uses = if spare > 0.0 { (2.0 / spare).clamp(1.0, 1_000.0) as u32 } else { 1_000 };
+        let uses = (2.0 / spare).clamp(1.0, 1_000.0) as u32;
         PrequalPicker {
             rule: self.rule,
             wanted: Arc::clone(&self.wanted),
             slots: Default::default(),
+            asked: Default::default(),
             next: AtomicU64::new(0),
             uses,
         }
@@ -121,6 +122,8 @@ pub struct PrequalPicker {
     wanted: Arc<Wanted>,
     /// The backends that were drawn last, each with how often it may still be used. The next goes over the oldest.
     slots: [AtomicU64; KNOWN],
+    /// When each was asked, in microseconds: what it told before is not an answer. 0 where it needed no asking.
+    asked: [AtomicU64; KNOWN],
     next: AtomicU64,
     uses: u32,
 }
@@ -144,19 +147,20 @@ impl Picker for PrequalPicker {
 
         let mut known = [Known::default(); KNOWN];
         let mut n = 0;
-        let mut learn = |slot: usize, index: Index| {
-            if let Some(told) = candidates.get(index).and_then(|backend| self.told(backend, hint, now)) {
+        let mut learn = |slot: usize, index: Index, since: f64| {
+            if let Some(told) = candidates.get(index).and_then(|backend| self.told(backend, hint, now, since)) {
                 known[n] = Known { slot, place: index.get() as u32, ..told };
                 n += 1;
             }
         };
         if candidates.len() <= KNOWN {
-            candidates.eligible().iter().for_each(|&index| learn(KNOWN, index));
+            candidates.eligible().iter().for_each(|&index| learn(KNOWN, index, self.rule.fresh));
         } else {
             for (slot, word) in self.slots.iter().enumerate() {
                 if let Some(index) = place(word.load(Ordering::Relaxed)).filter(|&index| candidates.is_eligible(index))
                 {
-                    learn(slot, index);
+                    let since = now.micros().saturating_sub(self.asked[slot].load(Ordering::Relaxed));
+                    learn(slot, index, self.rule.fresh.min(since as f64 / 1e6));
                 }
             }
         }
@@ -171,7 +175,7 @@ impl Picker for PrequalPicker {
     }
 
     fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
-        let told = self.told(candidates.get(index)?, hint, Moment::of(hint.now))?;
+        let told = self.told(candidates.get(index)?, hint, Moment::of(hint.now), self.rule.fresh)?;
         let parts = [("in flight", told.in_flight), ("failures", told.failures), ("weight", told.weight)];
         Some(Score::new(told.latency, parts))
     }
@@ -187,20 +191,22 @@ impl PrequalPicker {
         sample::distinct(eligible.len(), draws, rng, |at, _| {
             let index = eligible[at];
             let told = candidates.get(index).and_then(|backend| backend.report(now));
-            if probes > 0 && told.is_none_or(|told| told.age > told.report.latency.unwrap_or(0.0)) {
+            let ask = probes > 0 && told.is_none_or(|told| told.age > told.report.latency.unwrap_or(0.0));
+            if ask {
                 self.wanted.put(index);
                 probes -= 1;
             }
             if eligible.len() > KNOWN {
                 let slot = self.next.fetch_add(1, Ordering::Relaxed) as usize % KNOWN;
+                self.asked[slot].store(if ask { now.micros() } else { 0 }, Ordering::Relaxed);
                 self.slots[slot].store(u64::from(self.uses) << 32 | (index.get() as u64 + 1), Ordering::Relaxed);
             }
         });
     }
 
-    /// What a backend told, where that counts still.
-    fn told(&self, backend: &Backend, hint: &Hint<'_>, now: Moment) -> Option<Known> {
-        let told = backend.report(now).filter(|told| told.age <= self.rule.fresh)?;
+    /// What a backend told in the last seconds, this many.
+    fn told(&self, backend: &Backend, hint: &Hint<'_>, now: Moment, since: f64) -> Option<Known> {
+        let told = backend.report(now).filter(|told| told.age <= since)?;
         let in_flight = told.others? + backend.load().work() + hint.work();
         let (latency, weight) = (told.report.latency.unwrap_or(f64::NAN), hint.weight(backend));
         let failures = sample::failures(backend.load(), now);
@@ -377,6 +383,32 @@ mod tests {
         };
         assert_eq!(picks(start + Duration::from_millis(900)), 100);
         assert!((10..60).contains(&picks(start + Duration::from_millis(1_100))));
+    }
+
+    #[test]
+    fn what_was_told_before_a_probe_is_no_answer_to_it() {
+        let start = start();
+        let backends: Vec<_> = (0..40).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
+        let (all, prequal) = (Eligible::new([true; 40]), Prequal::new());
+        let picker = prequal.build(&backends);
+        let asked_at = |now: Instant, answer: bool| {
+            let candidates = Candidates::new(&backends, &all);
+            let mut picks = [0; 40];
+            for seed in 0..200 {
+                let now = now + Duration::from_micros(seed * 100);
+                picks[picker.pick(&candidates, &Hint::new(now, seed)).unwrap().get()] += 1;
+                while let Some(index) = prequal.wanted() {
+                    // Number 0 hangs, and has once told that it is idle.
+                    if answer || index.get() != 0 {
+                        let (busy, latency) = if index.get() == 0 { (0.0, 1e-6) } else { (5.0, 1e-5) };
+                        backends[index.get()].reported(&told(busy, latency), now);
+                    }
+                }
+            }
+            picks[0]
+        };
+        assert!(asked_at(start, true) > 5);
+        assert_eq!(asked_at(start + Duration::from_millis(100), false), 0);
     }
 
     #[test]
