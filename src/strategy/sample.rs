@@ -49,12 +49,19 @@ const FORGIVEN: f64 = 10.0;
 
 /// `d` distinct numbers below `n`, for `d` of at most 32 and not above `n` (Floyd 1987).
 pub(super) fn distinct(n: usize, d: usize, rng: &mut Rng, mut take: impl FnMut(usize, &mut Rng)) {
-    let mut taken = [usize::MAX; MOST];
+    // Two, the usual number, need no list of those that were drawn.
+    if d == 2 {
+        let first = rng.below(n);
+        let second = rng.below(n - 1);
+        take(first, rng);
+        return take(if second < first { second } else { second + 1 }, rng);
+    }
+    let mut taken = [u32::MAX; MOST];
     for round in 0..d.min(MOST) {
         let top = n - d + round;
         let drawn = rng.below(top + 1);
-        let drawn = if taken[..round].contains(&drawn) { top } else { drawn };
-        taken[round] = drawn;
+        let drawn = if taken[..round].contains(&(drawn as u32)) { top } else { drawn };
+        taken[round] = drawn as u32;
         take(drawn, rng);
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 /// The hand is dealt over all members, in or out, so it does not change with health; the same key gets the same hand from
 /// every balancer with the same members in the same order. Where all of a hand are out, the request goes anywhere. A
 /// request without a key goes anywhere too. Best with strategies that look at load: those that are built over all members, as
-/// [`WeightedRoundRobin`](super::WeightedRoundRobin), serve so few of them by lot.
+/// [`WeightedRoundRobin`](super::WeightedRoundRobin), serve so few of them by lot. It stands inside of a [`Grouped`](super::Grouped), not around it: that would sort each
+/// hand anew.
 ///
 /// ```
 /// use tower_balancer::strategy::{LeastRequest, ShuffleShard};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 ///
 /// The table has 65 537 slots; with more than 163 backends twice as many, and so on, always a prime. (A size for
 /// each number of backends would move nearly all keys at each change.) Backends choose slots in turns, each in an order of
-/// its own, and one with half the greatest weight has every other turn. So it moves a few keys more than it must when the
+/// its own, and one with half the mean weight has every other turn. So it moves a few keys more than it must when the
 /// backends change: 0.4 % of the others when one of a thousand leaves. A backend of weight 0 owns nothing while another has
 /// weight. With tens of thousands of backends the table takes a second to fill: look at [`Memento`](super::Memento).
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,8 +70,11 @@ fn fill(hashes: &[u64], weights: &[f64]) -> Box<[u32]> {
     }
     let size = next_prime(size);
     let heaviest = weights.iter().copied().fold(0.0, f64::max);
-    // The turns of each in every round of the heaviest; where none weighs anything, all alike.
-    let turns = |weight: f64| if heaviest > 0.0 { weight / heaviest } else { 1.0 };
+    // In parts of the heaviest, so that no sum overflows; where none weighs anything, all alike.
+    let part = |weight: f64| if heaviest > 0.0 { weight / heaviest } else { 1.0 };
+    let mean = weights.iter().map(|&weight| part(weight)).sum::<f64>() / weights.len() as f64;
+    // By the mean, not by the heaviest: beside one that outweighs all others, most rounds would fill one slot.
+    let turns = |weight: f64| part(weight) / mean;
     let mut choosers: Vec<Chooser> = (hashes.iter().zip(weights).enumerate())
         .filter(|&(_, (_, &weight))| turns(weight) > 0.0)
         .map(|(place, (&hash, &weight))| Chooser {
@@ -88,7 +91,7 @@ fn fill(hashes: &[u64], weights: &[f64]) -> Box<[u32]> {
     while free > 0 {
         for chooser in &mut choosers {
             chooser.due += chooser.turns;
-            if chooser.due >= 1.0 && free > 0 {
+            while chooser.due >= 1.0 && free > 0 {
                 chooser.due -= 1.0;
                 // The size is prime, so its steps come to every slot.
                 while slots[chooser.next] != FREE {

@@ -270,3 +270,12 @@ fn a_large_set_is_laid_out() {
     assert!(owner(&Memento::new().table(&backends), 42) < 20_000);
     assert!(owner(&Ring::with_points(400).table(&backends), 42) < 20_000);
 }
+
+#[test]
+fn one_that_outweighs_all_others_is_laid_out_as_fast_as_any() {
+    let mut weights = vec![1.0; 3_000];
+    weights[7] = 1e9;
+    // By the turns of the heaviest this would take ten thousand million steps.
+    let shares = shares(&Maglev::new().table(&weighted(&weights)), 3_000, 20_000);
+    assert!(shares[7] > 0.99, "{}", shares[7]);
+}
