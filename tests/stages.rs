@@ -261,3 +261,19 @@ fn a_cost_that_is_no_number_counts_as_one() {
         assert_eq!(hint.work(), work, "{cost}");
     }
 }
+
+#[test]
+fn a_hundred_thousand_backends_are_picked_from() {
+    let start = Instant::now();
+    let backends: Vec<_> = (0..100_000).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
+    // All but a few are out, at the far end.
+    let eligible = Eligible::new((0..100_000).map(|n| n >= 99_990));
+    for name in AnyStrategy::NAMES {
+        let picker = named(name).build(&backends);
+        let candidates = Candidates::new(&backends, &eligible);
+        for seed in 0..3 {
+            let picked = picker.pick(&candidates, &Hint::new(start, seed).key(seed)).unwrap();
+            assert!(picked.get() >= 99_990, "{name}");
+        }
+    }
+}

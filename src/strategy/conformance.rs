@@ -6,7 +6,7 @@
 //! conformance::check(LeastRequest::new, std::time::Instant::now());
 //! ```
 
-use super::{Candidates, Eligible, Hint, Index, Picker, Strategy};
+use super::{Candidates, Eligible, Hint, Index, Picker, Strategy, hash_key};
 use crate::{
     backend::{Backend, Lease, Outcome, Weight},
     rng::Rng,
@@ -32,6 +32,47 @@ pub fn check<S: Strategy>(make: impl Fn() -> S, start: Instant) {
     starves_nobody(&make(), start);
     is_not_drawn_to_failure(&make(), start);
     follows_the_members(&make(), start);
+}
+
+/// Beyond [`check`], for strategies that go by weights: with many requests in flight, each of several backends that are
+/// alike but for their weights gets its share, to within a tenth of it.
+///
+/// # Panics
+///
+/// With the share that is not what the weight says.
+pub fn check_weights<S: Strategy>(make: impl Fn() -> S, start: Instant) {
+    const WEIGHTS: [f64; 4] = [1.0, 2.0, 3.0, 4.0];
+    let pool = Pool::new(&make(), &WEIGHTS);
+    let counts = serve(&pool, start, 20_000, |_| (Outcome::Success, Duration::from_millis(200)));
+    for (count, weight) in counts.into_iter().zip(WEIGHTS) {
+        let (share, expected) = (count as f64 / 20_000.0, weight / 10.0);
+        let near = (share - expected).abs() < expected / 10.0;
+        assert!(near, "weight {weight} of 10 got {:.1} % of the picks", share * 100.0);
+    }
+}
+
+/// Beyond [`check`], for strategies that go by keys: equal keys meet the same backend, and when one is out, no other's keys
+/// move.
+///
+/// # Panics
+///
+/// With the key that moved.
+pub fn check_keys<S: Strategy>(make: impl Fn() -> S, start: Instant) {
+    const MEMBERS: usize = 20;
+    let pool = Pool::new(&make(), &[1.0; MEMBERS]);
+    let all = Eligible::new([true; MEMBERS]);
+    let mut rng = Rng::new(4);
+    for key in 0..500 {
+        let mut of = |eligible: &Eligible| {
+            let hint = Hint::new(start, rng.next_u64()).key(hash_key(u64::to_le_bytes(key)));
+            pool.picker.pick(&Candidates::new(&pool.backends, eligible), &hint)
+        };
+        let owner = of(&all);
+        assert!(owner.is_some() && of(&all) == owner, "key {key} met two backends");
+        let out = Index::new(key as usize % MEMBERS);
+        let moved = owner != Some(out) && of(&all.with(out, false)) != owner;
+        assert!(!moved, "key {key} moved, although its backend is in");
+    }
 }
 
 /// Backends of such weights, and a picker over them.

@@ -28,7 +28,7 @@ use std::sync::{
 /// * A backend that was not measured for a minute is explored, by one request at a time.
 ///
 /// The age of a request counts until its answer begins: a long body is no sign of a slow backend. A backend with twice the
-/// weight costs half as much. Up to 128 candidates are all looked at, O(n); beyond, 8 at random and the best 4 of the
+/// weight gets twice as many in flight. Up to 128 candidates are all looked at, O(n); beyond, 8 at random and the best 4 of the
 /// last pick.
 #[derive(Clone, Debug, Default)]
 pub struct LeastLatency {
@@ -184,8 +184,8 @@ fn cost(backend: &Backend, mean: f64, hint: &Hint<'_>, now: Moment) -> f64 {
         None => mean,
     };
     let age = load.latency().mean_age(now).as_secs_f64();
-    let ahead = (in_flight + hint.work() + OTHERS).powi(2);
-    (estimate + failures(load, now) * mean).max(age / 2.0) * ahead / hint.weight(backend)
+    let ahead = (in_flight + hint.work() + OTHERS) / hint.weight(backend);
+    (estimate + failures(load, now) * mean).max(age / 2.0) * ahead * ahead
 }
 
 /// Keeps the cheapest, in order.

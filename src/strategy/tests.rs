@@ -56,6 +56,22 @@ fn every_strategy_conforms() {
     }
 }
 
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+fn those_that_go_by_weights_follow_them_and_those_that_go_by_keys_keep_them() {
+    let named = |name: &'static str| move || name.parse::<AnyStrategy>().unwrap();
+    for name in ["weighted_round_robin", "client_weighted", "random", "least_request", "peak_ewma", "least_latency"] {
+        let checked = std::panic::catch_unwind(|| conformance::check_weights(named(name), Instant::now()));
+        assert!(checked.is_ok(), "{name} does not follow the weights");
+    }
+    for name in ["ring", "maglev", "rendezvous", "memento"] {
+        let checked = std::panic::catch_unwind(|| conformance::check_keys(named(name), Instant::now()));
+        assert!(checked.is_ok(), "{name} does not keep keys");
+    }
+    assert!(std::panic::catch_unwind(|| conformance::check_weights(RoundRobin::new, Instant::now())).is_err());
+    assert!(std::panic::catch_unwind(|| conformance::check_keys(RoundRobin::new, Instant::now())).is_err());
+}
+
 /// A strategy of one function.
 #[derive(Clone, Copy)]
 struct Wrong(fn(&Candidates<'_>) -> Option<Index>);
