@@ -1,13 +1,15 @@
+mod wanted;
+
+use self::wanted::Wanted;
 use super::{Candidates, Hint, Index, Picker, Score, Strategy, sample};
 use crate::{
     backend::{Backend, Moment},
     rng::Rng,
 };
-use futures_util::task::AtomicWaker;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -81,12 +83,7 @@ impl Prequal {
 
     /// The same, to wait for.
     pub fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<Index> {
-        if let Some(place) = self.wanted.take() {
-            return Poll::Ready(place);
-        }
-        self.wanted.waker.register(cx.waker());
-        // What came in between woke nobody.
-        self.wanted.take().map_or(Poll::Pending, Poll::Ready)
+        self.wanted.poll_take(cx)
     }
 }
 
@@ -260,58 +257,6 @@ fn by_own_requests(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
     (load.work() + hint.work()) * (1.0 + sample::failures(load, now)) / hint.weight(backend)
 }
 
-/// The backends of which a probe is wanted: the last 64. Who wants one more loses the oldest, for nobody asks fast enough.
-#[derive(Debug)]
-struct Wanted {
-    /// Places plus 1; 0 is taken.
-    places: [AtomicU32; WANTED],
-    put: AtomicU64,
-    taken: AtomicU64,
-    waker: AtomicWaker,
-}
-
-const WANTED: usize = 64;
-
-impl Default for Wanted {
-    fn default() -> Self {
-        Self {
-            places: std::array::from_fn(|_| AtomicU32::new(0)),
-            put: AtomicU64::new(0),
-            taken: AtomicU64::new(0),
-            waker: AtomicWaker::new(),
-        }
-    }
-}
-
-impl Wanted {
-    fn put(&self, index: Index) {
-        let at = self.put.fetch_add(1, Ordering::Relaxed) as usize % WANTED;
-        self.places[at].store(index.get() as u32 + 1, Ordering::Release);
-        self.waker.wake();
-    }
-
-    fn take(&self) -> Option<Index> {
-        let mut at = self.taken.load(Ordering::Relaxed);
-        loop {
-            let put = self.put.load(Ordering::Relaxed);
-            let oldest = at.max(put.saturating_sub(WANTED as u64));
-            if oldest >= put {
-                return None;
-            }
-            match self.taken.compare_exchange(at, oldest + 1, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    let place = self.places[oldest as usize % WANTED].swap(0, Ordering::Acquire);
-                    if let Some(place) = place.checked_sub(1) {
-                        return Some(Index::new(place as usize));
-                    }
-                    at = oldest + 1;
-                }
-                Err(now) => at = now,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -427,13 +372,5 @@ mod tests {
         backends[1].reported(&told(1.0, 0.5), start);
         assert_eq!(wanted(start + Duration::from_millis(400)), [0, 2]);
         assert_eq!(wanted(start + Duration::from_millis(600)), [0, 1, 2]);
-    }
-
-    #[test]
-    fn who_wants_more_than_is_asked_loses_the_oldest() {
-        let wanted = Wanted::default();
-        (0..100).for_each(|place| wanted.put(Index::new(place)));
-        let taken: Vec<_> = std::iter::from_fn(|| wanted.take()).map(Index::get).collect();
-        assert_eq!(taken, (36..100).collect::<Vec<_>>());
     }
 }
