@@ -233,8 +233,7 @@ fn a_request_that_costs_more_counts_for_more() {
         let start = Instant::now();
         let pick = |cost: f64, seed: u64| {
             let now = start + Duration::from_millis(seed);
-            let mut hint = Hint::new(now, seed).key(hash_key(seed.to_string()));
-            hint.cost = cost;
+            let hint = Hint::new(now, seed).key(hash_key(seed.to_string())).cost(cost);
             let backend = Arc::clone(view.load().pick(&hint).unwrap().0);
             Lease::costing(backend, hint.work(), now)
         };
@@ -256,9 +255,7 @@ fn a_request_that_costs_more_counts_for_more() {
 #[test]
 fn a_cost_that_is_no_number_counts_as_one() {
     for (cost, work) in [(f64::NAN, 1.0), (-1.0, 1.0), (f64::INFINITY, 1e6), (0.0, 0.0), (2.5, 2.5)] {
-        let mut hint = Hint::new(Instant::now(), 0);
-        hint.cost = cost;
-        assert_eq!(hint.work(), work, "{cost}");
+        assert_eq!(Hint::new(Instant::now(), 0).cost(cost).work(), work, "{cost}");
     }
 }
 

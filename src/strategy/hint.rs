@@ -69,6 +69,11 @@ impl<'a> Hint<'a> {
         Self { session: Some(token), ..self }
     }
 
+    /// The same hint, for a request that is as much work as so many ordinary ones.
+    pub fn cost(self, cost: f64) -> Self {
+        Self { cost, ..self }
+    }
+
     /// The same hint, without the backends that were tried already.
     pub fn excluding(self, excluded: &'a [BackendId]) -> Self {
         Self { excluded, ..self }
