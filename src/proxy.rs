@@ -1,10 +1,10 @@
 //! The standard stack, spelled once.
 //!
 //! ```text
-//!  request ─▶ Respond ─▶ Forward ─▶ Session ─▶ Balancer ─▶ Feedback ─▶ AccessLog ─▶ Address ─▶ ResponseTimeout ─▶ Client
-//!             status     headers    cookie     pick,       judge,      what went    URI of     silence            to the
-//!             of errors  in, out    set        lease       report      where        the backend                   backend
-//!            └───────── once per request ─────────┘       └───────────────────── once per attempt ─────────────────────┘
+//!  request ─▶ Respond ─▶ Forward ─▶ Session ─▶ Retry ─▶ Balancer ─▶ Feedback ─▶ AccessLog ─▶ Address ─▶ ResponseTimeout ─▶ Client
+//!             status     headers    cookie     another   pick,       judge,      what went    URI of     silence            to the
+//!             of errors  in, out    set        backend   lease       report      where        the backend                   backend
+//!            └────────────── once per request ───────┘  └────────────────────────── once per attempt ───────────────────────────┘
 //! ```
 //!
 //! ```no_run
@@ -31,14 +31,15 @@
 
 use crate::{
     backend::Origin,
-    balance::{self, Balancer, BalancerLayer},
+    balance::{Balancer, BalancerLayer},
     error::BoxError,
-    feedback::{self, Feedback, FeedbackLayer},
+    feedback::{Feedback, FeedbackLayer},
     http::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, Client, ClientBody, ClientConfig, Forward,
-        ForwardLayer, HttpClassify, LeasedBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout,
-        ResponseTimeoutLayer, Session, SessionCookie, SessionLayer, TimedBody,
-        future::{AccessLogFuture, ClientFuture, ForwardFuture, RespondFuture, ResponseTimeoutFuture, SessionFuture},
+        ForwardLayer, HttpClassify, LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer,
+        ResponseTimeout, ResponseTimeoutLayer, Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody,
+        TriedBackends,
+        future::{ForwardFuture, RespondFuture, RetryFuture, SessionFuture},
     },
     pool::BackendPool,
     strategy::{RoundRobin, Strategy},
@@ -58,13 +59,12 @@ use tower::{Service, ServiceBuilder};
 /// How long a backend may be silent before its answer. Long enough for a slow report, short enough that a client is told.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Attempt<B> = Feedback<AccessLog<Address<ResponseTimeout<Client<TimedBody<B>>>>>, HttpClassify, AtEndOfBody>;
-type Told = (RequestKey, Option<SessionCookie>);
-type Stack<G, B> = Respond<Forward<Session<Balancer<Attempt<B>, Origin, G, Told>>>>;
-
-type AttemptFuture =
-    feedback::ResponseFuture<AccessLogFuture<ResponseTimeoutFuture<ClientFuture>>, HttpClassify, AtEndOfBody>;
-type StackFuture = RespondFuture<ForwardFuture<SessionFuture<balance::ResponseFuture<AttemptFuture>>>>;
+type Sent<B> = TimedBody<ReplayBody<B>>;
+type Judged<B> = Feedback<AccessLog<Address<ResponseTimeout<Client<Sent<B>>>>>, HttpClassify, AtEndOfBody>;
+type Told = (TriedBackends, (RequestKey, Option<SessionCookie>));
+type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
+type Stack<G, B> = Respond<Forward<Session<Retry<Attempt<G, B>>>>>;
+type StackFuture<G, B> = RespondFuture<ForwardFuture<SessionFuture<RetryFuture<Attempt<G, B>, B>>>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
 pub type ProxyBody = RespondBody<LeasedBody<ClientBody>>;
@@ -81,7 +81,8 @@ impl<B> ReverseProxy<RoundRobin, B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    /// A proxy over `pool` with the defaults: round robin, 30 s of silence before an answer, HTTP/1.1 to the backends.
+    /// A proxy over `pool` with the defaults: round robin, one more attempt on another backend within a budget, 30 s of silence
+    /// before an answer, HTTP/1.1 to the backends.
     ///
     /// Spawn a [`HealthChecker`](crate::HealthChecker) beside it: without one, a backend that failed once stays out.
     pub fn new(pool: &BackendPool<Origin>) -> Self {
@@ -101,6 +102,7 @@ impl ReverseProxy<RoundRobin, ()> {
             address: AddressLayer::new(),
             key: RequestKey::none(),
             session: None,
+            retry: RetryLayer::default(),
         }
     }
 }
@@ -115,13 +117,19 @@ pub struct Builder<G> {
     address: AddressLayer,
     key: RequestKey,
     session: Option<SessionCookie>,
+    retry: RetryLayer,
 }
 
 impl<G: Strategy> Builder<G> {
     /// Which backend takes the next request.
     pub fn strategy<H: Strategy>(self, strategy: H) -> Builder<H> {
-        let Self { pool, strategy: _, client, response_timeout, address, key, session } = self;
-        Builder { pool, strategy, client, response_timeout, address, key, session }
+        let Self { pool, strategy: _, client, response_timeout, address, key, session, retry } = self;
+        Builder { pool, strategy, client, response_timeout, address, key, session, retry }
+    }
+
+    /// What is tried again, how often, and out of which budget; [`RetryLayer::none`] for nothing.
+    pub fn retry(self, retry: RetryLayer) -> Self {
+        Self { retry, ..self }
     }
 
     /// What binds a request to a backend, for strategies that keep equal keys together.
@@ -155,11 +163,13 @@ impl<G: Strategy> Builder<G> {
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
+        let told = (TriedBackends, (self.key, self.session.clone()));
         let stack = ServiceBuilder::new()
             .layer(RespondLayer::new())
             .layer(ForwardLayer::new())
-            .layer(self.session.clone().map_or(SessionLayer::none(), SessionLayer::new))
-            .layer(BalancerLayer::new(&self.pool, self.strategy).describe_by((self.key, self.session)))
+            .layer(self.session.map_or(SessionLayer::none(), SessionLayer::new))
+            .layer(self.retry)
+            .layer(BalancerLayer::new(&self.pool, self.strategy).describe_by(told))
             .layer(FeedbackLayer::http())
             .layer(AccessLogLayer::new())
             .layer(self.address)
@@ -176,13 +186,13 @@ where
 {
     type Response = Response<ProxyBody>;
     type Error = Infallible;
-    type Future = ResponseFuture;
+    type Future = ResponseFuture<G, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.stack.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<G, B> {
         ResponseFuture { inner: self.stack.call(request) }
     }
 }
@@ -201,13 +211,23 @@ impl<G: Strategy, B> fmt::Debug for ReverseProxy<G, B> {
 
 pin_project! {
     /// The response of a [`ReverseProxy`].
-    pub struct ResponseFuture {
+    pub struct ResponseFuture<G: Strategy, B>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>>,
+        B: Send,
+        B: Unpin,
+        B: 'static,
+    {
         #[pin]
-        inner: StackFuture,
+        inner: StackFuture<G, B>,
     }
 }
 
-impl Future for ResponseFuture {
+impl<G, B> Future for ResponseFuture<G, B>
+where
+    G: Strategy,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
     type Output = Result<Response<ProxyBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -215,7 +235,11 @@ impl Future for ResponseFuture {
     }
 }
 
-impl fmt::Debug for ResponseFuture {
+impl<G, B> fmt::Debug for ResponseFuture<G, B>
+where
+    G: Strategy,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }

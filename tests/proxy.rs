@@ -27,13 +27,14 @@ use tower_balancer::{
     BackendPool, BalancerLayer, FeedbackLayer, ReverseProxy,
     backend::{Backend, Origin, Outcome},
     feedback::{Classify, Fault},
-    http::{AddressLayer, AtEndOfBody, ClientConfig, RequestKey, RespondLayer},
+    http::{AddressLayer, AtEndOfBody, ClientConfig, RequestKey, RespondLayer, RetryLayer},
     strategy::{ConsistentHash, Maglev, RoundRobin},
 };
 
 async fn proxy_over(backends: &[&Server]) -> (BackendPool<Origin>, Server) {
     let pool = BackendPool::new(backends.iter().map(|server| server.url())).unwrap();
-    let proxy = Server::http(ReverseProxy::new(&pool)).await;
+    // What one attempt comes to is what is looked at here.
+    let proxy = Server::http(ReverseProxy::builder(&pool).retry(RetryLayer::none()).build()).await;
     (pool, proxy)
 }
 
@@ -415,7 +416,8 @@ async fn a_backend_that_does_not_answer_in_time_is_a_504_and_stays_in() {
     })
     .await;
     let pool = BackendPool::new([silent.url()]).unwrap();
-    let proxy = ReverseProxy::builder(&pool).response_timeout(Duration::from_millis(50)).build();
+    let proxy =
+        ReverseProxy::builder(&pool).response_timeout(Duration::from_millis(50)).retry(RetryLayer::none()).build();
     let proxy = Server::http(proxy).await;
     assert_eq!(get(proxy.url()).await, (504, "Gateway timeout".into()));
     ended_as(&the_one(&pool), Outcome::Timeout).await;

@@ -51,9 +51,12 @@ impl Lease {
     }
 
     /// Says that the answer has begun at `now`, with what it says so far. That is the backend's latency; how long the rest
-    /// takes is as much the client's doing. A second time it says nothing.
+    /// takes is as much the client's doing. A second time it says nothing. A fault is one also where nobody reads the rest.
     pub fn answered(&mut self, outcome: Outcome, now: Instant) {
         if !std::mem::replace(&mut self.answered, true) {
+            if outcome.is_fault() {
+                self.outcome = outcome;
+            }
             self.backend.load().answered(outcome, self.started, Moment::of(now));
         }
     }

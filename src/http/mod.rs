@@ -8,6 +8,7 @@
 //! | [`RespondLayer`] | once per request | makes a status of an error |
 //! | [`ForwardLayer`] | once per request | removes what is for one hop only, adds `X-Forwarded-*`, refuses what cannot be forwarded |
 //! | [`SessionLayer`] | once per request | tells the client which backend keeps its session |
+//! | [`RetryLayer`] | once per request | sends what failed to another backend: see [`retry`] |
 //! | [`FeedbackLayer::http`](crate::feedback::FeedbackLayer::http) | once per attempt | judges statuses and errors, keeps the lease to the end of the body |
 //! | [`AccessLogLayer`] | once per attempt | says what went where |
 //! | [`AddressLayer`] | once per attempt | writes the backend's address into the URI |
@@ -64,6 +65,7 @@ mod probe;
 mod report_load;
 mod respond;
 mod response_timeout;
+pub mod retry;
 mod served_by;
 mod session;
 
@@ -81,6 +83,7 @@ pub use self::{
     report_load::{ReportBody, ReportLoad, ReportLoadLayer},
     respond::{RESPOND_TARGET, Respond, RespondBody, RespondLayer},
     response_timeout::{ResponseTimeout, ResponseTimeoutLayer, Silent, TimedBody},
+    retry::{ReplayBody, Retry, RetryBudget, RetryLayer, Tried, TriedBackends},
     served_by::ServedBy,
     session::{InvalidCookieName, Session, SessionCookie, SessionLayer},
 };
@@ -91,6 +94,6 @@ pub mod future {
         access_log::ResponseFuture as AccessLogFuture, client::ResponseFuture as ClientFuture,
         forward::ResponseFuture as ForwardFuture, report_load::ResponseFuture as ReportLoadFuture,
         respond::ResponseFuture as RespondFuture, response_timeout::ResponseFuture as ResponseTimeoutFuture,
-        session::ResponseFuture as SessionFuture,
+        retry::ResponseFuture as RetryFuture, session::ResponseFuture as SessionFuture,
     };
 }

@@ -5,7 +5,7 @@ use crate::backend::BackendId;
 pub struct ServedBy(BackendId);
 
 impl ServedBy {
-    pub(super) fn new(backend: BackendId) -> Self {
+    pub(in crate::http) fn new(backend: BackendId) -> Self {
         Self(backend)
     }
 

@@ -1,0 +1,145 @@
+use super::{
+    Charge, ReplayBody, Tried,
+    policy::{ATTEMPT, Failure, Policy, is_unavailable},
+    replay::Replay,
+};
+use crate::error::BoxError;
+use http::{HeaderValue, Request, Response, request};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep};
+use tower::Service;
+
+pin_project! {
+    /// The response of a [`Retry`](super::Retry).
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<ReplayBody<B>>>,
+    {
+        #[pin]
+        state: State<S::Future>,
+        // `None` where there is no other attempt, whatever becomes of this one.
+        next: Option<Next<S, B>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F> {
+        Called { #[pin] inner: F },
+        Delayed { #[pin] delay: Sleep },
+        Due,
+    }
+}
+
+/// What the next attempt is made of.
+pub(super) struct Next<S, B> {
+    service: S,
+    policy: Arc<Policy>,
+    head: request::Parts,
+    replay: Replay<B>,
+    tried: Tried,
+    /// The attempt that was decided, until it is made: its body, and what it is paid with.
+    due: Option<(ReplayBody<B>, Charge)>,
+    /// The error of the last attempt, if it was one: to be told where there is nobody for another.
+    failed: Option<BoxError>,
+}
+
+impl<S, B> Next<S, B> {
+    pub(super) fn new(service: S, policy: Arc<Policy>, head: request::Parts, replay: Replay<B>) -> Self {
+        Self { service, policy, head, replay, tried: Tried::default(), due: None, failed: None }
+    }
+
+    /// Decides on another attempt after `answer`, and when it will be: `None` where the answer stands.
+    fn decide<R>(&mut self, answer: &Result<Response<R>, BoxError>) -> Option<Duration> {
+        let failure = Failure::of(answer)?;
+        let made = self.tried.0.len() as u32 + 1;
+        let delay = self.policy.delay(&failure, &self.head.method, made, fastrand::u64(..))?;
+        let charge = self.policy.budget.charge(Instant::now().into_std())?;
+        // At once: the connection that has failed may go on reading for a while.
+        self.due = Some((self.replay.rewind()?, charge));
+        self.tried.0.push(failure.backend);
+        Some(delay)
+    }
+
+    /// The request for the attempt that is due.
+    fn request(&mut self) -> Request<ReplayBody<B>> {
+        let mut head = self.head.clone();
+        head.headers.insert(ATTEMPT, HeaderValue::from(self.tried.0.len()));
+        head.extensions.insert(self.tried.clone());
+        let (body, charge) = self.due.take().expect("an attempt that is due was decided");
+        charge.spend();
+        Request::from_parts(head, body)
+    }
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<ReplayBody<B>>>,
+{
+    pub(super) fn new(inner: S::Future, next: Option<Next<S, B>>) -> Self {
+        Self { state: State::Called { inner }, next }
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    B: Body<Error: Into<BoxError>> + Unpin,
+{
+    type Output = Result<Response<R>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProjection::Called { inner } => {
+                    let answer = ready!(inner.poll(cx)).map_err(Into::into);
+                    let Some(next) = this.next else { return Poll::Ready(answer) };
+                    let Some(delay) = next.decide(&answer) else {
+                        next.replay.commit();
+                        // Nobody left to try is no news to a client whose request has failed.
+                        let failed = next.failed.take().filter(|_| is_unavailable(&answer));
+                        return Poll::Ready(failed.map_or(answer, Err));
+                    };
+                    tracing::debug!(attempt = next.tried.0.len(), ?delay, "trying another backend");
+                    // What the failed attempt holds ends here, its lease first of all.
+                    next.failed = answer.err();
+                    this.state.set(if delay.is_zero() {
+                        State::Due
+                    } else {
+                        State::Delayed { delay: tokio::time::sleep(delay) }
+                    });
+                }
+                StateProjection::Delayed { delay } => {
+                    ready!(delay.poll(cx));
+                    this.state.set(State::Due);
+                }
+                StateProjection::Due => {
+                    let next = this.next.as_mut().expect("an attempt that is due was decided");
+                    ready!(next.service.poll_ready(cx)).map_err(Into::into)?;
+                    let request = next.request();
+                    let inner = next.service.call(request);
+                    this.state.set(State::Called { inner });
+                }
+            }
+        }
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<ReplayBody<B>>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
