@@ -1,4 +1,5 @@
-use super::{Backend, Moment, Outcome};
+use super::{Backend, Moment, Outcome, gate::Pass};
+use crate::sync::Ordering;
 use std::{sync::Arc, time::Instant};
 
 /// One request in flight on one backend.
@@ -27,12 +28,13 @@ pub struct Lease {
     started: Moment,
     outcome: Outcome,
     cost: f64,
+    pass: Pass,
     /// The answer has begun: its latency is known, and the request waits no more.
     answered: bool,
 }
 
 impl Lease {
-    /// Counts one more request in flight on `backend`, from `now`.
+    /// Counts one more request in flight on `backend`, from `now`, whatever its limit.
     pub fn take(backend: Arc<Backend>, now: Instant) -> Self {
         Self::costing(backend, 1.0, now)
     }
@@ -41,8 +43,25 @@ impl Lease {
     /// [`Hint::work`](crate::strategy::Hint::work) gives it.
     pub fn costing(backend: Arc<Backend>, cost: f64, now: Instant) -> Self {
         let started = Moment::of(now);
-        backend.load().begin(cost, started);
-        Self { backend, started, outcome: Outcome::Cancelled, cost, answered: false }
+        backend.load().try_begin(cost, started, u32::MAX);
+        Self::begun(backend, cost, started, Pass::Free)
+    }
+
+    /// The same, unless the backend has as many in flight as it may, or is on trial with another request.
+    pub fn try_take(backend: &Arc<Backend>, cost: f64, now: Instant) -> Option<Self> {
+        let started = Moment::of(now);
+        let pass = backend.gate.pass()?;
+        if backend.load().try_begin(cost, started, backend.limit.load(Ordering::Relaxed)) {
+            return Some(Self::begun(Arc::clone(backend), cost, started, pass));
+        }
+        if let Pass::Trial(permit) = pass {
+            backend.gate.give_back(permit);
+        }
+        None
+    }
+
+    fn begun(backend: Arc<Backend>, cost: f64, started: Moment, pass: Pass) -> Self {
+        Self { backend, started, outcome: Outcome::Cancelled, cost, pass, answered: false }
     }
 
     /// The backend that serves the request.
@@ -58,6 +77,7 @@ impl Lease {
                 self.outcome = outcome;
             }
             self.backend.load().answered(outcome, self.started, Moment::of(now));
+            self.backend.answered(outcome, self.pass, now);
         }
     }
 
@@ -72,7 +92,7 @@ impl Lease {
     /// A [transport failure](Outcome::is_transport_failure) takes the backend out of rotation at once.
     pub fn fail(self, outcome: Outcome, cause: &str, now: Instant) {
         if outcome.is_transport_failure() {
-            self.backend.mark_unhealthy(cause, now);
+            self.backend.lose(cause, now);
         }
         self.complete(outcome, now);
     }
@@ -82,7 +102,12 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if !self.answered {
             self.backend.load().abandoned(self.started);
+            // Nothing was found out: the next one is the trial.
+            if let Pass::Trial(permit) = self.pass {
+                self.backend.gate.give_back(permit);
+            }
         }
         self.backend.load().end(self.outcome, self.cost);
+        self.backend.released();
     }
 }

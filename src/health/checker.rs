@@ -92,6 +92,7 @@ where
     }
 
     async fn rounds(&self, mut run: Run) {
+        let _checked = self.pool.checked();
         let mut rounds = tokio::time::interval(self.interval);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

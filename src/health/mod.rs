@@ -31,6 +31,7 @@
 //! time.
 
 mod checker;
+mod drain;
 mod mark;
 mod probe;
 mod running;
@@ -38,6 +39,7 @@ mod tcp;
 
 pub use self::{
     checker::{DEFAULT_INTERVAL, DEFAULT_TIMEOUT, HealthChecker},
+    drain::{CannotDrain, Draining},
     probe::Probe,
     tcp::TcpProbe,
 };

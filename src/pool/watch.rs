@@ -23,6 +23,8 @@ pub enum Change {
         /// The observation, in words.
         cause: Arc<str>,
     },
+    /// Too few backends are well, and others are picked as well, or no longer: see [`FailOpen`](super::FailOpen).
+    FailOpen(bool),
     /// The watcher was too slow and missed this many changes: read the pool anew.
     Missed(u64),
 }
