@@ -23,8 +23,9 @@
 //! # }
 //! ```
 //!
-//! A backend that fails is taken out at once, and only a [`HealthChecker`](crate::HealthChecker) (or the host, by
-//! [`mark_healthy`](crate::BackendPool::mark_healthy)) puts it back in: always run one.
+//! A backend that cannot be reached is taken out at once, and its request goes to another. A
+//! [`HealthChecker`](crate::HealthChecker) puts it back in when a probe passes; without one it is tried again with single
+//! requests of clients, after 5 s at first, later after longer.
 //!
 //! The backends learn the client's address in `X-Forwarded-For` where the server puts a [`Peer`](crate::http::Peer) into
 //! the request; the `axum_app` example does so in four lines.
@@ -84,7 +85,8 @@ where
     /// A proxy over `pool` with the defaults: round robin, one more attempt on another backend within a budget, 30 s of silence
     /// before an answer, HTTP/1.1 to the backends.
     ///
-    /// Spawn a [`HealthChecker`](crate::HealthChecker) beside it: without one, a backend that failed once stays out.
+    /// Spawn a [`HealthChecker`](crate::HealthChecker) beside it: without one, clients' requests find out whether a backend
+    /// that failed is back.
     pub fn new(pool: &BackendPool<Origin>) -> Self {
         ReverseProxy::builder(pool).build()
     }

@@ -18,6 +18,9 @@ pub(super) struct WaitingRoom {
     timeout: Duration,
 }
 
+/// How long one who comes while others wait lets them go first, though there be room.
+const COURTESY: Duration = Duration::from_millis(5);
+
 /// A caller that waits. Ends with whether the pool admits a request, or else when its time is over; dropping it leaves
 /// the room.
 pub(super) type Waiting = Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
@@ -38,6 +41,7 @@ impl WaitingRoom {
         T: Send + Sync + 'static,
         G: Strategy,
     {
+        let is_first = self.is_empty();
         let slot = self.slots.take()?;
         let time = self.timeout;
         let view = view.clone();
@@ -45,6 +49,10 @@ impl WaitingRoom {
         let mut watch = view.watch();
         Some(Box::pin(async move {
             let _slot = slot;
+            if !is_first {
+                // Those who wait have been woken for what there is, and are about to take it.
+                _ = timeout(COURTESY, view.released()).await;
+            }
             let admitted = async {
                 while view.load().admit() != Admission::Admit {
                     // Somebody changes something, a request makes room, or time does it alone.
