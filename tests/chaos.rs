@@ -10,9 +10,9 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+use tokio::sync::{Mutex, MutexGuard};
 
 /// With these arguments this program runs nothing but the backend.
 const ENTRY: [&str; 4] = ["--exact", "is_a_backend_where_it_was_started_as_one", "--nocapture", "--quiet"];
@@ -23,9 +23,9 @@ fn is_a_backend_where_it_was_started_as_one() {
 }
 
 /// One at a time: each wants the machine for itself.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
 }
 
 /// Three backends behind a gateway as it is started by a first user.
@@ -79,7 +79,7 @@ async fn costs_no_request<F: Future<Output = Site>>(seconds: u64, disturb: impl 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_killed_costs_no_request() {
-    let _alone = alone();
+    let _alone = alone().await;
     costs_no_request(4, |mut site| async {
         site.backends[1].kill();
         site
@@ -89,7 +89,7 @@ async fn a_backend_that_is_killed_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_stopped_costs_no_request_and_little_of_the_load() {
-    let _alone = alone();
+    let _alone = alone().await;
     let answers = costs_no_request(6, |site| async {
         site.backends[1].signal("-STOP");
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -105,7 +105,7 @@ async fn a_backend_that_is_stopped_costs_no_request_and_little_of_the_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_fails_in_any_other_way_costs_no_request() {
-    let _alone = alone();
+    let _alone = alone().await;
     for mode in [Mode::Busy, Mode::Broken, Mode::Lying, Mode::Slow] {
         eprintln!("{mode:?}");
         costs_no_request(4, |mut site| async move {
@@ -120,7 +120,7 @@ async fn a_backend_that_fails_in_any_other_way_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_accepts_and_never_answers_costs_no_request() {
-    let _alone = alone();
+    let _alone = alone().await;
     costs_no_request(4, |mut site| async move {
         site.backends[1].set(Mode::Silent);
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -133,7 +133,7 @@ async fn a_backend_that_accepts_and_never_answers_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_all_one_after_the_other_costs_no_request() {
-    let _alone = alone();
+    let _alone = alone().await;
     // After a restart a backend is back with the next health check, within five seconds.
     costs_no_request(18, |mut site| async {
         for backend in &mut site.backends {
@@ -147,7 +147,7 @@ async fn a_restart_of_all_one_after_the_other_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_comes_and_goes_each_second_costs_no_request() {
-    let _alone = alone();
+    let _alone = alone().await;
     costs_no_request(9, |mut site| async {
         for _ in 0..4 {
             site.backends[1].kill();
@@ -162,7 +162,7 @@ async fn a_backend_that_comes_and_goes_each_second_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_post_is_ever_sent_twice() {
-    let _alone = alone();
+    let _alone = alone().await;
     let mut site = Site::start();
     let load = tokio::spawn(site.load("POST", 8).run());
     for mode in [Mode::Broken, Mode::Busy, Mode::Slow, Mode::Well] {

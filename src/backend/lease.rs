@@ -31,6 +31,8 @@ pub struct Lease {
     pass: Pass,
     /// The answer has begun: its latency is known, and the request waits no more.
     answered: bool,
+    /// It is known whether it is good.
+    judged: bool,
 }
 
 impl Lease {
@@ -61,7 +63,7 @@ impl Lease {
     }
 
     fn begun(backend: Arc<Backend>, cost: f64, started: Moment, pass: Pass) -> Self {
-        Self { backend, started, outcome: Outcome::Cancelled, cost, pass, answered: false }
+        Self { backend, started, outcome: Outcome::Cancelled, cost, pass, answered: false, judged: false }
     }
 
     /// The backend that serves the request.
@@ -73,18 +75,39 @@ impl Lease {
     /// takes is as much the client's doing. A second time it says nothing. A fault is one also where nobody reads the rest.
     pub fn answered(&mut self, outcome: Outcome, now: Instant) {
         if !std::mem::replace(&mut self.answered, true) {
-            if outcome.is_fault() {
-                self.outcome = outcome;
-            }
             self.backend.load().answered(outcome, self.started, Moment::of(now));
-            self.backend.answered(outcome, self.pass, now);
+            self.judge(outcome, now);
+        }
+    }
+
+    /// Says that the answer has begun at `now`, and that only its end will tell whether it is good, as in gRPC.
+    pub fn begun_answer(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.answered, true) {
+            self.backend.load().answered(Outcome::Success, self.started, Moment::of(now));
         }
     }
 
     /// Ends the request with `outcome` at `now`.
     pub fn complete(mut self, outcome: Outcome, now: Instant) {
-        self.answered(outcome, now);
+        if !self.answered {
+            self.answered(outcome, now);
+        } else if outcome.is_fault() && !self.outcome.is_fault() {
+            // It had begun well.
+            self.backend.load().failed_late(outcome, self.started, Moment::of(now));
+            self.judge(outcome, now);
+        } else if !self.judged {
+            self.judge(outcome, now);
+        }
         self.outcome = outcome;
+    }
+
+    fn judge(&mut self, outcome: Outcome, now: Instant) {
+        self.judged = true;
+        if outcome.is_fault() {
+            self.outcome = outcome;
+        }
+        self.backend.answered(outcome, self.pass, now);
+        self.pass = Pass::Free;
     }
 
     /// Ends the request with a failure, and its cause in words.
@@ -102,10 +125,10 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if !self.answered {
             self.backend.load().abandoned(self.started);
-            // Nothing was found out: the next one is the trial.
-            if let Pass::Trial(permit) = self.pass {
-                self.backend.gate.give_back(permit);
-            }
+        }
+        // Nothing was found out: the next one is the trial.
+        if let Pass::Trial(permit) = self.pass {
+            self.backend.gate.give_back(permit);
         }
         self.backend.load().end(self.outcome, self.cost);
         self.backend.released();

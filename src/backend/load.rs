@@ -103,6 +103,11 @@ impl Load {
         self.latency.end(started);
     }
 
+    /// An answer that had begun well did not end well.
+    pub(super) fn failed_late(&self, outcome: Outcome, started: Moment, now: Moment) {
+        self.latency.record(outcome, now.since(started), u64::from(u32::MAX), now);
+    }
+
     /// Nobody waits for the answer any more.
     pub(super) fn abandoned(&self, started: Moment) {
         self.latency.end(started);

@@ -55,6 +55,7 @@ mod client;
 mod connection;
 mod excused;
 mod forward;
+mod grpc;
 mod hop_by_hop;
 mod key;
 mod leased_body;
@@ -72,7 +73,7 @@ mod session;
 pub use self::{
     access_log::{ACCESS_TARGET, AccessLog, AccessLogLayer},
     address::{Address, AddressLayer},
-    classify::HttpClassify,
+    classify::{ClassifyEnd, HttpClassify},
     client::{Client, ClientBody, ClientConfig},
     forward::{Forward, ForwardLayer, Refused},
     key::{InvalidKey, RequestKey},

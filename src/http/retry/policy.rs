@@ -3,7 +3,7 @@ use crate::{
     backend::{BackendId, Outcome},
     error::{BoxError, Unavailable, find},
     feedback::ProxyError,
-    http::ServedBy,
+    http::{ServedBy, grpc},
     rng::Rng,
 };
 use http::{HeaderName, Method, Response, StatusCode, request};
@@ -54,7 +54,8 @@ impl Failure {
     fn of_response<R>(response: &Response<R>) -> Option<Self> {
         use StatusCode as S;
         // What a server says that cannot serve now. A 500 is an answer: the same code runs everywhere.
-        if !matches!(response.status(), S::BAD_GATEWAY | S::SERVICE_UNAVAILABLE | S::GATEWAY_TIMEOUT) {
+        let cannot = matches!(response.status(), S::BAD_GATEWAY | S::SERVICE_UNAVAILABLE | S::GATEWAY_TIMEOUT);
+        if !cannot && grpc::status(response.headers()) != Some(grpc::UNAVAILABLE) {
             return None;
         }
         let backend = response.extensions().get::<ServedBy>()?.backend().clone();
