@@ -1,10 +1,18 @@
 //! The standard stack, spelled once.
 //!
 //! ```text
-//!  request ─▶ Respond ─▶ Forward ─▶ Session ─▶ Retry ─▶ Balancer ─▶ Feedback ─▶ AccessLog ─▶ Address ─▶ ResponseTimeout ─▶ Client
-//!             status     headers    cookie     another   pick,       judge,      what went    URI of     silence            to the
-//!             of errors  in, out    set        backend   lease       report      where        the backend                   backend
-//!            └────────────── once per request ───────┘  └────────────────────────── once per attempt ───────────────────────────┘
+//!  request
+//!     │  Respond            the status of an error       ┐
+//!     │  Forward            headers, in and out          │ once per request
+//!     │  Session            the cookie of a session      │
+//!     │  Retry              another backend, after       │
+//!     │  Hedge              a second backend, meanwhile  ┘
+//!     │  Balancer           pick, lease                  ┐
+//!     │  Feedback           judge, report                │
+//!     │  AccessLog          what went where              │ once per attempt
+//!     │  Address            the URI of the backend       │
+//!     │  ResponseTimeout    silence                      │
+//!     ▼  Client             to the backend               ┘
 //! ```
 //!
 //! ```no_run
@@ -37,9 +45,9 @@ use crate::{
     feedback::{Feedback, FeedbackLayer},
     http::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, Client, ClientBody, ClientConfig, Forward,
-        ForwardLayer, HttpClassify, LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer,
-        ResponseTimeout, ResponseTimeoutLayer, Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody,
-        TriedBackends,
+        ForwardLayer, Hedge, HedgeLayer, HttpClassify, LeasedBody, ReplayBody, RequestKey, Respond, RespondBody,
+        RespondLayer, ResponseTimeout, ResponseTimeoutLayer, Retry, RetryLayer, Session, SessionCookie, SessionLayer,
+        TimedBody, TriedBackends,
         future::{ForwardFuture, RespondFuture, RetryFuture, SessionFuture},
     },
     pool::BackendPool,
@@ -64,8 +72,8 @@ type Sent<B> = TimedBody<ReplayBody<B>>;
 type Judged<B> = Feedback<AccessLog<Address<ResponseTimeout<Client<Sent<B>>>>>, HttpClassify, AtEndOfBody>;
 type Told = (TriedBackends, (RequestKey, Option<SessionCookie>));
 type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
-type Stack<G, B> = Respond<Forward<Session<Retry<Attempt<G, B>>>>>;
-type StackFuture<G, B> = RespondFuture<ForwardFuture<SessionFuture<RetryFuture<Attempt<G, B>, B>>>>;
+type Stack<G, B> = Respond<Forward<Session<Retry<Hedge<Attempt<G, B>>>>>>;
+type StackFuture<G, B> = RespondFuture<ForwardFuture<SessionFuture<RetryFuture<Hedge<Attempt<G, B>>, B>>>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
 pub type ProxyBody = RespondBody<LeasedBody<ClientBody>>;
@@ -105,6 +113,7 @@ impl ReverseProxy<RoundRobin, ()> {
             key: RequestKey::none(),
             session: None,
             retry: RetryLayer::default(),
+            hedge: HedgeLayer::none(),
         }
     }
 }
@@ -120,18 +129,24 @@ pub struct Builder<G> {
     key: RequestKey,
     session: Option<SessionCookie>,
     retry: RetryLayer,
+    hedge: HedgeLayer,
 }
 
 impl<G: Strategy> Builder<G> {
     /// Which backend takes the next request.
     pub fn strategy<H: Strategy>(self, strategy: H) -> Builder<H> {
-        let Self { pool, strategy: _, client, response_timeout, address, key, session, retry } = self;
-        Builder { pool, strategy, client, response_timeout, address, key, session, retry }
+        let Self { pool, strategy: _, client, response_timeout, address, key, session, retry, hedge } = self;
+        Builder { pool, strategy, client, response_timeout, address, key, session, retry, hedge }
     }
 
     /// What is tried again, how often, and out of which budget; [`RetryLayer::none`] for nothing.
     pub fn retry(self, retry: RetryLayer) -> Self {
         Self { retry, ..self }
+    }
+
+    /// When a second backend is asked because the first takes long: never, unless set.
+    pub fn hedge(self, hedge: HedgeLayer) -> Self {
+        Self { hedge, ..self }
     }
 
     /// What binds a request to a backend, for strategies that keep equal keys together.
@@ -171,6 +186,7 @@ impl<G: Strategy> Builder<G> {
             .layer(ForwardLayer::new())
             .layer(self.session.map_or(SessionLayer::none(), SessionLayer::new))
             .layer(self.retry)
+            .layer(self.hedge)
             .layer(BalancerLayer::new(&self.pool, self.strategy).describe_by(told))
             .layer(FeedbackLayer::http())
             .layer(AccessLogLayer::new())

@@ -123,6 +123,7 @@ where
             }
         };
         drop(snapshot);
+        self.describe.picked(&request, lease.backend().id());
         ResponseFuture::called(self.inner.call(Dispatch { lease, target, request }))
     }
 }

@@ -9,6 +9,7 @@
 //! | [`ForwardLayer`] | once per request | removes what is for one hop only, adds `X-Forwarded-*`, refuses what cannot be forwarded |
 //! | [`SessionLayer`] | once per request | tells the client which backend keeps its session |
 //! | [`RetryLayer`] | once per request | sends what failed to another backend: see [`retry`] |
+//! | [`HedgeLayer`] | once per attempt | asks a second backend where the first takes long: see [`hedge`] |
 //! | [`FeedbackLayer::http`](crate::feedback::FeedbackLayer::http) | once per attempt | judges statuses and errors, keeps the lease to the end of the body |
 //! | [`AccessLogLayer`] | once per attempt | says what went where |
 //! | [`AddressLayer`] | once per attempt | writes the backend's address into the URI |
@@ -56,6 +57,7 @@ mod connection;
 mod excused;
 mod forward;
 mod grpc;
+pub mod hedge;
 mod hop_by_hop;
 mod key;
 mod leased_body;
@@ -76,6 +78,7 @@ pub use self::{
     classify::{ClassifyEnd, HttpClassify},
     client::{Client, ClientBody, ClientConfig},
     forward::{Forward, ForwardLayer, Refused},
+    hedge::{Hedge, HedgeLayer},
     key::{InvalidKey, RequestKey},
     leased_body::{AtEndOfBody, LeasedBody},
     load_probe::HttpLoadProbe,
@@ -93,8 +96,9 @@ pub use self::{
 pub mod future {
     pub use super::{
         access_log::ResponseFuture as AccessLogFuture, client::ResponseFuture as ClientFuture,
-        forward::ResponseFuture as ForwardFuture, report_load::ResponseFuture as ReportLoadFuture,
-        respond::ResponseFuture as RespondFuture, response_timeout::ResponseFuture as ResponseTimeoutFuture,
-        retry::ResponseFuture as RetryFuture, session::ResponseFuture as SessionFuture,
+        forward::ResponseFuture as ForwardFuture, hedge::ResponseFuture as HedgeFuture,
+        report_load::ResponseFuture as ReportLoadFuture, respond::ResponseFuture as RespondFuture,
+        response_timeout::ResponseFuture as ResponseTimeoutFuture, retry::ResponseFuture as RetryFuture,
+        session::ResponseFuture as SessionFuture,
     };
 }

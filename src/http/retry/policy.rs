@@ -28,7 +28,7 @@ pub(super) struct Policy {
 
 /// Why an attempt is no answer to the request, and on whose part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(in crate::http) struct Failure {
     pub(super) backend: BackendId,
     /// The backend may have seen something of it.
     sent: bool,
@@ -38,7 +38,7 @@ pub(super) struct Failure {
 
 impl Failure {
     /// What failed, if it is something that another backend may do better.
-    pub(super) fn of<R>(answer: &Result<Response<R>, BoxError>) -> Option<Self> {
+    pub(in crate::http) fn of<R>(answer: &Result<Response<R>, BoxError>) -> Option<Self> {
         match answer {
             Ok(response) => Self::of_response(response),
             Err(error) => find::<ProxyError>(&**error).and_then(Self::of_error),
