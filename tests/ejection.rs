@@ -275,3 +275,40 @@ async fn a_backend_is_drained_when_its_last_request_has_ended() {
     assert!(pool.enable("0") && !pool.enable("2") && !pool.disable("2"));
     assert_eq!(pool.healthy().len(), 1);
 }
+
+#[test]
+fn a_route_that_fails_everywhere_is_nobodys_fault() {
+    let (pool, start) = (pool_of(4), origin());
+    // Four of five requests fail, everywhere alike, in rows that would put any backend out.
+    for step in 0..500 {
+        for backend in pool.backends() {
+            let outcome = if step % 10 < 8 { Outcome::BackendFault } else { Outcome::Success };
+            answer(&backend, outcome, start + millis(step * 10 + 100));
+        }
+    }
+    // In the first second nobody knew.
+    assert!(pool.healthy().len() >= 2);
+    let known: Vec<_> = pool.backends().iter().filter_map(|backend| backend.health().since()).collect();
+    assert!(known.iter().all(|since| *since - start < Duration::from_secs(1)), "{known:?}");
+}
+
+#[test]
+fn where_most_of_the_pool_goes_at_once_nobody_is_ejected_for_his_answers() {
+    let (pool, start) = (pool_of(5), origin());
+    let mut changes = pool.watch();
+    for id in ["0", "1", "2"] {
+        Lease::take(pool.get(id).unwrap(), start).fail(Outcome::ConnectFault, "Connection refused", start);
+    }
+    let fail = |now: Instant| (0..20).for_each(|_| answer(&pool.get("3").unwrap(), Outcome::BackendFault, now));
+    fail(start + millis(9_000));
+    assert_eq!(states(&pool)[3], Healthy);
+    fail(start + millis(11_000));
+    assert_eq!(states(&pool)[3], Ejected);
+    let mut frozen = Vec::new();
+    while let Some(Some(change)) = futures_util::FutureExt::now_or_never(changes.next()) {
+        if let Change::Frozen(is_frozen) = change {
+            frozen.push(is_frozen);
+        }
+    }
+    assert_eq!(frozen, [true, false]);
+}

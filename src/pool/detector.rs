@@ -84,6 +84,13 @@ impl Detector {
         Peers { backends, busy, lower_quartile: rates[(busy - 1) / 4], mean_success, deviation: variance.sqrt() }
     }
 
+    /// Whether so many faults in a row are no luck among peers that do as they do. What fails everywhere alike, a route that
+    /// is broken say, fails in rows too, and is nobody's fault: the more the peers fail, the longer a row has to be.
+    pub(super) fn is_row(streak: u32, least: u32, peers: &Peers) -> bool {
+        let alone = peers.busy < 2;
+        streak >= least && (alone || f64::from(streak) * peers.lower_quartile.ln() < peers.luck().ln())
+    }
+
     /// Whether a backend that did as in `window` is to go, and why.
     pub(super) fn judge(self, window: Window, peers: &Peers) -> Option<String> {
         let Window { requests, faults } = window;
@@ -94,7 +101,7 @@ impl Detector {
         match self {
             Self::Off => None,
             Self::Binomial => {
-                let is_bad = peers.busy > 0 && is_no_luck(window, peers.lower_quartile, peers.backends);
+                let is_bad = peers.busy > 0 && is_no_luck(window, peers.lower_quartile, peers.luck());
                 is_bad.then(|| format!("{faults} of {requests} failed, and few of its peers'"))
             }
             Self::SuccessRate { deviations, hosts, .. } => {
@@ -110,13 +117,19 @@ impl Detector {
     }
 }
 
-/// Whether so many faults among so many requests say that a backend is worse than one of `backends` whose lower quartile
-/// fails at the rate `p0`.
-fn is_no_luck(Window { requests, faults }: Window, p0: f64, backends: usize) -> bool {
+impl Peers {
+    /// What is luck for one backend of so many.
+    fn luck(&self) -> f64 {
+        LUCK / self.backends.max(1) as f64
+    }
+}
+
+/// Whether so many faults among so many requests say that a backend is worse than a pool whose lower quartile fails at the
+/// rate `p0`.
+fn is_no_luck(Window { requests, faults }: Window, p0: f64, luck: f64) -> bool {
     let odds = 3.0 * p0 / (1.0 - p0).max(f64::MIN_POSITIVE);
     let forgiven = (odds / (1.0 + odds)).max(FORGIVEN);
-    f64::from(faults) > forgiven * f64::from(requests)
-        && binomial_tail(requests, faults, forgiven) < LUCK / backends.max(1) as f64
+    f64::from(faults) > forgiven * f64::from(requests) && binomial_tail(requests, faults, forgiven) < luck
 }
 
 /// The chance of `k` or more successes in `n` trials of `p` each, for `k > np`.
@@ -155,7 +168,7 @@ mod tests {
 
     /// The least number of failures among `n` requests that puts one of three backends out.
     fn least(n: u32, p0: f64) -> Option<u32> {
-        (0..=n).find(|&faults| is_no_luck(window(n, faults), p0, 3))
+        (0..=n).find(|&faults| is_no_luck(window(n, faults), p0, LUCK / 3.0))
     }
 
     #[test]
@@ -174,9 +187,10 @@ mod tests {
 
     #[test]
     fn small_pools_have_thresholds_of_their_own() {
-        for backends in [2, 3, 5] {
-            let least = |n| (0..=n).find(|&faults| is_no_luck(window(n, faults), 0.0, backends)).unwrap();
-            assert!(least(8) >= 4 && least(8) <= 6, "{backends}: {}", least(8));
+        for (backends, thresholds) in [(2, [5, 7, 16]), (3, [5, 8, 17]), (5, [5, 8, 17])] {
+            let least =
+                |n| (0..=n).find(|&faults| is_no_luck(window(n, faults), 0.0, LUCK / f64::from(backends))).unwrap();
+            assert_eq!([8, 20, 100].map(least), thresholds, "{backends}");
         }
     }
 
@@ -207,6 +221,18 @@ mod tests {
                 assert_eq!(Detector::Binomial.judge(all[0], &peers), None, "{backends} {faults}");
             }
         }
+    }
+
+    #[test]
+    fn a_row_is_the_longer_the_more_the_peers_fail() {
+        let least = |faults| {
+            let peers = Detector::Binomial.survey(vec![window(999, faults); 3].into_iter());
+            (0..2_000).find(|&streak| Detector::is_row(streak, 5, &peers)).unwrap()
+        };
+        assert_eq!([0, 10, 100, 300, 500, 900].map(least), [5, 5, 5, 9, 15, 99]);
+        // Who has no peers with traffic is judged by himself.
+        let alone = Detector::Binomial.survey([window(999, 500), window(0, 0)].into_iter());
+        assert!(Detector::is_row(5, 5, &alone) && !Detector::is_row(4, 5, &alone));
     }
 
     #[test]

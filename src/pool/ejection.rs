@@ -33,7 +33,7 @@ impl Ejection {
         Self { consecutive: 0, detector: Detector::Off, ..Self::default() }
     }
 
-    /// Faults in a row that take a backend out, 5 by default; with 0 no number does.
+    /// Faults in a row that take a backend out, 5 by default, or more where its peers fail as well; with 0 no number does.
     pub fn consecutive(self, faults: u32) -> Self {
         Self { consecutive: faults, ..self }
     }
@@ -65,7 +65,7 @@ impl Ejection {
     fn judge(&self, backend: &Backend, peers: &Peers, now: Moment) -> Option<String> {
         let record = backend.record();
         let streak = record.streak();
-        if self.consecutive > 0 && streak >= self.consecutive {
+        if self.consecutive > 0 && Detector::is_row(streak, self.consecutive, peers) {
             return Some(format!("{streak} failures in a row"));
         }
         self.detector.judge(record.window(now), peers)

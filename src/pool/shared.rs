@@ -1,12 +1,12 @@
 use super::{Change, FailOpen, Members, Snapshot, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
     backend::{Backend, BackendId, Backoff, Health, Home, Moment, Weight},
-    sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 use arc_swap::ArcSwap;
 use std::{
     sync::{Arc, PoisonError, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, broadcast};
 
@@ -20,6 +20,8 @@ pub(super) struct Shared<T> {
     /// Held while a backend is ejected for its answers, so that no two are where one may be.
     ejecting: Mutex<()>,
     pub(super) due: Due,
+    /// Nobody is ejected for his answers, because most of the pool went at once.
+    frozen: AtomicBool,
     /// One wake-up for each request that has made room.
     pub(super) released: Notify,
     /// Checkers that run.
@@ -31,6 +33,9 @@ pub(super) type Views<T> = Vec<Weak<dyn Subscriber<T>>>;
 
 /// The `tracing` target of the events that tell of a pool as a whole.
 pub const POOL_TARGET: &str = "tower_balancer::pool";
+
+/// Within so much time it is one event that takes backends out, not many.
+const MASS_WINDOW: Duration = Duration::from_secs(10);
 
 /// Changes that a [`Watch`] may fall behind before it misses some.
 const WATCH_BACKLOG: usize = 256;
@@ -67,6 +72,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
             judge: Judge::default(),
             ejecting: Mutex::default(),
             due: Due::default(),
+            frozen: AtomicBool::new(false),
             released: Notify::new(),
             checkers: AtomicUsize::new(0),
             me: Weak::clone(me),
@@ -137,9 +143,22 @@ impl<T: Send + Sync + 'static> Shared<T> {
         }
     }
 
-    /// Whether one more of the tier and zone of `backend` may be ejected, and one that is well is left.
-    fn may_eject(&self, backend: &Backend) -> bool {
+    /// Whether one more of the tier and zone of `backend` may be ejected, and one that is well is left. Where most of the pool
+    /// went within seconds, something else is wrong than this backend: then nobody is.
+    fn may_eject(&self, backend: &Backend, now: Instant) -> bool {
         let members = self.members();
+        let just_gone = |peer: &&Arc<Backend>| {
+            let since = peer.health().since().filter(|_| !peer.is_eligible());
+            since.is_some_and(|since| now.saturating_duration_since(since) < MASS_WINDOW)
+        };
+        let is_mass = members.backends().iter().filter(just_gone).count() * 2 > members.backends().len();
+        if is_mass != self.frozen.swap(is_mass, Ordering::Relaxed) {
+            tracing::warn!(target: POOL_TARGET, frozen = is_mass, "most of the pool went within seconds");
+            self.tell(Change::Frozen(is_mass));
+        }
+        if is_mass {
+            return false;
+        }
         let locality = backend.locality();
         let peers: Vec<_> = members.backends().iter().filter(|peer| *peer.locality() == *locality).collect();
         let ejected = peers.iter().filter(|peer| peer.health().is_ejected_for_answers()).count();
@@ -168,7 +187,7 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
         }
         let Some(cause) = self.judge.judge(backend, self.members().backends(), now) else { return };
         let _ejecting = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        if backend.is_eligible() && self.may_eject(backend) {
+        if backend.is_eligible() && self.may_eject(backend, now) {
             backend.eject(&cause, now);
         }
     }
