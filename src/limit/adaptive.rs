@@ -53,16 +53,14 @@ impl<T: Clone + Send + Sync + 'static> AdaptiveLimits<T> {
     /// # Cancellation
     ///
     /// Dropping the future leaves the limits where they are.
-    pub fn run(self) -> impl Future<Output = ()> + Send {
-        async move {
-            let mut looks = tokio::time::interval(LOOK);
-            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut watched = HashMap::new();
-            loop {
-                for look in 1..=LOOKS {
-                    looks.tick().await;
-                    self.look(&mut watched, look == LOOKS);
-                }
+    pub async fn run(self) {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watched = HashMap::new();
+        loop {
+            for look in 1..=LOOKS {
+                looks.tick().await;
+                self.look(&mut watched, look == LOOKS);
             }
         }
     }
