@@ -67,7 +67,7 @@ use arc_swap::ArcSwap;
 use std::{
     fmt,
     sync::{Arc, OnceLock, PoisonError, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tracing::{info, warn};
 
@@ -227,6 +227,13 @@ impl Backend {
     /// Whether it may be picked now.
     pub fn is_eligible(&self) -> bool {
         self.eligible.load(Ordering::Acquire)
+    }
+
+    /// Whether the host drains it, and began to less than `grace` before `now`: then it may still be given what is bound to it.
+    pub fn is_draining(&self, now: Instant, grace: Duration) -> bool {
+        let health = self.health.load();
+        let since = health.since().filter(|_| health.state() == HealthState::Draining);
+        since.is_some_and(|since| now.saturating_duration_since(since) < grace)
     }
 
     /// Puts it into rotation, because of `cause`, as of `when`: the moment it was asked, where asking took time. Returns
