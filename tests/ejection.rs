@@ -1,5 +1,6 @@
 //! What traffic finds out about a backend, and what becomes of it: without sockets, in virtual time.
 
+use proptest::prelude::*;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -311,4 +312,39 @@ fn where_most_of_the_pool_goes_at_once_nobody_is_ejected_for_his_answers() {
         }
     }
     assert_eq!(frozen, [true, false]);
+}
+
+proptest! {
+    /// Answers of any kind, in any order, at any time: they never take out the last of the pool, nor more than may go; and
+    /// in the end, with answers that are good, everyone is back.
+    #[test]
+    fn answers_never_eject_the_last_and_nobody_is_stuck(
+        backends in 1..6_usize,
+        events in proptest::collection::vec((0..6_usize, 0..9_usize, 0..3_000_u64), 0..300),
+    ) {
+        let (pool, mut now) = (pool_of(backends), origin());
+        let view = pool.view(RoundRobin::new());
+        let most = pool.ejection().most_of(backends);
+        for (place, outcome, later) in events {
+            now += millis(later);
+            view.advance(now);
+            let outcome = Outcome::ALL[outcome];
+            // What cannot be reached goes at once, and is another matter.
+            let outcome = if outcome.is_transport_failure() { Outcome::BackendFault } else { outcome };
+            match view.load().lease(&Hint::new(now, later)) {
+                Ok((lease, _)) if place < 3 => lease.complete(outcome, now),
+                _ => answer(&pool.backends()[place % backends], outcome, now),
+            }
+            let out = pool.backends().iter().filter(|backend| !backend.is_eligible()).count();
+            prop_assert!(out <= most && out < backends, "{out} of {backends}");
+        }
+        for _ in 0..40 {
+            now += Duration::from_secs(20);
+            view.advance(now);
+            for _ in 0..2 * backends {
+                view.load().lease(&Hint::new(now, 0)).unwrap().0.complete(Outcome::Success, now);
+            }
+        }
+        prop_assert_eq!(states(&pool), vec![Healthy; backends]);
+    }
 }

@@ -1,6 +1,6 @@
 use super::{Change, FailOpen, Members, Snapshot, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
-    backend::{Backend, BackendId, Backoff, Health, Home, Moment, Weight},
+    backend::{Backend, BackendId, Backoff, Health, HealthState, Home, Moment, Weight},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 use arc_swap::ArcSwap;
@@ -161,8 +161,11 @@ impl<T: Send + Sync + 'static> Shared<T> {
         }
         let locality = backend.locality();
         let peers: Vec<_> = members.backends().iter().filter(|peer| *peer.locality() == *locality).collect();
-        let ejected = peers.iter().filter(|peer| peer.health().is_ejected_for_answers()).count();
-        let left = peers.iter().filter(|peer| peer.is_eligible()).count();
+        // One that is on trial may be out again with its next answer.
+        let health: Vec<_> = peers.iter().map(|peer| peer.health()).collect();
+        let is_ejected = |health: &Health| health.is_ejected_for_answers() || health.state() == HealthState::Probing;
+        let ejected = health.iter().filter(|health| is_ejected(health)).count();
+        let left = health.iter().filter(|health| health.state() == HealthState::Healthy).count();
         ejected < self.judge.rules().most_of(peers.len()) && left > 1
     }
 }
