@@ -154,6 +154,22 @@ fn one_request_at_a_time_tries_what_was_out() {
 }
 
 #[test]
+fn an_ejection_ends_also_where_a_probe_failed_in_the_middle_of_it() {
+    let (pool, start) = (pool_of(2), origin());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let bad = pool.get("1").unwrap();
+    bad.eject("test", start);
+    bad.mark_unhealthy("status: 500", at(1));
+    // Somebody else's time is over meanwhile, and everyone is looked at.
+    pool.get("0").unwrap().eject("test", start);
+    pool.advance(at(3));
+    bad.mark_healthy("status: 200", at(4));
+    assert_eq!(states(&pool)[1], Ejected);
+    pool.advance(at(7));
+    assert_eq!(states(&pool), [Probing; 2]);
+}
+
+#[test]
 fn a_backend_on_trial_is_not_asked_by_two_and_nobody_else_is_no_reason() {
     let (pool, start) = (pool_of(1), origin());
     let view = pool.view(LeastRequest::new());

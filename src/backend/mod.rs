@@ -204,7 +204,8 @@ impl Backend {
 
     /// Whether it is silent and a request that was picked for it is not the one that tries whether it still is.
     pub(crate) fn keeps_off(&self, now: Instant) -> bool {
-        self.silence.keeps_off(self.load.latency(), Moment::of(now))
+        // Mostly nobody waits, and the time need not be known.
+        !self.load.latency().is_idle() && self.silence.keeps_off(self.load.latency(), Moment::of(now))
     }
 
     /// Takes in what the server said about itself at `now`, in place of what it said before.
@@ -265,9 +266,15 @@ impl Backend {
     }
 
     /// Lets time pass: an ejection that is over ends. `probed` where a checker is asking the backends: then one that could
-    /// not be reached comes back by its word. A pool does so as requests come.
-    pub fn advance(&self, now: Instant, probed: bool) {
-        self.change(|standing| standing.advance(now, probed, self.backoff()));
+    /// not be reached comes back by its word. A pool does so as requests come. Returns when time alone will change something
+    /// next.
+    pub fn advance(&self, now: Instant, probed: bool) -> Option<Instant> {
+        let mut due = None;
+        self.change(|standing| {
+            standing.advance(now, probed, self.backoff());
+            due = standing.due();
+        });
+        due
     }
 
     /// What the host wants of it.
@@ -276,8 +283,8 @@ impl Backend {
     }
 
     /// An answer has begun, or there was none.
-    fn answered(&self, outcome: Outcome, pass: Pass, now: Instant) {
-        self.record.add(outcome, Moment::of(now));
+    fn answered(&self, outcome: Outcome, pass: Pass, now: Instant, moment: Moment) {
+        self.record.add(outcome, moment);
         if let Pass::Trial(permit) = pass {
             match outcome {
                 Outcome::Cancelled | Outcome::Lost => {}

@@ -136,9 +136,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
         self.due.clear();
         let probed = self.checkers.load(Ordering::Relaxed) > 0;
         for backend in self.members().backends() {
-            backend.advance(now, probed);
-            if let Some(until) = backend.health().until() {
-                self.due.at(Moment::of(until));
+            if let Some(due) = backend.advance(now, probed) {
+                self.due.at(Moment::of(due));
             }
         }
     }
