@@ -158,14 +158,14 @@ fn an_ejection_ends_also_where_a_probe_failed_in_the_middle_of_it() {
     let (pool, start) = (pool_of(2), origin());
     let at = |seconds| start + Duration::from_secs(seconds);
     let bad = pool.get("1").unwrap();
-    bad.eject("test", start);
-    bad.mark_unhealthy("status: 500", at(1));
-    // Somebody else's time is over meanwhile, and everyone is looked at.
     pool.get("0").unwrap().eject("test", start);
-    pool.advance(at(3));
-    bad.mark_healthy("status: 200", at(4));
-    assert_eq!(states(&pool)[1], Ejected);
-    pool.advance(at(7));
+    bad.eject("test", at(2));
+    bad.mark_unhealthy("status: 500", at(3));
+    // The other's time is over, and everyone is looked at.
+    pool.advance(at(6));
+    assert_eq!(states(&pool), [Probing, HealthState::Unhealthy]);
+    bad.mark_healthy("status: 200", at(6));
+    pool.advance(at(9));
     assert_eq!(states(&pool), [Probing; 2]);
 }
 
