@@ -294,6 +294,30 @@ async fn a_backend_is_drained_when_its_last_request_has_ended() {
 }
 
 #[test]
+fn who_is_slower_than_his_peers_can_explain_is_out_where_that_is_wanted() {
+    for wanted in [false, true] {
+        let (pool, start) = (pool_of(4), origin());
+        if wanted {
+            pool.set_ejection(Ejection::default().slower_than(3.0));
+        }
+        for request in 0..400 {
+            let now = start + millis(request * 10);
+            for (place, backend) in pool.backends().iter().enumerate() {
+                let took = if place == 2 { 50 } else { 8 + (request % 5) };
+                Lease::take(Arc::clone(backend), now).complete(Outcome::Success, now + millis(took));
+            }
+        }
+        let expected = if wanted { Ejected } else { Healthy };
+        assert_eq!(states(&pool), [Healthy, Healthy, expected, Healthy]);
+        if wanted {
+            let health = pool.backends()[2].health();
+            let cause = health.cause().unwrap();
+            assert!(cause.starts_with("answers take 50.0 ms, its peers' 10"), "{cause}");
+        }
+    }
+}
+
+#[test]
 fn a_route_that_fails_everywhere_is_nobodys_fault() {
     let (pool, start) = (pool_of(4), origin());
     // Four of five requests fail, everywhere alike, in rows that would put any backend out.

@@ -83,8 +83,8 @@ pub(crate) trait Home: Send + Sync {
     fn health_changed(&self, backend: &Backend, health: &Health) -> bool;
     /// Called where time alone will change a backend at `when`, so that somebody lets it pass.
     fn due(&self, when: Instant);
-    /// Called for each fault of a backend's, so that somebody judges it beside its peers.
-    fn faulted(&self, backend: &Backend, now: Instant);
+    /// Called for each fault of a backend's, and once a second where it has none, so that somebody judges it beside its peers.
+    fn judge(&self, backend: &Backend, is_fault: bool, now: Instant);
     /// Called where a backend that may have so many requests in flight has one less.
     fn released(&self);
     /// How long a backend is out.
@@ -284,7 +284,7 @@ impl Backend {
 
     /// An answer has begun, or there was none.
     fn answered(&self, outcome: Outcome, pass: Pass, now: Instant, moment: Moment) {
-        self.record.add(outcome, moment);
+        let is_first = self.record.add(outcome, moment);
         if let Pass::Trial(permit) = pass {
             match outcome {
                 Outcome::Cancelled | Outcome::Lost => {}
@@ -294,10 +294,10 @@ impl Backend {
                 _ => _ = self.change(|standing| standing.trial_passed(now)),
             }
             self.gate.give_back(permit);
-        } else if outcome.is_fault()
+        } else if (is_first || outcome.is_fault())
             && let Some(home) = self.home()
         {
-            home.faulted(self, now);
+            home.judge(self, outcome.is_fault(), now);
         }
     }
 

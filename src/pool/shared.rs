@@ -182,9 +182,9 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
         self.judge.rules().backoff
     }
 
-    fn faulted(&self, backend: &Backend, now: Instant) {
-        // One that is out already cannot go.
-        if !backend.is_eligible() {
+    fn judge(&self, backend: &Backend, is_fault: bool, now: Instant) {
+        // One that is out already cannot go, and one that does well only for being slow.
+        if !backend.is_eligible() || !(is_fault || self.judge.rules().minds_latency()) {
             return;
         }
         let Some(cause) = self.judge.judge(backend, self.members().backends(), now) else { return };
