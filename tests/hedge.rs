@@ -97,6 +97,24 @@ async fn it_is_bounded_by_its_share_and_by_the_budget() {
 }
 
 #[tokio::test]
+async fn where_there_is_nobody_else_the_first_goes_on() {
+    let late = Server::http(common::answers_with(|request| async move {
+        let wait = if request.uri().path() == "/late" { 200 } else { 0 };
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        http::Response::new(Full::<Bytes>::default())
+    }))
+    .await;
+    let (pool, proxy) = over(&[late.url()], HedgeLayer::with(0.95, 1.0, RetryBudget::new(1.0, 100)));
+    for _ in 0..100 {
+        assert_eq!(send(&proxy, "GET", "").await.0, 200);
+    }
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let request = Request::get("http://service/late").body(Full::default()).unwrap();
+    assert_eq!(proxy.oneshot(request).await.unwrap().status(), 200);
+    assert_eq!(pool.backends()[0].load().completed(), 101);
+}
+
+#[tokio::test]
 async fn of_two_attempts_the_good_one_counts_and_the_first_failure_where_both_fail() {
     // Fails, and only after the other has been asked.
     let quick = Server::http(says("quick")).await;

@@ -157,6 +157,30 @@ async fn a_request_that_nobody_else_could_take_fails_as_it_did() {
 }
 
 #[tokio::test]
+async fn what_took_one_too_long_is_asked_of_another_and_never_of_the_same() {
+    for others in [0, 1] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let silent = Server::raw(move |stream| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                tokio::time::sleep(Duration::from_secs(3_600)).await;
+                drop(stream);
+            }
+        })
+        .await;
+        let well = Server::http(says("well")).await;
+        let urls = [silent.url(), well.url()];
+        let pool = BackendPool::new(&urls[..=others]).unwrap();
+        let proxy = ReverseProxy::builder(&pool).retry(free_of_charge()).response_timeout(Duration::from_millis(50));
+        let proxy = Server::http(proxy.build()).await;
+        let expected = if others == 0 { (504, "Gateway timeout".into()) } else { (200, "well".into()) };
+        assert_eq!(get(proxy.url()).await, expected);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[tokio::test]
 async fn when_everything_fails_the_load_grows_by_the_budget_and_no_more() {
     let (one, other) = (
         Server::http(answers(StatusCode::SERVICE_UNAVAILABLE)).await,

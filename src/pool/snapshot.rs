@@ -113,7 +113,7 @@ impl<T, P: Picker> Snapshot<T, P> {
         Err(Unavailable::new(Reason::AllAtLimit))
     }
 
-    /// Those that are eligible and were not tried; where all were, those that are eligible. Excluding is taking away, once,
+    /// Those that are eligible and were not tried; where all were, those that are eligible, if that will do. Excluding is taking away, once,
     /// for every strategy.
     fn untried(&self, hint: &Hint<'_>) -> Eligible {
         let mut untried = (*self.eligible).clone();
@@ -122,7 +122,7 @@ impl<T, P: Picker> Snapshot<T, P> {
                 untried.set(index, false);
             }
         }
-        if untried.as_slice().is_empty() { (*self.eligible).clone() } else { untried }
+        if untried.as_slice().is_empty() && !hint.others_only { (*self.eligible).clone() } else { untried }
     }
 
     /// Picks as [`pick`](Self::pick) does, and says why: for an operator who asks, not for the way of a request. It counts as

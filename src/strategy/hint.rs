@@ -28,6 +28,8 @@ pub struct Hint<'a> {
     /// Exact, and nothing a strategy need look at: they are taken from the candidates before it is asked. Where nothing
     /// else is left they stay, since a second try beats none.
     pub excluded: &'a [BackendId],
+    /// They must not be picked where nothing else is left either: what took one of them too long would take it too long again.
+    pub others_only: bool,
     /// What stages around the strategy take off the weights.
     scale: Option<&'a Scale<'a>>,
 }
@@ -56,7 +58,7 @@ const MOST_COST: f64 = 1e6;
 impl<'a> Hint<'a> {
     /// A hint about a request of which nothing is known.
     pub fn new(now: Instant, seed: u64) -> Self {
-        Self { now, seed, key: None, session: None, cost: 1.0, excluded: &[], scale: None }
+        Self { now, seed, key: None, session: None, cost: 1.0, excluded: &[], others_only: false, scale: None }
     }
 
     /// The same hint, with the hash of what the request is bound to.

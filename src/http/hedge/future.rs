@@ -4,7 +4,7 @@ use crate::{
     error::BoxError,
     http::{
         Tried,
-        retry::{Failure, Picked},
+        retry::{Failure, Picked, is_unavailable},
     },
 };
 use http::{Request, Response, request};
@@ -68,16 +68,24 @@ impl<S, R> Second<S, R> {
         }
         let mut head = self.head.clone();
         let mut tried = head.extensions.remove::<Tried>().unwrap_or_default();
-        tried.0.extend(self.first.backend().cloned());
+        tried.backends.extend(self.first.backend().cloned());
+        tried.others_only = true;
         tried.mark(&mut head);
         tracing::debug!(after = ?self.started.elapsed(), "asking a second backend");
         Some(Oneshot::new(service, Request::from_parts(head, B::default())))
     }
 
-    fn record(&self) {
+    /// The end: with `answer`, or with what failed first where that failed too.
+    fn settle(&mut self, answer: Result<R, BoxError>) -> Result<R, BoxError> {
         let now = Instant::now();
         self.rule.times.record(now - self.started, Moment::of(now.into_std()));
+        self.failed.take().filter(|_| answer.is_err()).unwrap_or(answer)
     }
+}
+
+/// Whether there is no need to wait for the other.
+fn is_good<R>(answer: &Result<Response<R>, BoxError>) -> bool {
+    answer.is_ok() && Failure::of(answer).is_none()
 }
 
 impl<S, B> ResponseFuture<S, B>
@@ -104,13 +112,12 @@ where
             && let Poll::Ready(answer) = first.poll(cx)
         {
             let answer = answer.map_err(Into::into);
-            let Some(second) = this.second else { return Poll::Ready(answer) };
             this.first.set(None);
-            if this.hedge.is_none() || Failure::of(&answer).is_none() {
+            let Some(second) = this.second else { return Poll::Ready(answer) };
+            if this.hedge.is_none() || is_good(&answer) {
                 // Who is late and comes after all is dropped here, and counts for nobody.
                 this.hedge.set(None);
-                second.record();
-                return Poll::Ready(second.failed.take().filter(|_| answer.is_err()).unwrap_or(answer));
+                return Poll::Ready(second.settle(answer));
             }
             second.failed = Some(answer);
         }
@@ -124,12 +131,12 @@ where
         if let Some(hedge) = this.hedge.as_mut().as_pin_mut() {
             let answer = ready!(hedge.poll(cx)).map_err(Into::into);
             this.hedge.set(None);
-            if this.first.is_none() || Failure::of(&answer).is_none() {
+            if this.first.is_none() || is_good(&answer) {
                 this.first.set(None);
-                second.record();
-                return Poll::Ready(second.failed.take().filter(|_| answer.is_err()).unwrap_or(answer));
+                return Poll::Ready(second.settle(answer));
             }
-            second.failed = Some(answer);
+            // That there was nobody else to ask is no answer.
+            second.failed = Some(answer).filter(|answer| !is_unavailable(answer));
         }
         Poll::Pending
     }

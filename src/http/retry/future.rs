@@ -60,12 +60,13 @@ impl<S, B> Next<S, B> {
     /// Decides on another attempt after `answer`, and when it will be: `None` where the answer stands.
     fn decide<R>(&mut self, answer: &Result<Response<R>, BoxError>) -> Option<Duration> {
         let failure = Failure::of(answer)?;
-        let made = self.tried.0.len() as u32 + 1;
+        let made = self.tried.backends.len() as u32 + 1;
         let delay = self.policy.delay(&failure, &self.head.method, made, fastrand::u64(..))?;
         let charge = self.policy.budget.charge(Instant::now().into_std())?;
         // At once: the connection that has failed may go on reading for a while.
         self.due = Some((self.replay.rewind()?, charge));
-        self.tried.0.push(failure.backend);
+        self.tried.backends.push(failure.backend);
+        self.tried.others_only = failure.timed_out;
         Some(delay)
     }
 
@@ -109,7 +110,7 @@ where
                         let failed = next.failed.take().filter(|_| is_unavailable(&answer));
                         return Poll::Ready(failed.map_or(answer, Err));
                     };
-                    tracing::debug!(attempt = next.tried.0.len(), ?delay, "trying another backend");
+                    tracing::debug!(attempt = next.tried.backends.len(), ?delay, "trying another backend");
                     // What the failed attempt holds ends here, its lease first of all.
                     next.failed = answer.err();
                     this.state.set(if delay.is_zero() {

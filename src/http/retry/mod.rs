@@ -63,7 +63,10 @@ pub use self::{
     tried::{Tried, TriedBackends},
 };
 
-pub(super) use self::{policy::Failure, tried::Picked};
+pub(super) use self::{
+    policy::{Failure, is_unavailable},
+    tried::Picked,
+};
 
 use self::policy::Policy;
 use std::{sync::Arc, time::Duration};

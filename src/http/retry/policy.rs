@@ -32,6 +32,8 @@ pub(in crate::http) struct Failure {
     pub(super) backend: BackendId,
     /// The backend may have seen something of it.
     sent: bool,
+    /// There was no answer in time: it is no use to ask the same one again.
+    pub(super) timed_out: bool,
     /// What a gRPC server said about another attempt; `Err` where it wants none.
     pushback: Result<Option<Duration>, ()>,
 }
@@ -48,7 +50,8 @@ impl Failure {
     fn of_error(error: &ProxyError) -> Option<Self> {
         // The caller is gone, or this process is short of something: another backend changes neither.
         let ours = error.kind() == Outcome::Cancelled;
-        (!ours).then(|| Self { backend: error.backend().clone(), sent: error.sent(), pushback: Ok(None) })
+        let timed_out = error.kind() == Outcome::Timeout;
+        (!ours).then(|| Self { backend: error.backend().clone(), sent: error.sent(), timed_out, pushback: Ok(None) })
     }
 
     fn of_response<R>(response: &Response<R>) -> Option<Self> {
@@ -65,7 +68,7 @@ impl Failure {
             Some(Some(millis)) => Ok(Some(Duration::from_millis(millis))),
             Some(None) => Err(()),
         };
-        Some(Self { backend, sent: true, pushback })
+        Some(Self { backend, sent: true, timed_out: false, pushback })
     }
 }
 
@@ -96,7 +99,7 @@ impl Policy {
 }
 
 /// Whether there was nobody to try.
-pub(super) fn is_unavailable<R>(answer: &Result<R, BoxError>) -> bool {
+pub(in crate::http) fn is_unavailable<R>(answer: &Result<R, BoxError>) -> bool {
     answer.as_ref().is_err_and(|error| find::<Unavailable>(&**error).is_some())
 }
 
@@ -110,7 +113,7 @@ mod tests {
     }
 
     fn failure(sent: bool) -> Failure {
-        Failure { backend: "a".into(), sent, pushback: Ok(None) }
+        Failure { backend: "a".into(), sent, timed_out: false, pushback: Ok(None) }
     }
 
     #[test]

@@ -7,12 +7,17 @@ use std::sync::{Arc, OnceLock};
 ///
 /// Written by [`Retry`](super::Retry). A host that tries again itself may insert one.
 #[derive(Clone, Debug, Default)]
-pub struct Tried(pub Vec<BackendId>);
+pub struct Tried {
+    /// In the order in which they were.
+    pub backends: Vec<BackendId>,
+    /// Not even where there is no other: see [`Hint::others_only`].
+    pub others_only: bool,
+}
 
 impl Tried {
     /// Makes of a head that of the next attempt.
     pub(in crate::http) fn mark(self, head: &mut request::Parts) {
-        head.headers.insert(ATTEMPT, HeaderValue::from(self.0.len()));
+        head.headers.insert(ATTEMPT, HeaderValue::from(self.backends.len()));
         head.extensions.insert(self);
     }
 }
@@ -34,8 +39,8 @@ pub struct TriedBackends;
 
 impl<B> Describe<Request<B>> for TriedBackends {
     fn describe<'a>(&self, request: &'a Request<B>, hint: &mut Hint<'a>) {
-        if let Some(Tried(backends)) = request.extensions().get() {
-            hint.excluded = backends;
+        if let Some(Tried { backends, others_only }) = request.extensions().get() {
+            (hint.excluded, hint.others_only) = (backends, *others_only);
         }
     }
 
