@@ -147,7 +147,8 @@ fn least_latency_keeps_its_promises() {
     }
     // The one that fails fast gets no share, the black holes next to none.
     assert!(tail("S10", "least_latency").1 < 1e-4);
-    assert!(tail("S10", "round_robin").1 > 0.04);
+    // The pool ejects it for everyone else, after some.
+    assert!((1e-4..1e-2).contains(&tail("S10", "round_robin").1));
     assert!(tail("S4", "least_latency").1 < 5e-4);
 }
 

@@ -38,4 +38,13 @@ async fn each_pick_is_explained_to_whoever_listens() {
     assert_eq!(layers.service(end).oneshot(()).await.unwrap(), 2);
     let told = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
     assert!(told.contains("picked b of 1 candidates, 1 out"), "{told}");
+
+    // Of many that are alike, as they were before one was picked.
+    written.0.lock().unwrap().clear();
+    let pool = BackendPool::from_members((0..4).map(|n| Member::new(n.to_string(), n))).unwrap();
+    let layers =
+        ServiceBuilder::new().layer(BalancerLayer::new(&pool, LeastRequest::new())).layer(FeedbackLayer::default());
+    assert!(layers.service(end).oneshot(()).await.is_ok());
+    let told = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    assert!(told.contains("by lot among 4 that cost the same") && !told.contains("cost 2"), "{told}");
 }

@@ -57,7 +57,8 @@ struct Known {
     cause: Arc<str>,
     since: Instant,
     until: Option<Instant>,
-    unreachable: bool,
+    /// Of an ejected one: it answers, if badly. Of one that is drained: nothing else speaks against it.
+    serves: bool,
 }
 
 impl Health {
@@ -67,11 +68,16 @@ impl Health {
     }
 
     pub(super) fn known(state: HealthState, cause: Arc<str>, since: Instant) -> Self {
-        Self { state, known: Some(Known { cause, since, until: None, unreachable: false }) }
+        Self { state, known: Some(Known { cause, since, until: None, serves: false }) }
     }
 
-    pub(super) fn ejected(cause: Arc<str>, since: Instant, until: Instant, unreachable: bool) -> Self {
-        Self { state: HealthState::Ejected, known: Some(Known { cause, since, until: Some(until), unreachable }) }
+    pub(super) fn ejected(cause: Arc<str>, since: Instant, until: Instant, serves: bool) -> Self {
+        Self { state: HealthState::Ejected, known: Some(Known { cause, since, until: Some(until), serves }) }
+    }
+
+    pub(super) fn draining(since: Instant, serves: bool) -> Self {
+        let cause = "drained by the host".into();
+        Self { state: HealthState::Draining, known: Some(Known { cause, since, until: None, serves }) }
     }
 
     /// The state.
@@ -91,7 +97,16 @@ impl Health {
 
     /// Whether it is out for what it answered: then it can be reached.
     pub(crate) fn is_ejected_for_answers(&self) -> bool {
-        self.state == HealthState::Ejected && self.known.as_ref().is_some_and(|known| !known.unreachable)
+        self.state == HealthState::Ejected && self.serves()
+    }
+
+    /// Whether it is out because the host drains it, and for nothing else.
+    pub(super) fn is_draining_and_well(&self) -> bool {
+        self.state == HealthState::Draining && self.serves()
+    }
+
+    fn serves(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.serves)
     }
 
     /// When an ejection ends, and the backend is tried again; `None` where the state does not end by itself.

@@ -230,10 +230,11 @@ impl Backend {
         self.eligible.load(Ordering::Acquire)
     }
 
-    /// Whether the host drains it, and began to less than `grace` before `now`: then it may still be given what is bound to it.
+    /// Whether the host drains it, began to less than `grace` before `now`, and nothing else speaks against it: then it may
+    /// still be given what is bound to it.
     pub fn is_draining(&self, now: Instant, grace: Duration) -> bool {
         let health = self.health.load();
-        let since = health.since().filter(|_| health.state() == HealthState::Draining);
+        let since = health.since().filter(|_| health.is_draining_and_well());
         since.is_some_and(|since| now.saturating_duration_since(since) < grace)
     }
 

@@ -77,10 +77,13 @@ impl Standing {
         let known = |state, cause: &Arc<str>, since| Health::known(state, Arc::clone(cause), since);
         match (&self.admin, &self.active, &self.passive) {
             (&Admin::Disabled { since }, ..) => known(HealthState::Disabled, &"disabled by the host".into(), since),
-            (&Admin::Draining { since }, ..) => known(HealthState::Draining, &"drained by the host".into(), since),
+            (&Admin::Draining { since }, active, passive) => {
+                let fails = active.as_ref().is_some_and(|active| !active.healthy);
+                Health::draining(since, !fails && matches!(passive, Passive::Admitted))
+            }
             (_, Some(Observed { healthy: false, cause, since }), _) => known(HealthState::Unhealthy, cause, *since),
             (_, _, Passive::Ejected(Ejected { cause, since, until, unreachable })) => {
-                Health::ejected(Arc::clone(cause), *since, *until, *unreachable)
+                Health::ejected(Arc::clone(cause), *since, *until, !unreachable)
             }
             (_, _, Passive::Probing { ejected, since, .. }) => known(HealthState::Probing, &ejected.cause, *since),
             (_, Some(Observed { cause, since, .. }), Passive::Admitted) => {
@@ -309,6 +312,7 @@ mod tests {
         assert_eq!(standing.health().state(), Disabled);
         standing.administer(Admin::Draining { since: start });
         assert_eq!(standing.health().state(), Draining);
+        assert!(!standing.health().is_draining_and_well());
         standing.administer(Admin::Enabled);
         assert_eq!(standing.health().state(), Ejected);
     }

@@ -107,10 +107,11 @@ where
         self.describe.describe(&request, &mut hint);
         self.view.advance(now);
         let snapshot = self.view.load();
+        let before = enabled!(target: PICK_TARGET, Level::TRACE).then(|| snapshot.explain_before(&hint));
         let leased = snapshot.lease(&hint);
-        if enabled!(target: PICK_TARGET, Level::TRACE) {
+        if let Some(before) = before {
             let picked = leased.as_ref().ok().map(|(lease, _)| lease.backend().id());
-            trace!(target: PICK_TARGET, "{}", snapshot.explain_pick(&hint, picked));
+            trace!(target: PICK_TARGET, "{}", snapshot.explained(before, &hint, picked));
         }
         let (lease, target) = match leased {
             Ok((lease, target)) => (lease, target.clone()),

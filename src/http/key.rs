@@ -90,9 +90,10 @@ impl From<Source> for RequestKey {
 impl Source {
     fn of<B>(&self, request: &Request<B>) -> Option<u64> {
         match self {
-            Self::Header(name) => request.headers().get(name).map(hash_key),
-            Self::Cookie(name) => cookies(request.headers(), name).next().map(hash_key),
-            Self::Query(name) => parameter(request.uri().query()?, name).map(hash_key),
+            // An empty value binds nobody: those who logged out are not one user.
+            Self::Header(name) => request.headers().get(name).filter(|value| !value.is_empty()).map(hash_key),
+            Self::Cookie(name) => cookies(request.headers(), name).find(|value| !value.is_empty()).map(hash_key),
+            Self::Query(name) => parameter(request.uri().query()?, name).filter(|it| !it.is_empty()).map(hash_key),
             Self::Path => Some(hash_key(request.uri().path())),
             Self::Address => match request.extensions().get::<Peer>()?.address.ip().to_canonical() {
                 IpAddr::V4(address) => Some(hash_key(address.octets())),

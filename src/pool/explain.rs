@@ -1,7 +1,7 @@
 use super::Snapshot;
 use crate::{
     backend::{Backend, BackendId, HealthState},
-    strategy::{Hint, Picker, Score},
+    strategy::{Hint, Index, Picker, Score},
 };
 use std::{fmt, time::Duration};
 
@@ -19,6 +19,10 @@ pub struct Explanation {
     pub out: Vec<(BackendId, WhyOut)>,
     /// Too few were well, so others could be picked as well: see [`FailOpen`](super::FailOpen).
     pub is_open: bool,
+    /// It was picked because the request is bound to it, as to that of its session, whatever others cost.
+    pub is_bound: bool,
+    /// The number of the set of eligible backends that was picked from: equal numbers are equal sets.
+    pub version: u64,
 }
 
 /// Why a member could not be picked.
@@ -27,6 +31,10 @@ pub struct Explanation {
 pub enum WhyOut {
     /// The request was there already.
     Tried,
+    /// It has as many requests in flight as it may.
+    Full,
+    /// It has stopped answering, and requests go elsewhere while there is an elsewhere.
+    Silent,
     /// It is out of rotation.
     Out {
         /// On whose word.
@@ -41,30 +49,46 @@ pub enum WhyOut {
 }
 
 impl Explanation {
-    /// Explains a decision that has been made.
-    pub(super) fn new<T, P: Picker>(snapshot: &Snapshot<T, P>, hint: &Hint<'_>, picked: Option<&BackendId>) -> Self {
+    /// How things stand before a decision: what it costs to pick each, by the moment before anyone is.
+    pub(super) fn before<T, P: Picker>(snapshot: &Snapshot<T, P>, hint: &Hint<'_>) -> Self {
         let all = snapshot.candidates();
         let (mut candidates, mut out) = (Vec::new(), Vec::new());
         for (place, backend) in all.backends().iter().enumerate() {
-            let index = crate::strategy::Index::new(place);
+            let index = Index::new(place);
             match why_out(backend, all.is_eligible(index), hint) {
-                // Where nothing else was left, it was tried again.
-                Some(_) if picked == Some(backend.id()) => {}
-                Some(why) => {
-                    out.push((backend.id().clone(), why));
-                    continue;
-                }
-                None => {}
+                Some(why) => out.push((backend.id().clone(), why)),
+                None => candidates.push((backend.id().clone(), snapshot.picker.score(&all, index, hint))),
             }
-            candidates.push((backend.id().clone(), snapshot.picker.score(&all, index, hint)));
         }
-        let cost = |score: &Option<Score>| score.as_ref().map_or(f64::INFINITY, |score| score.cost);
         candidates.sort_by(|(_, one), (_, other)| cost(one).total_cmp(&cost(other)));
-        let of_picked = candidates.iter().find(|(id, _)| Some(id) == picked).and_then(|(_, score)| score.as_ref());
-        let tied =
-            of_picked.map_or(0, |picked| candidates.iter().filter(|(_, score)| cost(score) == picked.cost).count());
-        Self { picked: picked.cloned(), tied, candidates, out, is_open: snapshot.is_open }
+        let (version, is_open) = (snapshot.version(), snapshot.is_open);
+        Self { picked: None, is_bound: false, tied: 0, candidates, out, is_open, version }
     }
+
+    /// The same with what was decided.
+    pub(super) fn after<T, P: Picker>(
+        mut self,
+        snapshot: &Snapshot<T, P>,
+        hint: &Hint<'_>,
+        picked: &BackendId,
+    ) -> Self {
+        let place = snapshot.members.place(picked.as_str());
+        self.is_bound = place.is_some_and(|index| snapshot.picker.binds(index, hint));
+        // Where nothing else was left, or for a session, one that is out may do.
+        self.out.retain(|(id, _)| id != picked);
+        if !self.candidates.iter().any(|(id, _)| id == picked) {
+            self.candidates.push((picked.clone(), None));
+        }
+        let of_picked = self.candidates.iter().find(|(id, _)| id == picked).map(|(_, score)| cost(score));
+        let is_tied = |(_, score): &&(BackendId, Option<Score>)| score.is_some() && Some(cost(score)) == of_picked;
+        self.tied = self.candidates.iter().filter(is_tied).count();
+        self.picked = Some(picked.clone());
+        self
+    }
+}
+
+fn cost(score: &Option<Score>) -> f64 {
+    score.as_ref().map_or(f64::INFINITY, |score| score.cost)
 }
 
 fn why_out(backend: &Backend, is_eligible: bool, hint: &Hint<'_>) -> Option<WhyOut> {
@@ -77,7 +101,11 @@ fn why_out(backend: &Backend, is_eligible: bool, hint: &Hint<'_>) -> Option<WhyO
             tried_in: health.until().map(|until| until.saturating_duration_since(hint.now)),
         });
     }
-    hint.excluded.contains(backend.id()).then_some(WhyOut::Tried)
+    if hint.excluded.contains(backend.id()) {
+        return Some(WhyOut::Tried);
+    }
+    let full = backend.is_full().then_some(WhyOut::Full);
+    full.or_else(|| backend.is_silent(hint.now).then_some(WhyOut::Silent))
 }
 
 /// One line for the decision, and one for each member.
@@ -88,7 +116,9 @@ impl fmt::Display for Explanation {
             Some(picked) => write!(f, "picked {picked} of {candidates} candidates, {out} out")?,
             None => write!(f, "picked none of {candidates} candidates, {out} out")?,
         }
-        if self.tied > 1 {
+        if self.is_bound {
+            f.write_str(", to which it is bound")?;
+        } else if self.tied > 1 {
             write!(f, ", by lot among {} that cost the same", self.tied)?;
         }
         if self.is_open {
@@ -112,6 +142,8 @@ impl fmt::Display for WhyOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tried => f.write_str("tried already"),
+            Self::Full => f.write_str("full"),
+            Self::Silent => f.write_str("silent"),
             Self::Out { state, cause, since, tried_in } => {
                 write!(f, "{state}, {cause}")?;
                 if let Some(since) = since {

@@ -24,6 +24,11 @@ impl<T, P> Snapshot<T, P> {
         &self.members
     }
 
+    /// The number of the set of eligible backends: equal numbers are equal sets.
+    pub fn version(&self) -> u64 {
+        self.eligible.version()
+    }
+
     /// Whether too few backends are well, and others are picked as well: see [`FailOpen`].
     pub fn is_open(&self) -> bool {
         self.is_open
@@ -65,11 +70,7 @@ impl<T, P: Picker> Snapshot<T, P> {
     ///
     /// [`Unavailable`] where no backend can take it.
     pub fn pick(&self, hint: &Hint<'_>) -> Result<(&Arc<Backend>, &T), Unavailable> {
-        if hint.excluded.is_empty() {
-            self.pick_among(self.candidates(), hint)
-        } else {
-            self.pick_among(Candidates::new(self.members.backends(), &self.untried(hint)), hint)
-        }
+        self.at(self.index(hint)?)
     }
 
     /// Picks as [`pick`](Self::pick) does, and takes a lease on what was picked. A backend that is full, on trial with another
@@ -79,11 +80,11 @@ impl<T, P: Picker> Snapshot<T, P> {
     ///
     /// [`Unavailable`] where no backend can take it.
     pub fn lease(&self, hint: &Hint<'_>) -> Result<(Lease, &T), Unavailable> {
-        let (backend, target) = self.pick(hint)?;
-        // A client that is bound to a backend waits for it.
-        if (hint.session.is_some() || !backend.keeps_off(hint.now))
-            && let Some(lease) = Lease::try_take(backend, hint.work(), hint.now)
-        {
+        let index = self.index(hint)?;
+        let (backend, target) = self.at(index)?;
+        // Who is bound to a backend waits for it.
+        let may_go = !backend.keeps_off(hint.now) || self.picker.binds(index, hint);
+        if may_go && let Some(lease) = Lease::try_take(backend, hint.work(), hint.now) {
             return Ok((lease, target));
         }
         self.lease_another(hint)
@@ -92,7 +93,7 @@ impl<T, P: Picker> Snapshot<T, P> {
     /// The strategy picked one that cannot take the request. That is seldom, and may cost a list.
     #[cold]
     fn lease_another(&self, hint: &Hint<'_>) -> Result<(Lease, &T), Unavailable> {
-        let untried = self.untried(hint);
+        let (hint, untried) = (&hint.unbound(), self.untried(hint));
         // One that is silent is better than none.
         for silent in [false, true] {
             let mut rest = untried.clone();
@@ -102,11 +103,11 @@ impl<T, P: Picker> Snapshot<T, P> {
                     rest.set(index, false);
                 }
             }
-            while let Ok((backend, target)) = self.pick_among(Candidates::new(self.members.backends(), &rest), hint) {
+            while let Ok(index) = self.index_among(Candidates::new(self.members.backends(), &rest), hint) {
+                let (backend, target) = self.at(index)?;
                 if let Some(lease) = Lease::try_take(backend, hint.work(), hint.now) {
                     return Ok((lease, target));
                 }
-                let Some(index) = self.members.place(backend.id().as_str()) else { break };
                 rest.set(index, false);
             }
         }
@@ -143,28 +144,46 @@ impl<T, P: Picker> Snapshot<T, P> {
     /// # Ok::<_, tower_balancer::pool::InvalidMember>(())
     /// ```
     pub fn explain(&self, hint: &Hint<'_>) -> Explanation {
+        let before = Explanation::before(self, hint);
         let picked = self.pick(hint).ok().map(|(backend, _)| backend.id());
-        self.explain_pick(hint, picked)
+        self.explained(before, hint, picked)
     }
 
-    /// Says why the request that `hint` describes went to `picked`.
-    pub(crate) fn explain_pick(&self, hint: &Hint<'_>, picked: Option<&BackendId>) -> Explanation {
-        Explanation::new(self, hint, picked)
+    /// How things stand before the request that `hint` describes is decided on.
+    pub(crate) fn explain_before(&self, hint: &Hint<'_>) -> Explanation {
+        Explanation::before(self, hint)
     }
 
-    fn pick_among(&self, candidates: Candidates<'_>, hint: &Hint<'_>) -> Result<(&Arc<Backend>, &T), Unavailable> {
-        // A picker that answers with something else than a candidate is broken: that costs a 503, not a request to a
-        // backend that is out. But for a session, one that is drained will do where it was not tried yet.
+    /// Why it went to `picked`.
+    pub(crate) fn explained(&self, before: Explanation, hint: &Hint<'_>, picked: Option<&BackendId>) -> Explanation {
+        match picked {
+            Some(picked) => before.after(self, hint, picked),
+            None => before,
+        }
+    }
+
+    fn index(&self, hint: &Hint<'_>) -> Result<Index, Unavailable> {
+        if hint.excluded.is_empty() {
+            return self.index_among(self.candidates(), hint);
+        }
+        // Only a second attempt comes here.
+        self.index_among(Candidates::new(self.members.backends(), &self.untried(hint)), hint)
+    }
+
+    /// A picker that answers with something else than a candidate is broken: that costs a 503, not a request to a backend that
+    /// is out. But one that is drained may be picked for what is bound to it.
+    fn index_among(&self, candidates: Candidates<'_>, hint: &Hint<'_>) -> Result<Index, Unavailable> {
         let may_be = |&index: &Index| {
-            let is_drained = |backend: &Arc<Backend>| {
-                backend.is_draining(hint.now, Duration::MAX) && !hint.excluded.contains(backend.id())
-            };
-            let keeps_session = || hint.session.is_some() && candidates.get(index).is_some_and(is_drained);
-            candidates.is_eligible(index) || keeps_session()
+            let is_draining = |backend: &Arc<Backend>| backend.is_draining(hint.now, Duration::MAX);
+            let is_bound = || self.picker.binds(index, hint) && candidates.get(index).is_some_and(is_draining);
+            candidates.is_eligible(index) || is_bound()
         };
         let picked = self.picker.pick(&candidates, hint).filter(may_be);
-        let picked = picked.and_then(|index| self.members.get(index));
         picked.ok_or_else(|| candidates.unavailable())
+    }
+
+    fn at(&self, index: Index) -> Result<(&Arc<Backend>, &T), Unavailable> {
+        self.members.get(index).ok_or_else(|| self.candidates().unavailable())
     }
 }
 

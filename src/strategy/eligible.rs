@@ -36,7 +36,7 @@ impl Eligible {
     }
 
     /// A number that no other set has, and every copy of this one: what was worked out for the set holds for it still.
-    pub(super) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.version
     }
 

@@ -81,6 +81,11 @@ impl<'a> Hint<'a> {
         Self { excluded, ..self }
     }
 
+    /// The same hint, bound to no session.
+    pub(crate) fn unbound(self) -> Self {
+        Self { session: None, ..self }
+    }
+
     /// Runs `decide` with the same hint where the weights have one more factor.
     pub(super) fn scaled<R>(&self, factor: &dyn Factor, decide: impl FnOnce(&Hint<'_>) -> R) -> R {
         decide(&Hint { scale: Some(&Scale { factor, outer: self.scale }), ..*self })

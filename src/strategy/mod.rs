@@ -165,6 +165,13 @@ pub trait Picker: Send + Sync + 'static {
     /// Chooses among the eligible candidates for the request that `hint` describes; `None` where none can take it.
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index>;
 
+    /// Whether the request that `hint` describes is bound to the backend at `index`, as to that of its session: it waits for
+    /// that one rather than go elsewhere, and goes there even while it is drained.
+    fn binds(&self, index: Index, hint: &Hint<'_>) -> bool {
+        let _ = (index, hint);
+        false
+    }
+
     /// What it thinks of the candidate at `index`, to explain a pick by; `None` where it does not compare. Not asked on the
     /// way of a request: it may allocate.
     fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {

@@ -97,6 +97,10 @@ impl Picker for Box<dyn Picker> {
         (**self).pick(candidates, hint)
     }
 
+    fn binds(&self, index: Index, hint: &Hint<'_>) -> bool {
+        (**self).binds(index, hint)
+    }
+
     fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
         (**self).score(candidates, index, hint)
     }

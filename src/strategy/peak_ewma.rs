@@ -43,7 +43,10 @@ impl Picker for PeakEwma {
 fn cost(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
     let load = backend.load();
     let in_flight = load.work();
-    let peak = load.latency().peak(now).unwrap_or(0.0);
-    let cost = if peak == 0.0 && in_flight > 0.0 { PENALTY + in_flight } else { peak * (in_flight + hint.work()) };
+    let cost = match load.latency().peak(now) {
+        Some(peak) => peak * (in_flight + hint.work()),
+        None if in_flight > 0.0 => PENALTY + in_flight,
+        None => 0.0,
+    };
     cost / hint.weight(backend)
 }

@@ -69,18 +69,30 @@ pub struct StickyPicker<P> {
     inner: P,
 }
 
+impl<P> StickyPicker<P> {
+    /// The backend of the request's session.
+    fn named(&self, hint: &Hint<'_>) -> Option<Index> {
+        hint.session.and_then(|token| self.places.get(&token).copied())
+    }
+}
+
 impl<P: Picker> Picker for StickyPicker<P> {
     fn admit(&self, candidates: &Candidates<'_>) -> Admission {
         self.inner.admit(candidates)
     }
 
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
-        let named = hint.session.and_then(|token| self.places.get(&token).copied());
         let keeps = |&index: &Index| {
-            let drains = || candidates.get(index).is_some_and(|backend| backend.is_draining(hint.now, self.grace));
-            candidates.is_eligible(index) || drains()
+            let drains = |backend: &Arc<Backend>| {
+                backend.is_draining(hint.now, self.grace) && !hint.excluded.contains(backend.id())
+            };
+            candidates.is_eligible(index) || candidates.get(index).is_some_and(drains)
         };
-        named.filter(keeps).or_else(|| self.inner.pick(candidates, hint))
+        self.named(hint).filter(keeps).or_else(|| self.inner.pick(candidates, hint))
+    }
+
+    fn binds(&self, index: Index, hint: &Hint<'_>) -> bool {
+        self.named(hint) == Some(index)
     }
 
     fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {

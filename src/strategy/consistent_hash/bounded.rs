@@ -11,6 +11,9 @@ const EXACT: usize = 512;
 /// Beyond, the sum is this old at most, in microseconds.
 const FRESH: u64 = 1_000;
 
+/// What costs less counts as so much: the slots are whole requests.
+const LEAST: f64 = 1e-3;
+
 /// The bound on the load of one backend, and the last sums of a large pool.
 #[derive(Debug)]
 pub(super) struct Bound {
@@ -41,7 +44,7 @@ impl Bound {
     pub(super) fn room<'a>(&self, candidates: &'a Candidates<'a>, hint: &Hint<'_>) -> Room<'a> {
         let now = Moment::of(hint.now);
         let (active, weight) = if candidates.len() <= EXACT { sum(candidates) } else { self.sum(candidates, now) };
-        Room { candidates, now, seed: hint.seed, factor: self.factor, cost: hint.work(), active, weight }
+        Room { candidates, now, seed: hint.seed, factor: self.factor, cost: hint.work().max(LEAST), active, weight }
     }
 
     fn sum(&self, candidates: &Candidates<'_>, now: Moment) -> (f64, f64) {

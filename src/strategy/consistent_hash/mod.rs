@@ -18,7 +18,7 @@ pub use self::{
 use super::{Candidates, Hint, Index, Picker, Strategy, sample};
 use crate::{backend::Backend, hash::mix};
 use bounded::Bound;
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 /// How keys are laid out over backends.
 pub trait Hashing: Send + Sync + 'static {
@@ -135,6 +135,9 @@ impl<T: Table> ConsistentHashPicker<T> {
 
 /// The first in the order of `key` among those that are taken, by rendezvous: O(n), for when nearly all are out or full.
 fn rank(candidates: &Candidates<'_>, key: u64, takes: impl Fn(Index) -> bool) -> Option<Index> {
-    let ranked = candidates.iter().filter(|&(index, _)| takes(index));
-    ranked.max_by_key(|(_, backend)| mix(key, backend.id().hash64())).map(|(index, _)| index)
+    let ranked = candidates.iter().filter(|&(index, _)| takes(index)).map(|(index, backend)| {
+        let hash = mix(key, backend.id().hash64());
+        (index, (rendezvous::score(hash, backend.weight()), hash))
+    });
+    ranked.max_by(|(_, one), (_, other)| one.partial_cmp(other).unwrap_or(Ordering::Equal)).map(|(index, _)| index)
 }

@@ -37,7 +37,8 @@ impl Table for RendezvousTable {
         if self.weights.is_empty() {
             return best(ranked, takes);
         }
-        best(ranked.map(|(place, hash)| (place, score(hash, self.weights[place]))), takes)
+        // Where none of those that are left has weight, the hash decides alone.
+        best(ranked.map(|(place, hash)| (place, (score(hash, self.weights[place]), hash))), takes)
     }
 }
 
@@ -52,12 +53,16 @@ fn best<S: PartialOrd>(scored: impl Iterator<Item = (usize, S)>, takes: impl Fn(
     best.map(|(index, _)| index)
 }
 
-/// `−weight / ln u`, where `u` is the number between 0 and 1 that the hash stands for.
-fn score(hash: u64, weight: f64) -> f64 {
+/// `−weight / ln u`, where `u` is the number between 0 and 1 that the hash stands for. In a unit in which no weight makes it
+/// infinite.
+pub(super) fn score(hash: u64, weight: f64) -> f64 {
     // Below 1 and above 0, so that the logarithm is neither 0 nor infinite.
     let u = ((hash >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
-    weight / -ln(u)
+    weight * UNIT / -ln(u)
 }
+
+/// 2⁻⁶⁴, which is exact.
+const UNIT: f64 = 1.0 / 18_446_744_073_709_551_616.0;
 
 /// The natural logarithm of an ordinary positive number, off by less than 1e-6. Additions, multiplications and one
 /// division: the same bits on every machine, which the mathematical library does not promise.

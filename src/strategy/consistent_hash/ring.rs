@@ -73,9 +73,9 @@ impl Hashing for Ring {
                     points.extend((0..number).map(|n| (mix(backend.id().hash64(), n), place as u32)));
                 }
                 Points::Ketama => {
-                    // The arithmetic of the original, single precision and all.
+                    // The arithmetic of the original: single precision, and double in between.
                     let share = (times_mean / members.len() as f64) as f32;
-                    let number = (share * 40.0 * members.len() as f32).floor() as u32;
+                    let number = ((f64::from(share) * 40.0 * members.len() as f64) as f32).floor() as u32;
                     let digest = |n| md5::compute(format!("{}-{n}", backend.id())).0;
                     let four = |n| (0..4).map(move |part| (position(digest(n), part), place as u32));
                     points.extend((0..number).flat_map(four));
@@ -107,6 +107,11 @@ impl Table for RingPoints {
 }
 
 impl RingPoints {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.points.len()
+    }
+
     /// The points are even, so the key tells about where it is: from there a few steps to either side.
     fn first_at_or_after(&self, key: u64) -> usize {
         let n = self.points.len();

@@ -279,3 +279,59 @@ fn one_that_outweighs_all_others_is_laid_out_as_fast_as_any() {
     let shares = shares(&Maglev::new().table(&weighted(&weights)), 3_000, 20_000);
     assert!(shares[7] > 0.99, "{}", shares[7]);
 }
+
+#[test]
+fn where_nothing_that_is_left_has_weight_keys_still_spread() {
+    for weights in [vec![1.0, 0.0, 0.0, 0.0, 0.0], vec![f64::MAX, f64::MAX, f64::MAX, f64::MAX, 1.0]] {
+        let backends = weighted(&weights);
+        let picker = ConsistentHash::new(Rendezvous).build(&backends);
+        let without_first = Eligible::new([false, true, true, true, true]);
+        let mut counts = [0_u32; 5];
+        for key in (0..8_000).map(|key| mix(key, 7)) {
+            let hint = Hint::new(now(), 0).key(key);
+            counts[picker.pick(&Candidates::new(&backends, &without_first), &hint).unwrap().get()] += 1;
+        }
+        // The last of the second list weighs next to nothing beside the others.
+        let alike = if weights[1] == 0.0 { &counts[1..] } else { &counts[1..4] };
+        let mean = 8_000 / alike.len() as u32;
+        assert!(alike.iter().all(|count| count.abs_diff(mean) < 200), "{counts:?}");
+    }
+}
+
+#[test]
+fn when_nearly_all_are_out_the_rest_are_ranked_by_weight() {
+    for (weights, share) in [([0.0, 1.0], 0.0), ([1.0, 3.0], 0.25)] {
+        let mut all = vec![1.0; 101];
+        all[..2].copy_from_slice(&weights);
+        let backends = weighted(&all);
+        let picker = ConsistentHash::new(Maglev::new()).build(&backends);
+        let two = Eligible::new((0..101).map(|place| place < 2));
+        let first = (0..8_000).map(|key| mix(key, 7)).filter(|&key| {
+            picker.pick(&Candidates::new(&backends, &two), &Hint::new(now(), 0).key(key)).unwrap().get() == 0
+        });
+        let first = first.count() as f64 / 8_000.0;
+        assert!((first - share).abs() < 0.08 && (share > 0.0 || first == 0.0), "{weights:?}: {first}");
+    }
+}
+
+#[test]
+fn ketama_gives_each_of_alike_servers_all_its_points() {
+    // Single precision alone would give 156 to each, at 25 and at 100.
+    for n in [3, 25, 47, 100] {
+        let points = Ring::ketama().table(&numbered(n));
+        assert_eq!(points.len(), 160 * n, "{n}");
+    }
+}
+
+#[test]
+fn what_costs_nothing_still_fits_its_owner() {
+    let backends = numbered(20);
+    let picker = ConsistentHash::new(Maglev::new()).bounded(1.25).build(&backends);
+    let _busy: Vec<_> = backends[1..].iter().map(|backend| Lease::take(Arc::clone(backend), now())).collect();
+    let all = Eligible::new([true; 20]);
+    let idle = (0..1_000).map(|key| mix(key, 7)).filter(|&key| {
+        let hint = Hint::new(now(), 0).key(key).cost(0.0);
+        picker.pick(&Candidates::new(&backends, &all), &hint).unwrap().get() == 0
+    });
+    assert!(idle.count() < 100);
+}
