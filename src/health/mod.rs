@@ -30,14 +30,23 @@
 //! One failed probe takes a backend out, one passing probe puts it in. All backends of a round are asked at the same
 //! time.
 
+mod check;
 mod checker;
+mod findings;
 mod mark;
+mod pace;
 mod probe;
+mod roster;
+mod rounds;
 mod running;
+mod schedule;
+mod settings;
+mod streak;
 mod tcp;
 
 pub use self::{
-    checker::{DEFAULT_INTERVAL, DEFAULT_TIMEOUT, HealthChecker},
+    checker::HealthChecker,
     probe::Probe,
+    settings::{DEFAULT_CONCURRENCY, DEFAULT_FAST_INTERVAL, DEFAULT_INTERVAL, DEFAULT_JITTER, DEFAULT_TIMEOUT},
     tcp::TcpProbe,
 };
