@@ -1,11 +1,4 @@
-use super::{
-    Probe,
-    check::check,
-    findings::Findings,
-    rounds::rounds,
-    running::Running,
-    settings::Settings,
-};
+use super::{Probe, check::check, findings::Findings, rounds::rounds, running::Running, settings::Settings};
 use crate::{backend::Backend, pool::BackendPool};
 use futures_util::stream::{self, StreamExt};
 use std::{fmt, sync::Arc};

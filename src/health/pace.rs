@@ -100,9 +100,8 @@ mod tests {
 
     #[test]
     fn the_long_dead_are_asked_half_as_often_each_time_down_to_a_sixth() {
-        let seconds = |intervals: Intervals| {
-            [0, 1, 2, 3, u32::MAX].map(|more| intervals.at(Pace::Slow(more)).as_secs())
-        };
+        let seconds =
+            |intervals: Intervals| [0, 1, 2, 3, u32::MAX].map(|more| intervals.at(Pace::Slow(more)).as_secs());
         assert_eq!(seconds(five_and_one()), [10, 20, 30, 30, 30]);
         assert_eq!(seconds(five_and_one().steady(SECOND)), [2, 4, 6, 6, 6]);
         assert_eq!(seconds(five_and_one().down(60 * SECOND)), [10, 20, 40, 60, 60]);

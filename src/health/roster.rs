@@ -2,7 +2,7 @@ use super::{
     HealthChecker, Probe,
     check::{Answer, check},
     pace::Pace,
-    schedule::Schedule,
+    schedule::{Schedule, following},
 };
 use crate::{
     backend::{Backend, BackendId},
@@ -37,7 +37,7 @@ struct Watched {
 
 enum Stage {
     Due(Instant),
-    Asked(AbortHandle),
+    Asked { due: Instant, abort: AbortHandle },
 }
 
 /// What was found out.
@@ -71,17 +71,20 @@ where
     pub(super) fn begin(&mut self, now: Instant) -> Option<impl Future<Output = Result<Checked, Aborted>> + use<T, P>> {
         while let Some(place) = self.schedule.take(now) {
             let Some(watched) = self.watched.get_mut(&place) else { continue };
+            let Stage::Due(due) = watched.stage else { continue };
             let members = self.checker.pool.members();
             // Its target may be a new one by now. Where it has left, its stage says so: the news of it is under way.
             let there = members.find(watched.backend.id().as_str());
-            let Some((_, target)) = there.filter(|(backend, _)| Arc::ptr_eq(backend, &watched.backend)) else { continue };
+            let Some((_, target)) = there.filter(|(backend, _)| Arc::ptr_eq(backend, &watched.backend)) else {
+                continue;
+            };
             let (probe, target) = (Arc::clone(&self.checker.probe), target.clone());
             let timeout = self.checker.settings.timeout;
             let (check, abort) = abortable(async move {
                 let answer = check(&*probe, target, timeout).await;
                 Checked { place, asked: now, answer }
             });
-            watched.stage = Stage::Asked(abort);
+            watched.stage = Stage::Asked { due, abort };
             return Some(check);
         }
         None
@@ -90,6 +93,7 @@ where
     /// Takes in what a check found out, and says when the next one is.
     pub(super) fn conclude(&mut self, Checked { place, asked, answer }: Checked, now: Instant) {
         let Some(watched) = self.watched.get_mut(&place) else { return };
+        let Stage::Asked { due, .. } = watched.stage else { return };
         let settings = &self.checker.settings;
         let pace = self.checker.findings.conclude(&watched.backend, &answer, asked, now, settings.thresholds);
         let mut delay = settings.intervals.draw(pace, &mut self.rng);
@@ -97,10 +101,9 @@ where
             watched.takes_turns = true;
             delay = delay.mul_f64(1.0 - settings.intervals.phase(place, self.offset));
         }
-        // A check that took longer than that delays the next.
-        let due = (asked + delay).max(now);
-        watched.stage = Stage::Due(due);
-        self.schedule.add(place, due);
+        let next = following(due + delay, settings.intervals.at(pace), asked, now);
+        watched.stage = Stage::Due(next);
+        self.schedule.add(place, next);
     }
 
     /// Takes in what has happened in the pool.
@@ -157,7 +160,7 @@ where
         let Some(Watched { backend, stage, .. }) = self.watched.remove(&place) else { return };
         match stage {
             Stage::Due(due) => _ = self.schedule.remove(place, due),
-            Stage::Asked(abort) => abort.abort(),
+            Stage::Asked { abort, .. } => abort.abort(),
         }
         self.places.remove(backend.id().as_str());
         self.checker.findings.forget(&backend);

@@ -54,7 +54,8 @@ where
         let mut changed = pin!(watch.next());
         // Who is due while there is no room waits for an answer.
         let next = roster.next().filter(|_| checks.len() < limit);
-        let mut due = pin!(async { if let Some(next) = next { sleep_until(next.into()).await } else { pending().await } });
+        let mut due =
+            pin!(async { if let Some(next) = next { sleep_until(next.into()).await } else { pending().await } });
         let event = poll_fn(|cx| {
             // A stop goes before what is due at the same time.
             if stopped.as_mut().poll(cx).is_ready() {

@@ -1,4 +1,7 @@
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 /// Who is due when. Pure: `now` is an argument.
 ///
@@ -29,15 +32,48 @@ impl Schedule {
     }
 }
 
+/// When who was to be asked next at `planned` is asked, who was asked last at `asked` and has answered at `now`.
+///
+/// Turns are kept: somebody who was asked late, because there was too much to do, is not late the next time as well. Turns
+/// that were missed altogether are left out, and an answer that takes longer than a turn delays the next.
+pub(super) fn following(planned: Instant, interval: Duration, asked: Instant, now: Instant) -> Instant {
+    let late = asked.saturating_duration_since(planned);
+    let missed = if interval.is_zero() { 0.0 } else { (late.as_secs_f64() / interval.as_secs_f64()).ceil() };
+    (planned + interval.mul_f64(missed)).max(now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+    fn turns_are_kept_and_those_that_were_missed_are_left_out() {
+        let start = origin();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // When the next one was planned, when the last one was asked and answered, and when the next one is.
+        for (planned, asked, now, next) in [
+            (10, 5, 5, 10),
+            (10, 5, 12, 12),
+            (10, 9, 9, 10),
+            (10, 10, 10, 10),
+            (10, 11, 11, 15),
+            (10, 20, 21, 21),
+            (10, 21, 21, 25),
+        ] {
+            let following = following(at(planned), Duration::from_secs(5), at(asked), at(now));
+            assert_eq!(following, at(next), "{planned} {asked} {now}");
+        }
+        assert_eq!(following(at(1), Duration::ZERO, at(2), at(3)), at(3));
+    }
+
+    #[test]
     fn who_has_been_due_for_longest_goes_first_and_nobody_goes_early() {
-        let start = Instant::now();
+        let start = origin();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut schedule = Schedule::default();
         assert_eq!((schedule.next(), schedule.take(at(9))), (None, None));
