@@ -53,8 +53,10 @@ mod address;
 mod classify;
 mod client;
 mod connection;
+mod exchange;
 mod excused;
 mod forward;
+mod grpc_probe;
 mod hop_by_hop;
 mod key;
 mod leased_body;
@@ -62,6 +64,7 @@ mod load_probe;
 pub mod orca;
 mod peer;
 mod probe;
+mod protobuf;
 mod report_load;
 mod respond;
 mod response_timeout;
@@ -75,6 +78,7 @@ pub use self::{
     classify::HttpClassify,
     client::{Client, ClientBody, ClientConfig},
     forward::{Forward, ForwardLayer, Refused},
+    grpc_probe::GrpcProbe,
     key::{InvalidKey, RequestKey},
     leased_body::{AtEndOfBody, LeasedBody},
     load_probe::HttpLoadProbe,
