@@ -8,7 +8,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tower_balancer::{
     BackendPool, BoxError, HealthChecker,
-    backend::HealthState,
+    backend::{HealthState, Lease, Outcome},
     health::Probe,
     pool::{Change, Member},
 };
@@ -301,6 +301,21 @@ async fn one_that_somebody_else_has_taken_out_is_asked_at_once_and_fast_until_it
     pool.mark_unhealthy("1");
     sleep(SECOND * 6).await;
     assert_eq!(of_1(ward.asked()), [(23_600, 1), (28_600, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_failed_a_request_is_asked_at_once_and_is_back_if_that_was_all() {
+    let ward = Ward::new();
+    ward.set_takes(1, MS * 10);
+    let pool = pool([1, 2]);
+    tokio::spawn(checker(&pool, &ward).run());
+    sleep(SECOND).await;
+    ward.asked();
+    let failed = Instant::now().into_std();
+    Lease::take(pool.get("1").unwrap(), failed).fail(Outcome::ConnectFault, "Connection refused", failed);
+    assert!(!is_in(&pool, "1"));
+    sleep(MS * 20).await;
+    assert_eq!((ward.asked(), is_in(&pool, "1")), (vec![(1_000, 1)], true));
 }
 
 #[tokio::test(start_paused = true)]

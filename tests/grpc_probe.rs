@@ -7,7 +7,6 @@ use http::{HeaderMap, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use std::convert::Infallible;
-use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::health_reporter};
 use tower_balancer::{BackendPool, HealthChecker, health::Probe, http::GrpcProbe};
 
@@ -18,7 +17,7 @@ async fn ask(server: &Server, probe: GrpcProbe) -> Result<String, String> {
 #[tokio::test]
 async fn a_server_is_well_that_says_it_is_serving() {
     let (reporter, service) = health_reporter();
-    let server = Server::http(Routes::new(service).into_axum_router()).await;
+    let server = Server::http(service).await;
     assert_eq!(ask(&server, GrpcProbe::new()).await.as_deref(), Ok("SERVING"));
 
     let orders = || GrpcProbe::new().service("shop.Orders");
@@ -42,7 +41,7 @@ async fn a_server_is_well_that_says_it_is_serving() {
 #[tokio::test]
 async fn a_checker_takes_it_out_and_in() {
     let (reporter, service) = health_reporter();
-    let server = Server::http(Routes::new(service).into_axum_router()).await;
+    let server = Server::http(service).await;
     let pool = BackendPool::new([server.url()]).unwrap();
     let checker = HealthChecker::new(&pool, GrpcProbe::new());
     for (status, cause) in [(ServingStatus::NotServing, "NOT_SERVING"), (ServingStatus::Serving, "SERVING")] {
@@ -58,7 +57,7 @@ async fn a_checker_takes_it_out_and_in() {
 
 #[tokio::test]
 async fn a_server_without_a_health_service_is_named_so() {
-    let server = Server::http(Routes::default().into_axum_router()).await;
+    let server = answering(Some("12"), &[], None).await;
     let error = ask(&server, GrpcProbe::new()).await.unwrap_err();
     assert_eq!(error, "grpc-status: 12 UNIMPLEMENTED, the server has no grpc.health.v1.Health");
 }

@@ -17,7 +17,7 @@ async fn ask(server: &Server, probe: HttpProbe) -> Result<String, String> {
 async fn server(status: u16, body: impl Into<bytes::Bytes>) -> Server {
     let body = body.into();
     let answer = move |_: Request<axum::body::Body>| {
-        let body = Full::from(body.clone());
+        let body = Full::<bytes::Bytes>::from(body.clone());
         async move { Response::builder().status(status).body(body).unwrap() }
     };
     Server::http(answers_with(answer)).await

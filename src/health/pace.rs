@@ -48,7 +48,7 @@ impl Intervals {
 
     /// What is no number counts as none.
     pub(super) fn jitter(self, jitter: f64) -> Self {
-        Self { jitter: jitter.max(0.0).min(1.0), ..self }
+        Self { jitter: if jitter.is_nan() { 0.0 } else { jitter.clamp(0.0, 1.0) }, ..self }
     }
 
     /// Without chance.

@@ -56,6 +56,7 @@ mod connection;
 mod exchange;
 mod excused;
 mod forward;
+mod grpc_health;
 mod grpc_probe;
 mod hop_by_hop;
 mod key;
