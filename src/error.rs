@@ -1,6 +1,6 @@
 //! The errors that every floor may name, and how to read a chain of causes.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, time::Duration};
 
 /// A boxed error, the same type as `tower::BoxError`.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -12,6 +12,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable {
     reason: Reason,
+    earliest_recovery: Option<Duration>,
 }
 
 /// Why no backend could be picked.
@@ -22,12 +23,29 @@ pub enum Reason {
     NoBackends,
     /// The pool has members, and none of them is eligible.
     AllUnhealthy,
+    /// Those that are eligible have as many requests in flight as they may.
+    AllAtLimit,
+    /// It would have waited for a backend, and as many wait as may.
+    QueueFull,
+    /// It waited for a backend, and its time was over before there was one.
+    QueueTimeout,
 }
 
 impl Unavailable {
     /// An error with its reason.
     pub fn new(reason: Reason) -> Self {
-        Self { reason }
+        Self { reason, earliest_recovery: None }
+    }
+
+    /// The same, with the time until something may have changed.
+    pub fn recovering_in(self, earliest_recovery: Option<Duration>) -> Self {
+        Self { earliest_recovery, ..self }
+    }
+
+    /// The time until the first backend that is out for a while is tried again, where that is known: what a client may be
+    /// told to wait.
+    pub fn earliest_recovery(&self) -> Option<Duration> {
+        self.earliest_recovery
     }
 
     /// Why no backend could be picked.
@@ -41,6 +59,9 @@ impl fmt::Display for Unavailable {
         f.write_str(match self.reason {
             Reason::NoBackends => "the pool has no backends",
             Reason::AllUnhealthy => "no backend is healthy",
+            Reason::AllAtLimit => "every backend has as many requests as it may",
+            Reason::QueueFull => "as many requests wait for a backend as may",
+            Reason::QueueTimeout => "no backend became available in time",
         })
     }
 }

@@ -40,15 +40,16 @@
 //!
 //! # Floors
 //!
-//! The modules stand on floors, so as not to be confused with tower's layers. A module imports from the floors below it and from its own folder, never from a neighbour:
+//! The modules stand on floors, so as not to be confused with tower's layers. A module imports from the
+//! floors below it and from its own folder, never from a neighbour:
 //!
 //! ```text
-//!  6  proxy                                 the standard HTTP stack
-//!  5  http                                  headers, statuses, connections
-//!  4  balance   feedback   health   probing the middleware, the error mapping, the probes
-//!  3  pool                                  who is there: snapshots, updates, changes
-//!  2  strategy                              who is next: pure decisions
-//!  1  backend                               identity, weight, load, health, leases
+//!  6  proxy                                         the standard HTTP stack
+//!  5  http                                          headers, statuses, attempts, connections
+//!  4  balance   feedback   health   limit   probing the middleware, the error mapping, what runs beside
+//!  3  pool                                          who is there, and who is out: snapshots, changes, ejection
+//!  2  strategy                                      who is next: pure decisions
+//!  1  backend                                       identity, weight, load, health, leases
 //!  0  error   ewma   hash   rng   sync
 //! ```
 //!
@@ -68,6 +69,7 @@ mod hash;
 pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod limit;
 pub mod pool;
 pub mod probing;
 #[cfg(feature = "http")]

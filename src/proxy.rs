@@ -1,10 +1,18 @@
 //! The standard stack, spelled once.
 //!
 //! ```text
-//!  request ─▶ Respond ─▶ Forward ─▶ Session ─▶ Retry ─▶ Balancer ─▶ Feedback ─▶ AccessLog ─▶ Address ─▶ ResponseTimeout ─▶ Client
-//!             status     headers    cookie     another   pick,       judge,      what went    URI of     silence            to the
-//!             of errors  in, out    set        backend   lease       report      where        the backend                   backend
-//!            └────────────── once per request ───────┘  └────────────────────────── once per attempt ───────────────────────────┘
+//!  request
+//!     │  Respond            the status of an error       ┐
+//!     │  Forward            headers, in and out          │ once per request
+//!     │  Session            the cookie of a session      │
+//!     │  Retry              another backend, after       │
+//!     │  Hedge              a second backend, meanwhile  ┘
+//!     │  Balancer           pick, lease                  ┐
+//!     │  Feedback           judge, report                │
+//!     │  AccessLog          what went where              │ once per attempt
+//!     │  Address            the URI of the backend       │
+//!     │  ResponseTimeout    silence                      │
+//!     ▼  Client             to the backend               ┘
 //! ```
 //!
 //! ```no_run
@@ -23,8 +31,9 @@
 //! # }
 //! ```
 //!
-//! A backend that fails is taken out at once, and only a [`HealthChecker`](crate::HealthChecker) (or the host, by
-//! [`mark_healthy`](crate::BackendPool::mark_healthy)) puts it back in: always run one.
+//! A backend that cannot be reached is taken out at once, and its request goes to another. A
+//! [`HealthChecker`](crate::HealthChecker) puts it back in when a probe passes; without one it is tried again with single
+//! requests of clients, after 5 s at first, later after longer.
 //!
 //! The backends learn the client's address in `X-Forwarded-For` where the server puts a [`Peer`](crate::http::Peer) into
 //! the request; the `axum_app` example does so in four lines.
@@ -36,9 +45,9 @@ use crate::{
     feedback::{Feedback, FeedbackLayer},
     http::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, Client, ClientBody, ClientConfig, Forward,
-        ForwardLayer, HttpClassify, LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer,
-        ResponseTimeout, ResponseTimeoutLayer, Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody,
-        TriedBackends,
+        ForwardLayer, Hedge, HedgeLayer, HttpClassify, LeasedBody, ReplayBody, RequestKey, Respond, RespondBody,
+        RespondLayer, ResponseTimeout, ResponseTimeoutLayer, Retry, RetryLayer, Session, SessionCookie, SessionLayer,
+        TimedBody, TriedBackends,
         future::{ForwardFuture, RespondFuture, RetryFuture, SessionFuture},
     },
     pool::BackendPool,
@@ -63,8 +72,8 @@ type Sent<B> = TimedBody<ReplayBody<B>>;
 type Judged<B> = Feedback<AccessLog<Address<ResponseTimeout<Client<Sent<B>>>>>, HttpClassify, AtEndOfBody>;
 type Told = (TriedBackends, (RequestKey, Option<SessionCookie>));
 type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
-type Stack<G, B> = Respond<Forward<Session<Retry<Attempt<G, B>>>>>;
-type StackFuture<G, B> = RespondFuture<ForwardFuture<SessionFuture<RetryFuture<Attempt<G, B>, B>>>>;
+type Stack<G, B> = Respond<Forward<Session<Retry<Hedge<Attempt<G, B>>>>>>;
+type StackFuture<G, B> = RespondFuture<ForwardFuture<SessionFuture<RetryFuture<Hedge<Attempt<G, B>>, B>>>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
 pub type ProxyBody = RespondBody<LeasedBody<ClientBody>>;
@@ -84,7 +93,8 @@ where
     /// A proxy over `pool` with the defaults: round robin, one more attempt on another backend within a budget, 30 s of silence
     /// before an answer, HTTP/1.1 to the backends.
     ///
-    /// Spawn a [`HealthChecker`](crate::HealthChecker) beside it: without one, a backend that failed once stays out.
+    /// Spawn a [`HealthChecker`](crate::HealthChecker) beside it: without one, clients' requests find out whether a backend
+    /// that failed is back.
     pub fn new(pool: &BackendPool<Origin>) -> Self {
         ReverseProxy::builder(pool).build()
     }
@@ -103,6 +113,7 @@ impl ReverseProxy<RoundRobin, ()> {
             key: RequestKey::none(),
             session: None,
             retry: RetryLayer::default(),
+            hedge: HedgeLayer::none(),
         }
     }
 }
@@ -118,18 +129,24 @@ pub struct Builder<G> {
     key: RequestKey,
     session: Option<SessionCookie>,
     retry: RetryLayer,
+    hedge: HedgeLayer,
 }
 
 impl<G: Strategy> Builder<G> {
     /// Which backend takes the next request.
     pub fn strategy<H: Strategy>(self, strategy: H) -> Builder<H> {
-        let Self { pool, strategy: _, client, response_timeout, address, key, session, retry } = self;
-        Builder { pool, strategy, client, response_timeout, address, key, session, retry }
+        let Self { pool, strategy: _, client, response_timeout, address, key, session, retry, hedge } = self;
+        Builder { pool, strategy, client, response_timeout, address, key, session, retry, hedge }
     }
 
     /// What is tried again, how often, and out of which budget; [`RetryLayer::none`] for nothing.
     pub fn retry(self, retry: RetryLayer) -> Self {
         Self { retry, ..self }
+    }
+
+    /// When a second backend is asked because the first takes long: never, unless set.
+    pub fn hedge(self, hedge: HedgeLayer) -> Self {
+        Self { hedge, ..self }
     }
 
     /// What binds a request to a backend, for strategies that keep equal keys together.
@@ -169,6 +186,7 @@ impl<G: Strategy> Builder<G> {
             .layer(ForwardLayer::new())
             .layer(self.session.map_or(SessionLayer::none(), SessionLayer::new))
             .layer(self.retry)
+            .layer(self.hedge)
             .layer(BalancerLayer::new(&self.pool, self.strategy).describe_by(told))
             .layer(FeedbackLayer::http())
             .layer(AccessLogLayer::new())

@@ -5,7 +5,7 @@ use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok
 use tower::{BoxError, Layer, Service, ServiceExt, buffer::Buffer, service_fn};
 use tower_balancer::{
     BackendPool, Reason, Unavailable,
-    backend::{BackendId, Outcome, Weight},
+    backend::{BackendId, Lease, Outcome, Weight},
     balance::{Balancer, BalancerLayer, Direct},
     feedback::FeedbackLayer,
     pool::{Dispatch, Member, Routed},
@@ -135,6 +135,85 @@ async fn a_recovery_between_the_look_and_the_wait_is_not_missed() {
         heal.await.unwrap();
         drop(service.call(1));
     }
+}
+
+/// A request that holds a backend of `pool`, which may have one.
+fn occupied(pool: &BackendPool<&'static str>) -> Lease {
+    pool.set_limit("a", Some(1));
+    Lease::take(pool.get("a").unwrap(), tokio::time::Instant::now().into_std())
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_release_wakes_one_caller_the_first_to_come() {
+    let pool = pool(&["a"]);
+    let lease = occupied(&pool);
+    let (service, _handle) = patient(&pool, 4);
+    let mut services = [service.clone(), service.clone(), service.clone(), service];
+    let [first, second, third, late] = &mut services;
+    let mut waiting =
+        [first, second, third].map(|service| task::spawn(std::future::poll_fn(|cx| service.poll_ready(cx))));
+    for caller in &mut waiting {
+        assert_pending!(caller.poll());
+    }
+    drop(lease);
+    assert_eq!([0, 1, 2].map(|caller: usize| waiting[caller].is_woken()), [true, false, false]);
+    // Who comes now does not go first.
+    assert_pending!(poll_ready!(late));
+    assert_ready_ok!(waiting[0].poll());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_not_taken_passes_to_the_next() {
+    let pool = pool(&["a"]);
+    let lease = occupied(&pool);
+    let (first, _handle) = patient(&pool, 4);
+    let second = first.clone();
+    let mut waiting = [first, second].map(|service| task::spawn(service.ready_oneshot()));
+    for caller in &mut waiting {
+        assert_pending!(caller.poll());
+    }
+    drop(lease);
+    let [first, mut second] = waiting;
+    assert!(first.is_woken() && !second.is_woken());
+    drop(first);
+    assert!(second.is_woken());
+    assert!(assert_ready!(second.poll()).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_reached_is_a_reason_of_its_own() {
+    let pool = pool(&["a"]);
+    let _lease = occupied(&pool);
+    let (mut fast, _handle) = fail_fast(&pool);
+    assert_ready_ok!(poll_ready!(fast));
+    assert_eq!(reason(&fast.call(1).await.unwrap_err()), Some(Reason::AllAtLimit));
+
+    let (mut waits, _handle) = patient(&pool, 1);
+    let mut finds_it_full = waits.clone();
+    assert_pending!(poll_ready!(waits));
+    assert_ready_ok!(poll_ready!(finds_it_full));
+    assert_eq!(reason(&finds_it_full.call(1).await.unwrap_err()), Some(Reason::QueueFull));
+    assert!(std::future::poll_fn(|cx| waits.poll_ready(cx)).await.is_ok());
+    assert_eq!(reason(&waits.call(1).await.unwrap_err()), Some(Reason::QueueTimeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_alone_ends_the_wait_for_a_backend_that_was_ejected() {
+    let pool = pool(&["a"]);
+    let now = || tokio::time::Instant::now().into_std();
+    let start = now();
+    pool.get("a").unwrap().eject("test", start);
+    let (mut fast, _handle) = fail_fast(&pool);
+    let error = fast.call(1).await.unwrap_err();
+    let recovery = error.downcast_ref::<Unavailable>().unwrap().earliest_recovery().unwrap();
+    assert!((4.0..=6.0).contains(&recovery.as_secs_f64()), "{recovery:?}");
+
+    let layer = BalancerLayer::new(&pool, RoundRobin::new()).wait(Duration::from_secs(60), 1);
+    let (mut patient, mut handle) = stacked(layer);
+    handle.allow(1);
+    assert!(std::future::poll_fn(|cx| patient.poll_ready(cx)).await.is_ok());
+    let waited = now() - start;
+    assert!(waited >= recovery && waited <= recovery + Duration::from_millis(10), "{waited:?} for {recovery:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,10 +49,10 @@ async fn a_failed_transport_takes_the_backend_out_before_the_caller_hears_of_it_
     assert!(error.source().unwrap().downcast_ref::<io::Error>().is_some());
 
     let health = pool.get("a").unwrap().health();
-    assert_eq!((health.state(), health.cause()), (HealthState::Unhealthy, Some("Connection refused")));
+    assert_eq!((health.state(), health.cause()), (HealthState::Ejected, Some("Connection refused")));
     assert_eq!(pool.healthy().len(), 1);
     let change = watch.next().await.unwrap();
-    assert!(matches!(change, Change::Health { id, state: HealthState::Unhealthy, .. } if id == "a"));
+    assert!(matches!(change, Change::Health { id, state: HealthState::Ejected, .. } if id == "a"));
 }
 
 #[tokio::test]

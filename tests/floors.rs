@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 7] = [
     &["backend"],
     &["strategy"],
     &["pool"],
-    &["balance", "feedback", "health", "probing"],
+    &["balance", "feedback", "health", "limit", "probing"],
     &["http"],
     &["proxy"],
 ];

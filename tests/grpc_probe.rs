@@ -87,7 +87,7 @@ async fn the_status_is_read_from_the_trailers_and_from_the_head() {
         (Some("8"), &[], None, Err("grpc-status: 8 RESOURCE_EXHAUSTED")),
         (None, &[], Some("16"), Err("grpc-status: 16 UNAUTHENTICATED")),
         (None, &[], Some("99"), Err("grpc-status: 99 that is none")),
-        (None, &[], Some("what"), Err("grpc-status: what that is none")),
+        (None, &[], Some("what"), Err("grpc-status: 2 UNKNOWN")),
         (Some("0"), &[], None, Err("the answer is no HealthCheckResponse")),
         (None, SERVING, None, Err("the answer has no grpc-status")),
         (None, &[1, 0, 0, 0, 2, 8, 1], Some("0"), Err("the answer is no HealthCheckResponse")),

@@ -22,6 +22,9 @@ mod ewma;
 #[path = "../src/hash.rs"]
 mod hash;
 
+#[path = "../src/rng.rs"]
+mod rng;
+
 #[path = "../src/backend/mod.rs"]
 mod backend;
 
@@ -92,5 +95,47 @@ fn a_waiting_room_never_holds_more_than_its_places_and_gets_each_back() {
         assert!(taken >= 1);
         let held = slots.take();
         assert!(held.is_some() && slots.take().is_none(), "a place was lost or doubled");
+    });
+}
+
+#[test]
+fn a_backend_on_trial_has_one_request_at_a_time_and_loses_no_permit() {
+    model(|| {
+        let backend = Arc::new(Backend::new("a"));
+        let start = now();
+        backend.eject("test", start);
+        let due = backend.health().until().unwrap();
+        backend.advance(due, false);
+        let threads = [(); 2].map(|()| {
+            let backend = Arc::clone(&backend);
+            // Cancelled, if it was taken at all.
+            thread::spawn(move || Lease::try_take(&backend, 1.0, due).is_some())
+        });
+        let taken = threads.map(|thread| thread.join().unwrap());
+        assert!(taken[0] || taken[1]);
+        let lease = Lease::try_take(&backend, 1.0, due).expect("the permit was lost");
+        assert!(Lease::try_take(&backend, 1.0, due).is_none(), "the permit was doubled");
+        lease.complete(Outcome::Success, due);
+        Lease::try_take(&backend, 1.0, due).unwrap().complete(Outcome::Success, due);
+        assert_eq!(backend.health().state(), HealthState::Healthy);
+    });
+}
+
+#[test]
+fn a_limit_is_never_exceeded() {
+    model(|| {
+        let backend = Arc::new(Backend::new("a"));
+        backend.set_limit(Some(1));
+        let threads = [(); 2].map(|()| {
+            let backend = Arc::clone(&backend);
+            thread::spawn(move || {
+                let lease = Lease::try_take(&backend, 1.0, now());
+                assert!(backend.load().in_flight() <= 1);
+                lease.is_some()
+            })
+        });
+        let taken = threads.map(|thread| thread.join().unwrap());
+        assert!(taken[0] || taken[1]);
+        assert!(Lease::try_take(&backend, 1.0, now()).is_some());
     });
 }

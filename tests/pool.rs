@@ -311,7 +311,7 @@ fn a_pick_is_explained_with_every_member_and_why() {
     assert_eq!(busy.cost, 2.0);
     assert!(busy.parts.contains(&("in flight", 1.0)) && busy.parts.contains(&("the group's share", 1.0)));
     assert_eq!(explanation.out[0], (tried[0].clone(), WhyOut::Tried));
-    assert!(matches!(explanation.out[1].1, WhyOut::Unhealthy { .. }));
+    assert!(matches!(explanation.out[1].1, WhyOut::Out { .. }));
     let told = explanation.to_string();
     assert!(told.starts_with("picked 0 of 2 candidates, 2 out\n  0: cost 1"), "{told}");
     assert!(told.contains("\n  2 is out: tried already"), "{told}");

@@ -25,9 +25,9 @@ use tokio::{
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_balancer::{
     BackendPool, BalancerLayer, FeedbackLayer, ReverseProxy,
-    backend::{Backend, Origin, Outcome},
+    backend::{Backend, Moment, Origin, Outcome},
     feedback::{Classify, Fault},
-    http::{AddressLayer, AtEndOfBody, ClientConfig, RequestKey, RespondLayer, RetryLayer},
+    http::{AddressLayer, AtEndOfBody, ClassifyEnd, ClientConfig, RequestKey, RespondLayer, RetryLayer},
     strategy::{ConsistentHash, Maglev, RoundRobin},
 };
 
@@ -523,6 +523,7 @@ async fn what_breaks_in_the_middle_of_a_body_is_judged_by_the_classifier_of_the_
             Fault { kind: Outcome::Overload, sent: true }
         }
     }
+    impl ClassifyEnd for Mild {}
     let (dying, _) = canned("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthis much and no").await;
     let pool = BackendPool::new([dying.url()]).unwrap();
     let stack = tower::ServiceBuilder::new()
@@ -726,4 +727,48 @@ async fn requests_with_one_key_stay_on_one_backend() {
         reached.insert(of(&user.to_string()).await);
     }
     assert_eq!(reached.len(), 3);
+}
+
+/// A gRPC server's answer: its head, one message, and trailers.
+fn grpc(
+    head: Option<&'static str>,
+    trailers: Option<&'static str>,
+) -> Response<impl http_body::Body<Data = Bytes, Error = Infallible>> {
+    let status =
+        |status: &'static str| http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), status.parse().unwrap())]);
+    let mut frames = vec![Ok(Frame::data(Bytes::from_static(b"\0\0\0\0\0")))];
+    frames.extend(trailers.map(|told| Ok(Frame::trailers(status(told)))));
+    let mut response = Response::new(StreamBody::new(futures_util::stream::iter(frames)));
+    response.headers_mut().insert("content-type", "application/grpc+proto".parse().unwrap());
+    response.headers_mut().extend(head.map(status).unwrap_or_default());
+    response
+}
+
+#[tokio::test]
+async fn of_a_grpc_call_the_status_counts_wherever_it_stands() {
+    for (head, trailers, outcome) in [
+        (None, Some("0"), Outcome::Success),
+        (None, Some("5"), Outcome::ClientFault),
+        (None, Some("13"), Outcome::BackendFault),
+        (None, Some("8"), Outcome::Overload),
+        (None, None, Outcome::BackendFault),
+        (Some("14"), None, Outcome::BackendFault),
+        (Some("3"), None, Outcome::ClientFault),
+    ] {
+        let backend = Server::http(answers_with(move |_| async move { grpc(head, trailers) })).await;
+        let pool = BackendPool::new([backend.url()]).unwrap();
+        let client = ClientConfig::new().http2();
+        let proxy = ReverseProxy::builder(&pool).client(client).build();
+        let request = Request::post("http://service/package.Service/Call").body(Full::<Bytes>::from("call")).unwrap();
+        let answer = proxy.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let told = answer.into_body().collect().await.unwrap();
+        assert_eq!(
+            told.trailers().map(|trailers| trailers["grpc-status"].to_str().unwrap().to_owned()).as_deref(),
+            trailers
+        );
+        ended_as(&the_one(&pool), outcome).await;
+        let window = the_one(&pool).record().window(Moment::of(tokio::time::Instant::now().into_std()));
+        assert_eq!((window.requests, window.faults), (1, u32::from(outcome.is_fault())), "{head:?} {trailers:?}");
+    }
 }

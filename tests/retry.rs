@@ -5,7 +5,7 @@ mod common;
 use bytes::Bytes;
 use common::{Server, answers, answers_with, get, says, send};
 use http::{Method, Request, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
 use std::{
@@ -14,6 +14,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Context,
     time::Duration,
 };
 use tokio::{io::AsyncReadExt, sync::mpsc, time::Instant};
@@ -174,12 +175,9 @@ async fn when_everything_fails_the_load_grows_by_the_budget_and_no_more() {
 }
 
 /// A body that is sent as the test sends it.
-fn fed()
--> (mpsc::UnboundedSender<Frame<Bytes>>, StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>>>)
-{
-    let (sender, mut receiver) = mpsc::unbounded_channel();
-    let frames = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|frame| frame.map(Ok)));
-    (sender, StreamBody::new(frames))
+fn fed(mut receiver: mpsc::UnboundedReceiver<Bytes>) -> impl Body<Data = Bytes, Error = Infallible> + Send {
+    let next = move |cx: &mut Context<'_>| receiver.poll_recv(cx).map(|data| data.map(|data| Ok(Frame::data(data))));
+    StreamBody::new(futures_util::stream::poll_fn(next))
 }
 
 #[tokio::test]
@@ -187,11 +185,11 @@ async fn a_body_goes_on_while_it_comes_in_both_ways() {
     let echoes = Server::http(echoes()).await;
     let pool = BackendPool::new([echoes.url()]).unwrap();
     let proxy: ReverseProxy<_, _> = ReverseProxy::new(&pool);
-    let (sender, body) = fed();
-    let request = Request::post("http://service/").body(body).unwrap();
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let request = Request::post("http://service/").body(fed(receiver)).unwrap();
     let answer = tokio::spawn(proxy.oneshot(request));
     let part = Bytes::from(vec![b'x'; 64 * 1024]);
-    sender.send(Frame::data(part.clone())).unwrap();
+    sender.send(part.clone()).unwrap();
     // The head of the answer is there, and so is what was sent, while the request is not at its end.
     let mut answer = answer.await.unwrap().unwrap().into_body();
     for _ in 0..160 {
@@ -199,7 +197,7 @@ async fn a_body_goes_on_while_it_comes_in_both_ways() {
         while back < part.len() {
             back += answer.frame().await.unwrap().unwrap().into_data().unwrap().len();
         }
-        sender.send(Frame::data(part.clone())).unwrap();
+        sender.send(part.clone()).unwrap();
     }
     drop(sender);
     assert_eq!(answer.collect().await.unwrap().to_bytes().len(), part.len());

@@ -16,7 +16,7 @@ use tower_balancer::{
     BackendPool, HealthChecker, ReverseProxy,
     backend::Origin,
     health::{DEFAULT_INTERVAL, DEFAULT_TIMEOUT},
-    http::{HttpProbe, ServedBy},
+    http::{HttpProbe, RetryLayer, ServedBy},
     strategy::Random,
 };
 
@@ -108,20 +108,23 @@ async fn no_healthy_backend_is_503_with_its_words() {
 }
 
 #[tokio::test]
-async fn a_dead_backend_costs_one_502_and_is_out_at_once() {
-    let (mut servers, pool, proxy) = three().await;
-    let dead = servers.remove(1);
-    let url = dead.url();
-    dead.kill().await;
+async fn a_dead_backend_is_out_at_once_and_costs_one_502_or_none_where_there_is_retry() {
+    for (retry, failed) in [(RetryLayer::none(), 1), (RetryLayer::default(), 0)] {
+        let (mut servers, pool, _) = three().await;
+        let proxy = Server::http(ReverseProxy::builder(&pool).retry(retry).build()).await;
+        let dead = servers.remove(1);
+        let url = dead.url();
+        dead.kill().await;
 
-    let mut answers = Vec::new();
-    for _ in 0..7 {
-        answers.push(get(proxy.url()).await);
+        let mut answers = Vec::new();
+        for _ in 0..7 {
+            answers.push(get(proxy.url()).await);
+        }
+        answers.retain(|(status, _)| *status != 200);
+        assert_eq!(answers, vec![(502, "Bad gateway".to_owned()); failed]);
+        let health = pool.get(&url).unwrap().health();
+        assert_eq!(health.cause(), Some("Connection refused"));
     }
-    let failed: Vec<_> = answers.iter().filter(|(status, _)| *status != 200).collect();
-    assert_eq!(failed, [&(502, "Bad gateway".to_owned())]);
-    let health = pool.get(&url).unwrap().health();
-    assert_eq!(health.cause(), Some("Connection refused"));
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ macro_rules! scenarios {
 }
 
 /// By id, in the order of the report.
-const SCENARIOS: [(&str, &str); 21] = scenarios! {
+const SCENARIOS: [(&str, &str); 22] = scenarios! {
     "S1a" "S1b" "S2" "S3" "S4" "S5-0.75" "S5-1.03" "S5-1.27" "S5-1.57" "S5-1.74" "S5b-0.9" "S5b-0.7"
-    "S6" "S7" "S8-1" "S8-10" "S8-100" "S9" "S10" "S11" "S14"
+    "S6" "S7" "S8-1" "S8-10" "S8-100" "S9" "S10" "S11" "S13" "S14"
 };
 
 /// The scenarios whose ratios make up the composite.

@@ -58,6 +58,7 @@ struct Cell {
     excess_p99: f64,
     errors: f64,
     max_mean: f64,
+    amplification: f64,
 }
 
 fn main() -> ExitCode {
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
                 excess_p99: quantile(&measured.excess, 0.99),
                 errors: measured.errors,
                 max_mean: measured.max_mean,
+                amplification: measured.amplification,
             };
             if !options.json {
                 print(&cell);
@@ -188,6 +190,7 @@ impl Cell {
             "scenario": self.scenario, "strategy": self.strategy, "p50": p[0], "p99": p[1], "p999": p[2],
             "oracle_p99": oracle[1], "oracle_p999": oracle[2], "excess_p99": self.excess_p99,
             "errors": self.errors, "max_mean": self.max_mean,
+            "amplification": self.amplification,
         })
     }
 }
@@ -200,7 +203,7 @@ fn affinity_json(row: &Affinity) -> Value {
 fn print(cell: &Cell) {
     let [p50, p99, p999] = cell.p;
     println!(
-        "{:<8} {:<22} p50 {p50:6.1}  p99 {p99:7.1} ({:.3})  p99.9 {p999:7.1} ({:.3})  excess p99 {:7.1}  errors {:.4} %  max/mean {:.2}",
+        "{:<8} {:<22} p50 {p50:6.1}  p99 {p99:7.1} ({:.3})  p99.9 {p999:7.1} ({:.3})  excess p99 {:7.1}  errors {:.4} %  max/mean {:.2}  attempts {:.3}",
         cell.scenario,
         cell.strategy,
         cell.ratio(1),
@@ -208,6 +211,7 @@ fn print(cell: &Cell) {
         cell.excess_p99,
         cell.errors * 100.0,
         cell.max_mean,
+        cell.amplification,
     );
 }
 

@@ -27,6 +27,12 @@ pub struct Scenario {
     /// A replica is taken away and a new one put in its place, so often.
     #[serde(default)]
     pub replace_every_ms: Option<f64>,
+    /// Attempts beyond the first, each on another replica and with a timeout of its own.
+    #[serde(default)]
+    pub retries: u32,
+    /// The share of the requests that may be tried again.
+    #[serde(default)]
+    pub retry_budget: f64,
     #[serde(default)]
     pub replica: Vec<Override>,
 }
@@ -174,6 +180,9 @@ impl Scenario {
         positive("capacity", self.capacity.unwrap_or(1.0))?;
         positive("timeout_ms", self.timeout_ms.unwrap_or(1.0))?;
         positive("replace_every_ms", self.replace_every_ms.unwrap_or(1.0))?;
+        if !(0.0..=10.0).contains(&self.retry_budget) {
+            return Err(format!("retry_budget is {}: expected 0 to 10", self.retry_budget));
+        }
         if self.processor_sharing != self.capacity.is_some() {
             return Err("capacity and processor_sharing = true go together".to_owned());
         }

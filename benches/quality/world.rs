@@ -12,8 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tower_balancer::{
-    backend::{Backend, Lease, LoadEstimate, Outcome, Report},
-    strategy::{AnyStrategy, Candidates, Eligible, Hint, Picker, Prequal, Strategy},
+    BackendPool,
+    backend::{Backend, BackendId, Lease, LoadEstimate, Outcome, Report},
+    http::RetryBudget,
+    pool::{Member, View},
+    strategy::{AnyStrategy, Hint, Prequal},
 };
 
 /// Half a round trip between a balancer and a replica.
@@ -61,6 +64,8 @@ pub struct Measured {
     pub errors: f64,
     /// Requests of the busiest replica, over the mean.
     pub max_mean: f64,
+    /// Attempts for each request.
+    pub amplification: f64,
 }
 
 /// The value below which a part of an ordered list lies.
@@ -86,9 +91,12 @@ enum Event {
     Replace,
 }
 
+/// One attempt of a request.
 struct Request {
     arrived: Time,
     work: f64,
+    balancer: usize,
+    tried: Vec<BackendId>,
     replica: usize,
     lease: Option<Lease>,
     open: bool,
@@ -97,36 +105,44 @@ struct Request {
     report: Report,
 }
 
-/// One of the uncoordinated balancers: its own view of the replicas and its own strategy.
+/// One of the uncoordinated balancers: its own pool of the replicas, with what it finds out about them, its own strategy
+/// and its own budget.
 struct Balancer {
+    pool: BackendPool<usize>,
+    view: View<usize, AnyStrategy>,
+    /// By replica.
     backends: Vec<Arc<Backend>>,
-    eligible: Eligible,
-    strategy: AnyStrategy,
-    picker: Box<dyn Picker>,
+    budget: RetryBudget,
     prequal: Option<Prequal>,
 }
 
 impl Balancer {
-    fn new(replicas: usize, name: &str) -> Self {
+    fn new(replicas: usize, name: &str, budget: f64) -> Self {
         let prequal = (name == "prequal").then(Prequal::new);
         let strategy = match &prequal {
             Some(prequal) => AnyStrategy::new(name, prequal.clone()),
             None => name.parse().expect("the name of a strategy"),
         };
-        let backends: Vec<_> = (0..replicas).map(|replica| Arc::new(Backend::new(replica.to_string()))).collect();
-        let picker = strategy.build(&backends);
-        Self { backends, eligible: Eligible::new((0..replicas).map(|_| true)), strategy, picker, prequal }
+        let members = (0..replicas).map(|replica| Member::new(replica.to_string(), replica));
+        let pool = BackendPool::from_members(members).expect("each replica has its number");
+        let (view, backends) = (pool.view(strategy), pool.backends());
+        Self { pool, view, backends, budget: RetryBudget::new(budget, 0), prequal }
     }
 
-    fn pick(&self, now: Instant, seed: u64) -> Option<(usize, Lease)> {
-        let candidates = Candidates::new(&self.backends, &self.eligible);
-        let index = self.picker.pick(&candidates, &Hint::new(now, seed))?;
-        Some((index.get(), Lease::take(Arc::clone(&self.backends[index.get()]), now)))
+    fn pick(&self, tried: &[BackendId], now: Instant, seed: u64) -> Option<(usize, Lease)> {
+        self.view.advance(now);
+        let snapshot = self.view.load();
+        let mut hint = Hint::new(now, seed);
+        hint.excluded = tried;
+        let (lease, &replica) = snapshot.lease(&hint).ok()?;
+        Some((replica, lease))
     }
 
     fn replace(&mut self, replica: usize, name: u64) {
-        self.backends[replica] = Arc::new(Backend::new(format!("{replica}-{name}")));
-        self.picker = self.strategy.build(&self.backends);
+        let id = format!("{replica}-{name}");
+        self.pool.remove(self.backends[replica].id().as_str());
+        self.pool.insert(Member::new(id.as_str(), replica)).expect("no two have the same name");
+        self.backends[replica] = self.pool.get(&id).expect("it was inserted");
     }
 }
 
@@ -154,6 +170,8 @@ struct World<'a> {
     replaced: u64,
     until: Time,
     counts: Vec<u64>,
+    arrived: u64,
+    attempts: u64,
     errors: u64,
     latency: Vec<f64>,
     excess: Vec<f64>,
@@ -163,7 +181,7 @@ struct World<'a> {
 pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> Measured {
     let balancers = match chooser {
         Chooser::Strategy(name) | Chooser::Reported(name) => {
-            (0..scenario.balancers).map(|_| Balancer::new(scenario.replicas, name)).collect()
+            (0..scenario.balancers).map(|_| Balancer::new(scenario.replicas, name, scenario.retry_budget)).collect()
         }
         _ => Vec::new(),
     };
@@ -189,6 +207,8 @@ pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> M
         replaced: 0,
         until: ((WARM_UP_S + seconds) * 1e9) as Time,
         counts: vec![0; scenario.replicas],
+        arrived: 0,
+        attempts: 0,
         errors: 0,
         latency: Vec::new(),
         excess: Vec::new(),
@@ -338,32 +358,47 @@ impl World<'_> {
         }
         self.after(gap, Event::Arrive);
 
-        let job = self.requests.len();
         let work = self.sizes.work_ms(&self.scenario.service) * MS;
         let balancer = self.arrivals.below(self.scenario.balancers);
+        if let Some(balancer) = self.balancers.get(balancer) {
+            balancer.budget.deposit(self.instant());
+        }
+        self.attempt(self.now, work, balancer, Vec::new());
+    }
+
+    fn attempt(&mut self, arrived: Time, work: f64, balancer: usize, tried: Vec<BackendId>) {
+        let job = self.requests.len();
         let seed = self.policy.bits();
         self.requests.push(Request {
-            arrived: self.now,
+            arrived,
             work,
+            balancer,
+            tried,
             replica: usize::MAX,
             lease: None,
             open: true,
             begun: (0, 0),
             report: Report::default(),
         });
+        if self.is_measured(job) {
+            self.attempts += 1;
+            self.arrived += u64::from(self.requests[job].tried.is_empty());
+        }
         if let Some(timeout) = self.scenario.timeout_ms {
             self.after(timeout * MS, Event::GiveUp(job));
         }
         match self.chooser {
-            Chooser::Strategy(_) | Chooser::Reported(_) => match self.balancers[balancer].pick(self.instant(), seed) {
-                Some((replica, lease)) => {
-                    self.requests[job].lease = Some(lease);
-                    self.requests[job].replica = replica;
-                    self.at(self.now + TRAVEL, Event::Reach(job));
-                    self.probe(balancer);
+            Chooser::Strategy(_) | Chooser::Reported(_) => {
+                match self.balancers[balancer].pick(&self.requests[job].tried, self.instant(), seed) {
+                    Some((replica, lease)) => {
+                        self.requests[job].lease = Some(lease);
+                        self.requests[job].replica = replica;
+                        self.at(self.now + TRAVEL, Event::Reach(job));
+                        self.probe(balancer);
+                    }
+                    None => self.close(job, Outcome::BackendFault),
                 }
-                None => self.close(job, Outcome::BackendFault),
-            },
+            }
             Chooser::CentralQueue => {
                 self.line.push_back(job);
                 self.fill();
@@ -457,9 +492,18 @@ impl World<'_> {
         let (now, measured) = (self.instant(), self.is_measured(job));
         let request = &mut self.requests[job];
         request.open = false;
+        let mut tried = std::mem::take(&mut request.tried);
         if let Some(lease) = request.lease.take() {
             lease.backend().reported(&request.report, now);
+            tried.push(lease.backend().id().clone());
             lease.complete(outcome, now);
+            if outcome != Outcome::Success && tried.len() <= self.scenario.retries as usize {
+                let (arrived, work, balancer) = (request.arrived, request.work, request.balancer);
+                if let Some(charge) = self.balancers[balancer].budget.charge(now) {
+                    charge.spend();
+                    return self.attempt(arrived, work, balancer, tried);
+                }
+            }
         }
         if measured {
             // The oracle's way to the replica takes as long as everybody's.
@@ -481,6 +525,7 @@ impl World<'_> {
         self.excess.sort_by(f64::total_cmp);
         let mean = self.counts.iter().sum::<u64>() as f64 / self.counts.len() as f64;
         Measured {
+            amplification: self.attempts as f64 / self.arrived.max(1) as f64,
             errors: self.errors as f64 / self.latency.len().max(1) as f64,
             max_mean: self.counts.iter().max().copied().unwrap_or_default() as f64 / mean.max(1.0),
             latency: self.latency,

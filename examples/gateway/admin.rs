@@ -45,12 +45,14 @@ fn pools(pool: &BackendPool<Origin>, strategy: &str) -> Value {
 fn describe(backend: &Backend) -> Value {
     let health = backend.health();
     let since = health.since().map(|since| Instant::now().into_std().duration_since(since).as_secs());
+    let until = health.until().map(|until| until.saturating_duration_since(Instant::now().into_std()).as_secs());
     json!({
         "id": backend.id().as_str(),
         "url": backend.id().as_str(),
         "state": health.state().as_str(),
         "reason": health.cause(),
         "since_seconds": since,
+        "tried_again_in_seconds": until,
         "in_flight": backend.load().in_flight(),
         "completed": backend.load().completed(),
         "weight": backend.weight(),

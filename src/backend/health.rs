@@ -1,13 +1,21 @@
 use std::{fmt, sync::Arc, time::Instant};
 
-/// Whether a backend may be picked.
+/// Whether a backend may be picked, and if not, on whose word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HealthState {
     /// It is in rotation.
     Healthy,
-    /// It is out of rotation until something says otherwise.
+    /// Out: a probe or the host says so, until one says otherwise.
     Unhealthy,
+    /// Out for a while: traffic found that it fails.
+    Ejected,
+    /// It was ejected and is tried again, with one request at a time.
+    Probing,
+    /// Out: the host drains it. Requests in flight go on to their end.
+    Draining,
+    /// Out: the host has disabled it.
+    Disabled,
 }
 
 impl HealthState {
@@ -16,7 +24,16 @@ impl HealthState {
         match self {
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+            Self::Probing => "probing",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
         }
+    }
+
+    /// Whether a backend in this state may be picked: one that is [`Probing`](Self::Probing) for one request at a time.
+    pub fn is_eligible(self) -> bool {
+        matches!(self, Self::Healthy | Self::Probing)
     }
 }
 
@@ -26,27 +43,35 @@ impl fmt::Display for HealthState {
     }
 }
 
-/// What is known about a backend's health: the state, why, and since when.
+/// What is known about a backend's health: the state, why, since when, and when time alone will change it.
 ///
-/// A new backend is healthy by assumption: it has neither cause nor date until the first observation.
-#[derive(Clone, Debug)]
+/// A new backend is healthy by assumption: it has neither cause nor date until somebody says something about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     state: HealthState,
-    observed: Option<Observed>,
+    known: Option<Known>,
 }
 
-#[derive(Clone, Debug)]
-struct Observed {
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
     cause: Arc<str>,
     since: Instant,
-    /// When the state was last confirmed.
-    latest: Instant,
+    until: Option<Instant>,
+    unreachable: bool,
 }
 
 impl Health {
     /// Healthy, because nobody has said otherwise.
     pub(super) fn assumed() -> Self {
-        Self { state: HealthState::Healthy, observed: None }
+        Self { state: HealthState::Healthy, known: None }
+    }
+
+    pub(super) fn known(state: HealthState, cause: Arc<str>, since: Instant) -> Self {
+        Self { state, known: Some(Known { cause, since, until: None, unreachable: false }) }
+    }
+
+    pub(super) fn ejected(cause: Arc<str>, since: Instant, until: Instant, unreachable: bool) -> Self {
+        Self { state: HealthState::Ejected, known: Some(Known { cause, since, until: Some(until), unreachable }) }
     }
 
     /// The state.
@@ -54,61 +79,23 @@ impl Health {
         self.state
     }
 
-    /// What was observed last, in words; `None` while the state is an assumption.
+    /// What it was concluded from, in words; `None` while the state is an assumption.
     pub fn cause(&self) -> Option<&str> {
-        self.observed.as_ref().map(|observed| &*observed.cause)
+        self.known.as_ref().map(|known| &*known.cause)
     }
 
-    /// When the state was first observed; `None` while it is an assumption.
+    /// When the state began; `None` while it is an assumption.
     pub fn since(&self) -> Option<Instant> {
-        self.observed.as_ref().map(|observed| observed.since)
+        self.known.as_ref().map(|known| known.since)
     }
 
-    /// What an observation, as of `when`, makes of it, and whether that is news. The first one always is: it turns the
-    /// assumption into knowledge. One that confirms the state may know a newer cause of it; the date stays. One that is
-    /// older than the last one counts for nothing: a probe that was sent before a request failed does not know of it.
-    pub(super) fn after(&self, state: HealthState, cause: &str, when: Instant) -> Option<(Self, bool)> {
-        let known = self.observed.as_ref();
-        if known.is_some_and(|known| when < known.latest) {
-            return None;
-        }
-        let confirmed = known.filter(|_| self.state == state);
-        let since = confirmed.map_or(when, |known| known.since);
-        // A cause that stays the same, as it mostly does, is shared.
-        let cause =
-            known.filter(|known| *known.cause == *cause).map_or_else(|| cause.into(), |known| Arc::clone(&known.cause));
-        Some((Self { state, observed: Some(Observed { cause, since, latest: when }) }, confirmed.is_none()))
+    /// Whether it is out for what it answered: then it can be reached.
+    pub(crate) fn is_ejected_for_answers(&self) -> bool {
+        self.state == HealthState::Ejected && self.known.as_ref().is_some_and(|known| !known.unreachable)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use HealthState::*;
-    use std::time::Duration;
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
-    fn the_first_observation_and_every_change_are_news_and_nothing_else_is() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut health = Health::assumed();
-        assert_eq!((health.state(), health.cause(), health.since()), (Healthy, None, None));
-
-        // What is observed, when, whether it is news, and what is known then: the cause, and since when.
-        for (state, cause, when, news, known, since) in [
-            (Healthy, "status: 200", 1, true, "status: 200", 1),
-            (Healthy, "status: 204", 2, false, "status: 204", 1),
-            (Unhealthy, "Connection refused", 3, true, "Connection refused", 3),
-            (Unhealthy, "timed out", 5, false, "timed out", 3),
-            (Healthy, "asked before it broke", 2, false, "timed out", 3),
-            (Healthy, "asked before it was last seen broken", 4, false, "timed out", 3),
-            (Healthy, "status: 200", 5, true, "status: 200", 5),
-        ] {
-            let after = health.after(state, cause, at(when));
-            assert_eq!(after.as_ref().is_some_and(|(_, news)| *news), news, "{cause}");
-            health = after.map_or(health, |(after, _)| after);
-            assert_eq!((health.cause(), health.since()), (Some(known), Some(at(since))), "{cause}");
-        }
+    /// When an ejection ends, and the backend is tried again; `None` where the state does not end by itself.
+    pub fn until(&self) -> Option<Instant> {
+        self.known.as_ref().and_then(|known| known.until)
     }
 }

@@ -1,4 +1,5 @@
-use super::{Backend, Moment, Outcome};
+use super::{Backend, Moment, Outcome, gate::Pass};
+use crate::sync::Ordering;
 use std::{sync::Arc, time::Instant};
 
 /// One request in flight on one backend.
@@ -27,12 +28,15 @@ pub struct Lease {
     started: Moment,
     outcome: Outcome,
     cost: f64,
+    pass: Pass,
     /// The answer has begun: its latency is known, and the request waits no more.
     answered: bool,
+    /// It is known whether it is good.
+    judged: bool,
 }
 
 impl Lease {
-    /// Counts one more request in flight on `backend`, from `now`.
+    /// Counts one more request in flight on `backend`, from `now`, whatever its limit.
     pub fn take(backend: Arc<Backend>, now: Instant) -> Self {
         Self::costing(backend, 1.0, now)
     }
@@ -41,8 +45,25 @@ impl Lease {
     /// [`Hint::work`](crate::strategy::Hint::work) gives it.
     pub fn costing(backend: Arc<Backend>, cost: f64, now: Instant) -> Self {
         let started = Moment::of(now);
-        backend.load().begin(cost, started);
-        Self { backend, started, outcome: Outcome::Cancelled, cost, answered: false }
+        backend.load().try_begin(cost, started, u32::MAX);
+        Self::begun(backend, cost, started, Pass::Free)
+    }
+
+    /// The same, unless the backend has as many in flight as it may, or is on trial with another request.
+    pub fn try_take(backend: &Arc<Backend>, cost: f64, now: Instant) -> Option<Self> {
+        let started = Moment::of(now);
+        let pass = backend.gate.pass()?;
+        if backend.load().try_begin(cost, started, backend.limit.load(Ordering::Relaxed)) {
+            return Some(Self::begun(Arc::clone(backend), cost, started, pass));
+        }
+        if let Pass::Trial(permit) = pass {
+            backend.gate.give_back(permit);
+        }
+        None
+    }
+
+    fn begun(backend: Arc<Backend>, cost: f64, started: Moment, pass: Pass) -> Self {
+        Self { backend, started, outcome: Outcome::Cancelled, cost, pass, answered: false, judged: false }
     }
 
     /// The backend that serves the request.
@@ -54,17 +75,39 @@ impl Lease {
     /// takes is as much the client's doing. A second time it says nothing. A fault is one also where nobody reads the rest.
     pub fn answered(&mut self, outcome: Outcome, now: Instant) {
         if !std::mem::replace(&mut self.answered, true) {
-            if outcome.is_fault() {
-                self.outcome = outcome;
-            }
             self.backend.load().answered(outcome, self.started, Moment::of(now));
+            self.judge(outcome, now);
+        }
+    }
+
+    /// Says that the answer has begun at `now`, and that only its end will tell whether it is good, as in gRPC.
+    pub fn begun_answer(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.answered, true) {
+            self.backend.load().answered(Outcome::Success, self.started, Moment::of(now));
         }
     }
 
     /// Ends the request with `outcome` at `now`.
     pub fn complete(mut self, outcome: Outcome, now: Instant) {
-        self.answered(outcome, now);
+        if !self.answered {
+            self.answered(outcome, now);
+        } else if outcome.is_fault() && !self.outcome.is_fault() {
+            // It had begun well.
+            self.backend.load().failed_late(outcome, self.started, Moment::of(now));
+            self.judge(outcome, now);
+        } else if !self.judged {
+            self.judge(outcome, now);
+        }
         self.outcome = outcome;
+    }
+
+    fn judge(&mut self, outcome: Outcome, now: Instant) {
+        self.judged = true;
+        if outcome.is_fault() {
+            self.outcome = outcome;
+        }
+        self.backend.answered(outcome, self.pass, now);
+        self.pass = Pass::Free;
     }
 
     /// Ends the request with a failure, and its cause in words.
@@ -72,7 +115,7 @@ impl Lease {
     /// A [transport failure](Outcome::is_transport_failure) takes the backend out of rotation at once.
     pub fn fail(self, outcome: Outcome, cause: &str, now: Instant) {
         if outcome.is_transport_failure() {
-            self.backend.mark_unhealthy(cause, now);
+            self.backend.lose(cause, now);
         }
         self.complete(outcome, now);
     }
@@ -83,6 +126,11 @@ impl Drop for Lease {
         if !self.answered {
             self.backend.load().abandoned(self.started);
         }
+        // Nothing was found out: the next one is the trial.
+        if let Pass::Trial(permit) = self.pass {
+            self.backend.gate.give_back(permit);
+        }
         self.backend.load().end(self.outcome, self.cost);
+        self.backend.released();
     }
 }

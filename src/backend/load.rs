@@ -62,9 +62,22 @@ impl Load {
         &self.latency
     }
 
-    pub(super) fn begin(&self, cost: f64, now: Moment) {
+    /// Counts one more request in flight, unless there are `limit`.
+    pub(super) fn try_begin(&self, cost: f64, now: Moment, limit: u32) -> bool {
+        if limit != u32::MAX {
+            let one_more = |in_flight: u32| (in_flight < limit).then(|| in_flight + 1);
+            if self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+                return false;
+            }
+        } else {
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
+        self.begun(cost, now);
+        true
+    }
+
+    fn begun(&self, cost: f64, now: Moment) {
         self.latency.begin(now);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
         if cost != 1.0 {
             self.extra.fetch_add(extra(cost), Ordering::Relaxed);
         }
@@ -88,6 +101,11 @@ impl Load {
         let samples = self.count(Outcome::Success) + self.count(Outcome::ClientFault) + self.count(Outcome::Timeout);
         self.latency.record(outcome, now.since(started), samples, now);
         self.latency.end(started);
+    }
+
+    /// An answer that had begun well did not end well.
+    pub(super) fn failed_late(&self, outcome: Outcome, started: Moment, now: Moment) {
+        self.latency.record(outcome, now.since(started), u64::from(u32::MAX), now);
     }
 
     /// Nobody waits for the answer any more.

@@ -19,6 +19,8 @@
 //! assert_eq!(backend.health().cause(), Some("Connection refused"));
 //! ```
 
+mod backoff;
+mod gate;
 mod health;
 mod id;
 mod latency;
@@ -30,12 +32,17 @@ mod moment;
 #[cfg(feature = "http")]
 mod origin;
 mod outcome;
+mod record;
 mod report;
+mod silence;
+mod standing;
 mod weight;
 
 #[cfg(feature = "http")]
 pub use self::origin::{InvalidOrigin, Origin};
+pub(crate) use self::standing::Admin;
 pub use self::{
+    backoff::Backoff,
     health::{Health, HealthState},
     id::BackendId,
     latency::{Latency, Sampled},
@@ -45,11 +52,17 @@ pub use self::{
     locality::Locality,
     moment::Moment,
     outcome::Outcome,
+    record::{Record, Window},
     report::{Report, Reported},
     weight::{InvalidWeight, Weight},
 };
 
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use self::{
+    gate::{Gate, Pass},
+    silence::Silence,
+    standing::Standing,
+};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use arc_swap::ArcSwap;
 use std::{
     fmt,
@@ -68,6 +81,14 @@ pub const HEALTH_TARGET: &str = "tower_balancer::health";
 pub(crate) trait Home: Send + Sync {
     /// Called for each change, in order for each backend. Returns whether the backend still belongs here.
     fn health_changed(&self, backend: &Backend, health: &Health) -> bool;
+    /// Called where time alone will change a backend at `when`, so that somebody lets it pass.
+    fn due(&self, when: Instant);
+    /// Called for each fault of a backend's, so that somebody judges it beside its peers.
+    fn faulted(&self, backend: &Backend, now: Instant);
+    /// Called where a backend that may have so many requests in flight has one less.
+    fn released(&self);
+    /// How long a backend is out.
+    fn backoff(&self) -> Backoff;
 }
 
 /// One server behind the balancer. See the [module](self).
@@ -77,9 +98,13 @@ pub struct Backend {
     // Follows `health`, and is readable without its lock.
     eligible: AtomicBool,
     health: ArcSwap<Health>,
-    /// Held while health changes, and while the home hears of it. Reading needs no lock: whoever the home asks, a
-    /// strategy that builds its tables, say, may look at any backend's health.
-    observing: Mutex<()>,
+    /// What `health` follows from. Held while it changes, and while the home hears of it. Reading needs no lock: whoever the
+    /// home asks, a strategy that builds its tables, say, may look at any backend's health.
+    standing: Mutex<Standing>,
+    gate: Gate,
+    limit: AtomicU32,
+    record: Record,
+    silence: Silence,
     home: Option<Weak<dyn Home>>,
     locality: ArcSwap<Locality>,
     /// Most servers report nothing, and cost a pointer.
@@ -105,7 +130,11 @@ impl Backend {
             weight: AtomicU64::new(weight.get().to_bits()),
             eligible: AtomicBool::new(true),
             health: ArcSwap::from_pointee(Health::assumed()),
-            observing: Mutex::new(()),
+            standing: Mutex::new(Standing::assumed()),
+            gate: Gate::default(),
+            limit: AtomicU32::new(u32::MAX),
+            record: Record::default(),
+            silence: Silence::default(),
             home,
             locality: ArcSwap::default(),
             report: OnceLock::new(),
@@ -146,6 +175,38 @@ impl Backend {
         &self.load
     }
 
+    /// How the last requests went.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// How many requests it may have in flight; `None` for as many as come.
+    pub fn limit(&self) -> Option<u32> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        (limit != u32::MAX).then_some(limit)
+    }
+
+    /// Changes how many requests it may have in flight. Those that it has stay.
+    pub fn set_limit(&self, limit: Option<u32>) {
+        self.limit.store(limit.unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether it has as many requests in flight as it may.
+    pub fn is_full(&self) -> bool {
+        self.load.in_flight() >= self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests wait for it and nothing has ended for much longer than its answers take: then the next ones had better
+    /// go elsewhere.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        Silence::is_silent(self.load.latency(), Moment::of(now))
+    }
+
+    /// Whether it is silent and a request that was picked for it is not the one that tries whether it still is.
+    pub(crate) fn keeps_off(&self, now: Instant) -> bool {
+        self.silence.keeps_off(self.load.latency(), Moment::of(now))
+    }
+
     /// Takes in what the server said about itself at `now`, in place of what it said before.
     ///
     /// A value that is no finite number from zero up counts as not told, and a report without a value as none.
@@ -171,46 +232,120 @@ impl Backend {
     /// Puts it into rotation, because of `cause`, as of `when`: the moment it was asked, where asking took time. Returns
     /// whether that is news; what is older than the state it would change is not.
     pub fn mark_healthy(&self, cause: &str, when: Instant) -> bool {
-        self.observe(HealthState::Healthy, cause, when)
+        self.observe(true, cause, when)
     }
 
     /// Takes it out of rotation, because of `cause`, as of `when`. Returns whether that is news, as
     /// [`mark_healthy`](Self::mark_healthy) does.
     pub fn mark_unhealthy(&self, cause: &str, when: Instant) -> bool {
-        self.observe(HealthState::Unhealthy, cause, when)
+        self.observe(false, cause, when)
     }
 
-    fn observe(&self, state: HealthState, cause: &str, when: Instant) -> bool {
-        if !self.take_in(state, cause, when) {
+    fn observe(&self, healthy: bool, cause: &str, when: Instant) -> bool {
+        self.change(|standing| standing.observe(healthy, cause, when))
+    }
+
+    /// Takes it out of rotation for a while, because of `cause`: for whoever judges backends by their traffic. It comes back
+    /// by itself, first for one request at a time, and is out for longer each time in a row: see
+    /// [`Backoff`]. Returns whether that is news; where it is out already, it is not.
+    pub fn eject(&self, cause: &str, now: Instant) -> bool {
+        self.change(|standing| standing.eject(cause, false, now, self.backoff(), self.id.hash64()))
+    }
+
+    /// The same for one that could not be reached, or broke off: a probe that passes ends it early.
+    pub(super) fn lose(&self, cause: &str, now: Instant) -> bool {
+        self.change(|standing| standing.eject(cause, true, now, self.backoff(), self.id.hash64()))
+    }
+
+    /// Lets time pass: an ejection that is over ends. `probed` where a checker is asking the backends: then one that could
+    /// not be reached comes back by its word. A pool does so as requests come.
+    pub fn advance(&self, now: Instant, probed: bool) {
+        self.change(|standing| standing.advance(now, probed, self.backoff()));
+    }
+
+    /// What the host wants of it.
+    pub(crate) fn administer(&self, admin: Admin) -> bool {
+        self.change(|standing| standing.administer(admin))
+    }
+
+    /// An answer has begun, or there was none.
+    fn answered(&self, outcome: Outcome, pass: Pass, now: Instant) {
+        self.record.add(outcome, Moment::of(now));
+        if let Pass::Trial(permit) = pass {
+            match outcome {
+                Outcome::Cancelled | Outcome::Lost => {}
+                outcome if outcome.is_fault() => {
+                    self.change(|standing| standing.trial_failed(now, self.backoff(), self.id.hash64()));
+                }
+                _ => _ = self.change(|standing| standing.trial_passed(now)),
+            }
+            self.gate.give_back(permit);
+        } else if outcome.is_fault()
+            && let Some(home) = self.home()
+        {
+            home.faulted(self, now);
+        }
+    }
+
+    /// A request has ended.
+    fn released(&self) {
+        if self.limit().is_some()
+            && let Some(home) = self.home()
+        {
+            home.released();
+        }
+    }
+
+    fn home(&self) -> Option<Arc<dyn Home>> {
+        self.home.as_ref().and_then(Weak::upgrade)
+    }
+
+    fn backoff(&self) -> Backoff {
+        self.home().map(|home| home.backoff()).unwrap_or_default()
+    }
+
+    /// Takes in what somebody knows, and tells whoever is concerned. Whether it is news to whoever it belongs to.
+    fn change(&self, change: impl FnOnce(&mut Standing)) -> bool {
+        // A panic elsewhere cannot leave the standing half-changed, so a poisoned lock is as good as any.
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = standing.due();
+        change(&mut standing);
+        let (before, health) = (self.health.load_full(), standing.health());
+        if let Some(when) = standing.due().filter(|_| standing.due() != due)
+            && let Some(home) = self.home()
+        {
+            home.due(when);
+        }
+        if *before == health {
+            return false;
+        }
+        let health = Arc::new(health);
+        self.health.store(Arc::clone(&health));
+        let state = health.state();
+        // The first word turns the assumption into knowledge, and that is news.
+        if before.state() == state && before.cause().is_some() {
             return false;
         }
         match state {
-            HealthState::Healthy => info!(target: HEALTH_TARGET, backend = %self.id, %state, cause, "in rotation"),
-            HealthState::Unhealthy => {
-                warn!(target: HEALTH_TARGET, backend = %self.id, %state, cause, "out of rotation")
-            }
+            HealthState::Probing => self.gate.narrow(),
+            _ => self.gate.open(),
         }
-        true
-    }
-
-    /// Whether it is news to whoever this backend belongs to.
-    fn take_in(&self, state: HealthState, cause: &str, when: Instant) -> bool {
-        // A panic elsewhere cannot leave the health half-changed, so a poisoned lock is as good as any.
-        let _observing = self.observing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((health, news)) = self.health.load().after(state, cause, when) else { return false };
-        let health = Arc::new(health);
-        self.health.store(Arc::clone(&health));
-        if !news {
+        if state.is_eligible() && !self.is_eligible() {
+            self.load.restart();
+            self.record.restart();
+        }
+        self.eligible.store(state.is_eligible(), Ordering::Release);
+        if self.home.is_some() && !self.home().is_some_and(|home| home.health_changed(self, &health)) {
             return false;
         }
-        if state == HealthState::Healthy && !self.is_eligible() {
-            self.load.restart();
+        drop(standing);
+        let cause = health.cause().unwrap_or_default();
+        match state {
+            HealthState::Healthy => info!(target: HEALTH_TARGET, backend = %self.id, %state, cause, "in rotation"),
+            HealthState::Probing => info!(target: HEALTH_TARGET, backend = %self.id, %state, cause, "on trial"),
+            _ => warn!(target: HEALTH_TARGET, backend = %self.id, %state, cause, "out of rotation"),
         }
-        self.eligible.store(state == HealthState::Healthy, Ordering::Release);
-        match &self.home {
-            Some(home) => home.upgrade().is_some_and(|home| home.health_changed(self, &health)),
-            None => true,
-        }
+        true
     }
 }
 

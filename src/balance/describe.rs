@@ -1,4 +1,4 @@
-use crate::strategy::Hint;
+use crate::{backend::BackendId, strategy::Hint};
 
 /// Tells the strategy about a request: the key it is bound to, the backends it has tried.
 ///
@@ -18,6 +18,9 @@ use crate::strategy::Hint;
 pub trait Describe<Req> {
     /// Writes into `hint` what the request says.
     fn describe<'a>(&self, request: &'a Req, hint: &mut Hint<'a>);
+
+    /// Hears which backend was picked for the request. Mostly nobody wants to know before there is an answer.
+    fn picked(&self, _request: &Req, _backend: &BackendId) {}
 }
 
 /// Tells nothing.
@@ -31,6 +34,11 @@ impl<Req, A: Describe<Req>, B: Describe<Req>> Describe<Req> for (A, B) {
         self.0.describe(request, hint);
         self.1.describe(request, hint);
     }
+
+    fn picked(&self, request: &Req, backend: &BackendId) {
+        self.0.picked(request, backend);
+        self.1.picked(request, backend);
+    }
 }
 
 /// Tells something or nothing.
@@ -38,6 +46,12 @@ impl<Req, A: Describe<Req>> Describe<Req> for Option<A> {
     fn describe<'a>(&self, request: &'a Req, hint: &mut Hint<'a>) {
         if let Some(describe) = self {
             describe.describe(request, hint);
+        }
+    }
+
+    fn picked(&self, request: &Req, backend: &BackendId) {
+        if let Some(describe) = self {
+            describe.picked(request, backend);
         }
     }
 }

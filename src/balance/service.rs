@@ -4,14 +4,12 @@ use super::{
     wait::{Waiting, WaitingRoom},
 };
 use crate::{
-    backend::Lease,
-    error::BoxError,
+    error::{BoxError, Reason, Unavailable},
     pool::{Dispatch, View},
     strategy::{Admission, Hint, Strategy},
 };
 use std::{
     fmt,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::time::Instant;
@@ -49,11 +47,13 @@ pub struct Balancer<S, T, G: Strategy, D = ()> {
     waiting: Option<Waiting>,
     /// The pool has been consulted since the last call.
     consulted: bool,
+    /// It was, and the waiting room could not help.
+    refused: Option<Reason>,
 }
 
 impl<S, T, G: Strategy, D> Balancer<S, T, G, D> {
     pub(super) fn new(inner: S, view: View<T, G>, describe: D, room: Option<WaitingRoom>) -> Self {
-        Self { inner, view, describe, room, waiting: None, consulted: false }
+        Self { inner, view, describe, room, waiting: None, consulted: false, refused: None }
     }
 }
 
@@ -64,13 +64,16 @@ where
 {
     fn poll_pool(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.waiting.is_none() {
-            if let Admission::Admit = self.view.load().admit() {
+            let first = self.room.as_ref().is_none_or(WaitingRoom::is_empty);
+            if first && self.view.load().admit() == Admission::Admit {
                 return Poll::Ready(());
             }
             self.waiting = self.room.as_ref().and_then(|room| room.enter(&self.view));
+            self.refused = self.room.as_ref().filter(|_| self.waiting.is_none()).map(|_| Reason::QueueFull);
         }
         if let Some(waiting) = &mut self.waiting {
-            ready!(waiting.as_mut().poll(cx));
+            let admitted = ready!(waiting.as_mut().poll(cx));
+            self.refused = (!admitted).then_some(Reason::QueueTimeout);
             self.waiting = None;
         }
         Poll::Ready(())
@@ -102,19 +105,25 @@ where
         let now = Instant::now().into_std();
         let mut hint = Hint::new(now, fastrand::u64(..));
         self.describe.describe(&request, &mut hint);
+        self.view.advance(now);
         let snapshot = self.view.load();
-        let picked = snapshot.pick(&hint);
+        let leased = snapshot.lease(&hint);
         if enabled!(target: PICK_TARGET, Level::TRACE) {
-            let explanation = snapshot.explain_pick(&hint, picked.ok().map(|(backend, _)| backend.id()));
-            trace!(target: PICK_TARGET, "{explanation}");
+            let picked = leased.as_ref().ok().map(|(lease, _)| lease.backend().id());
+            trace!(target: PICK_TARGET, "{}", snapshot.explain_pick(&hint, picked));
         }
-        let (backend, target) = match picked {
-            Ok(picked) => picked,
-            Err(unavailable) => return ResponseFuture::unavailable(unavailable),
+        let (lease, target) = match leased {
+            Ok((lease, target)) => (lease, target.clone()),
+            Err(unavailable) => {
+                let unavailable = match self.refused.take() {
+                    Some(reason) if unavailable.reason() == Reason::AllAtLimit => Unavailable::new(reason),
+                    _ => unavailable,
+                };
+                return ResponseFuture::unavailable(unavailable.recovering_in(self.view.due(now)));
+            }
         };
-        let lease = Lease::costing(Arc::clone(backend), hint.work(), now);
-        let target = target.clone();
         drop(snapshot);
+        self.describe.picked(&request, lease.backend().id());
         ResponseFuture::called(self.inner.call(Dispatch { lease, target, request }))
     }
 }

@@ -3,7 +3,7 @@ use super::{
     pace::Pace,
     streak::{Streak, Thresholds},
 };
-use crate::backend::{Backend, BackendId};
+use crate::backend::{Backend, BackendId, HealthState};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -33,7 +33,7 @@ impl Findings {
         thresholds: Thresholds,
     ) -> Pace {
         self.with(backend, |streak| {
-            streak.notice(backend.is_eligible());
+            streak.notice(in_rotation(backend));
             let (healthy, cause) = match answer {
                 Answer::Well(seen) => (true, seen),
                 Answer::Ill(cause) => (false, cause),
@@ -52,7 +52,7 @@ impl Findings {
             } else {
                 backend.mark_unhealthy(cause, asked);
             }
-            streak.left(backend.is_eligible());
+            streak.left(in_rotation(backend));
             // Somebody may have spoken just before the mark.
             if is_older(asked, backend, now) { Pace::AtOnce } else { streak.pace() }
         })
@@ -60,7 +60,7 @@ impl Findings {
 
     /// Whether somebody else has taken `backend` out since it was last looked at.
     pub(super) fn is_doubted(&self, backend: &Arc<Backend>) -> bool {
-        self.with(backend, |streak| streak.notice(backend.is_eligible()))
+        self.with(backend, |streak| streak.notice(in_rotation(backend)))
     }
 
     /// Forgets `backend`, unless another has its id by now.
@@ -92,6 +92,14 @@ impl Findings {
 impl Finding {
     fn is_about(&self, backend: &Arc<Backend>) -> bool {
         std::ptr::eq(self.backend.as_ptr(), Arc::as_ptr(backend))
+    }
+}
+
+/// Whether it is in rotation, by its checks and by traffic. What the host wants of it says nothing about that.
+fn in_rotation(backend: &Backend) -> Option<bool> {
+    match backend.health().state() {
+        HealthState::Draining | HealthState::Disabled => None,
+        state => Some(state.is_eligible()),
     }
 }
 

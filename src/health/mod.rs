@@ -52,6 +52,7 @@
 
 mod check;
 mod checker;
+mod drain;
 mod findings;
 mod mark;
 mod pace;
@@ -66,6 +67,7 @@ mod tcp;
 
 pub use self::{
     checker::HealthChecker,
+    drain::{CannotDrain, Draining},
     probe::Probe,
     settings::{DEFAULT_CONCURRENCY, DEFAULT_FAST_INTERVAL, DEFAULT_INTERVAL, DEFAULT_JITTER, DEFAULT_TIMEOUT},
     tcp::TcpProbe,

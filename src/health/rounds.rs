@@ -33,6 +33,8 @@ where
     if run.is_over() {
         return;
     }
+    // As long as somebody asks, what could not be reached comes back by a check.
+    let _checked = checker.pool.checked();
     let concurrency = checker.settings.concurrency;
     // Watching starts before the pool is read, so that no change in between is missed.
     let mut watch = checker.pool.watch();

@@ -40,19 +40,21 @@ impl Streak {
         true
     }
 
-    /// Whether the backend is in rotation after what was made of a result.
-    pub(super) fn left(&mut self, in_rotation: bool) {
-        self.in_rotation = in_rotation;
+    /// Whether the backend is in rotation after what was made of a result; `None` where the host has set that aside.
+    pub(super) fn left(&mut self, in_rotation: Option<bool>) {
+        self.in_rotation = in_rotation.unwrap_or(self.settled == Some(true));
     }
 
     /// Whether the backend is in rotation now. Where that is another state than it was left in, somebody else's word is
     /// what the next result confirms or contradicts. Returns whether he has taken it out just now.
-    pub(super) fn notice(&mut self, in_rotation: bool) -> bool {
-        if self.settled.is_none() || self.in_rotation == in_rotation {
-            return false;
+    pub(super) fn notice(&mut self, in_rotation: Option<bool>) -> bool {
+        match in_rotation {
+            Some(in_rotation) if self.settled.is_some() && self.in_rotation != in_rotation => {
+                *self = Self { settled: Some(in_rotation), in_rotation, doubted: !in_rotation, ..Self::default() };
+                self.doubted
+            }
+            _ => false,
         }
-        *self = Self { settled: Some(in_rotation), in_rotation, doubted: !in_rotation, ..Self::default() };
-        self.doubted
     }
 
     /// How soon it wants to be checked again.
@@ -114,21 +116,27 @@ mod tests {
     #[test]
     fn somebody_elses_word_is_what_the_next_result_confirms_or_contradicts() {
         let mut streak = Streak::default();
-        assert!(!streak.notice(false), "nothing was said yet that he could contradict");
+        assert!(!streak.notice(Some(false)), "nothing was said yet that he could contradict");
         count(&mut streak, "+--");
-        streak.left(true);
-        assert!(!streak.notice(true));
+        streak.left(Some(true));
+        assert!(!streak.notice(Some(true)));
 
-        assert!(streak.notice(false) && !streak.notice(false), "taken out once");
+        assert!(streak.notice(Some(false)) && !streak.notice(Some(false)), "taken out once");
         assert_eq!(streak.pace(), Pace::Fast);
         assert_eq!(count(&mut streak, "+"), ".");
         assert_eq!((count(&mut streak, "+"), streak.pace()), ("+".into(), Pace::Steady));
-        streak.left(true);
+        streak.left(Some(true));
 
-        assert!(streak.notice(false));
+        assert!(streak.notice(Some(false)));
         assert_eq!((count(&mut streak, "-"), streak.pace()), ("-".into(), Pace::Steady));
-        streak.left(false);
-        assert!(!streak.notice(true), "put in, not out");
+        streak.left(Some(false));
+        assert!(!streak.notice(Some(true)), "put in, not out");
         assert_eq!(count(&mut streak, "---"), "..-");
+
+        // While the host has set its state aside, results go on to count, and what they come to is no news afterwards.
+        assert!(!streak.notice(None));
+        assert_eq!(count(&mut streak, "++"), ".+");
+        streak.left(None);
+        assert!(!streak.notice(Some(true)));
     }
 }

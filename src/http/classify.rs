@@ -1,14 +1,15 @@
-use super::{AtEndOfBody, Silent, excused::Excused};
+use super::{AtEndOfBody, Silent, excused::Excused, grpc};
 use crate::{
     backend::Outcome,
     error::{find, is_local},
     feedback::{Classify, Fault, FeedbackLayer},
 };
-use http::{Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use hyper_util::client::legacy;
 use std::error::Error;
 
-/// What HTTP statuses and the errors of hyper clients (hyper's own, tonic's channel) say about a backend.
+/// What HTTP statuses, those of gRPC in heads and trailers, and the errors of hyper clients (hyper's own, tonic's channel)
+/// say about a backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpClassify;
 
@@ -67,6 +68,9 @@ impl<B> Classify<Response<B>> for HttpClassify {
                 Outcome::Overload
             }
             status if status.is_server_error() => Outcome::BackendFault,
+            status if status.is_success() && grpc::is_grpc(response.headers()) => {
+                grpc::status(response.headers()).map_or(Outcome::Success, |status| grpc::outcome(Some(status)))
+            }
             status if status.is_client_error() => Outcome::ClientFault,
             _ => Outcome::Success,
         }
@@ -74,6 +78,34 @@ impl<B> Classify<Response<B>> for HttpClassify {
 
     fn error(&self, error: &(dyn Error + 'static)) -> Fault {
         Self::fault(error)
+    }
+}
+
+/// What the end of an answer says that its head did not.
+///
+/// Of plain HTTP the status says all; of gRPC the trailers do. A classifier of one's own takes the defaults with an empty
+/// `impl`.
+pub trait ClassifyEnd {
+    /// Whether only the end of the answer with this head tells whether it is good.
+    fn awaits_end<B>(&self, _response: &Response<B>) -> bool {
+        false
+    }
+
+    /// What the end says, with the trailers if there were some, of an answer whose end was to be awaited.
+    fn end(&self, _trailers: Option<&HeaderMap>) -> Outcome {
+        Outcome::Success
+    }
+}
+
+impl ClassifyEnd for HttpClassify {
+    fn awaits_end<B>(&self, response: &Response<B>) -> bool {
+        response.status().is_success()
+            && grpc::is_grpc(response.headers())
+            && grpc::status(response.headers()).is_none()
+    }
+
+    fn end(&self, trailers: Option<&HeaderMap>) -> Outcome {
+        grpc::outcome(trailers.and_then(grpc::status))
     }
 }
 

@@ -1,5 +1,6 @@
 use super::{
     exchange::exchange,
+    grpc,
     grpc_health::{framed, serving_status},
     probe::connect,
 };
@@ -114,13 +115,11 @@ async fn read(response: Response<RecvStream>) -> Result<String, BoxError> {
 
 /// What the headers or the trailers say about the call, if they do.
 fn status(headers: &HeaderMap) -> Option<Result<(), BoxError>> {
-    let value = headers.get("grpc-status")?;
-    Some(match value.to_str() {
-        Ok("0") => Ok(()),
-        Ok("12") => Err("grpc-status: 12 UNIMPLEMENTED, the server has no grpc.health.v1.Health".into()),
-        _ => {
-            let code = String::from_utf8_lossy(value.as_bytes());
-            let name = code.parse().ok().and_then(|code: usize| NAMES.get(code)).copied().unwrap_or("that is none");
+    Some(match grpc::status(headers)? {
+        0 => Ok(()),
+        12 => Err("grpc-status: 12 UNIMPLEMENTED, the server has no grpc.health.v1.Health".into()),
+        code => {
+            let name = NAMES.get(code as usize).copied().unwrap_or("that is none");
             Err(format!("grpc-status: {code} {name}").into())
         }
     })

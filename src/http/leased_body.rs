@@ -1,4 +1,4 @@
-use super::{HttpClassify, ServedBy, orca};
+use super::{ClassifyEnd, HttpClassify, ServedBy, orca};
 use crate::{
     backend::{Lease, Outcome},
     error::{BoxError, root_cause},
@@ -19,17 +19,22 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AtEndOfBody;
 
-impl<B: Body, C: Classify<Response<B>>> Complete<Response<B>, C> for AtEndOfBody {
+impl<B: Body, C: Classify<Response<B>> + ClassifyEnd> Complete<Response<B>, C> for AtEndOfBody {
     type Response = Response<LeasedBody<B, C>>;
 
     fn complete(&self, mut lease: Lease, outcome: Outcome, mut response: Response<B>, classify: C) -> Self::Response {
         let now = Instant::now().into_std();
-        lease.answered(outcome, now);
+        let awaits_end = classify.awaits_end(&response);
+        if awaits_end {
+            lease.begun_answer(now);
+        } else {
+            lease.answered(outcome, now);
+        }
         if let Some(report) = orca::take(response.headers_mut()) {
             lease.backend().reported(&report, now);
         }
         response.extensions_mut().insert(ServedBy::new(lease.backend().id().clone()));
-        response.map(|body| LeasedBody::new(body, lease, outcome, classify))
+        response.map(|body| LeasedBody::new(body, lease, outcome, classify, awaits_end))
     }
 }
 
@@ -45,17 +50,18 @@ pin_project! {
         classify: C,
         lease: Option<Lease>,
         outcome: Outcome,
+        awaits_end: bool,
     }
 }
 
-impl<B: Body, C> LeasedBody<B, C> {
-    fn new(inner: B, lease: Lease, outcome: Outcome, classify: C) -> Self {
+impl<B: Body, C: ClassifyEnd> LeasedBody<B, C> {
+    fn new(inner: B, lease: Lease, outcome: Outcome, classify: C, awaits_end: bool) -> Self {
         let mut lease = Some(lease);
         // Servers do not ask a body for frames that says it has none.
         if inner.is_end_stream() {
-            complete(&mut lease, outcome);
+            complete(&mut lease, if awaits_end { classify.end(None) } else { outcome });
         }
-        Self { inner, classify, lease, outcome }
+        Self { inner, classify, lease, outcome, awaits_end }
     }
 }
 
@@ -69,7 +75,7 @@ impl<B, C> Body for LeasedBody<B, C>
 where
     B: Body,
     B::Error: Into<BoxError>,
-    C: Classify<Response<B>>,
+    C: Classify<Response<B>> + ClassifyEnd,
 {
     type Data = B::Data;
     type Error = BoxError;
@@ -81,10 +87,12 @@ where
         if let (Some(report), Some(lease)) = (trailers.and_then(orca::take), &this.lease) {
             lease.backend().reported(&report, Instant::now().into_std());
         }
+        let end = |trailers| if *this.awaits_end { this.classify.end(trailers) } else { *this.outcome };
         match &frame {
             // Nothing follows trailers, and servers do not ask whether something does.
             Some(Ok(frame)) if !frame.is_trailers() && !this.inner.is_end_stream() => {}
-            Some(Ok(_)) | None => complete(this.lease, *this.outcome),
+            Some(Ok(frame)) => complete(this.lease, end(frame.trailers_ref())),
+            None => complete(this.lease, end(None)),
             Some(Err(error)) => {
                 if let Some(lease) = this.lease.take() {
                     // A server that refuses a request closes on the client in the middle of it, and of its own refusal.

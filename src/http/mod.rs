@@ -9,6 +9,7 @@
 //! | [`ForwardLayer`] | once per request | removes what is for one hop only, adds `X-Forwarded-*`, refuses what cannot be forwarded |
 //! | [`SessionLayer`] | once per request | tells the client which backend keeps its session |
 //! | [`RetryLayer`] | once per request | sends what failed to another backend: see [`retry`] |
+//! | [`HedgeLayer`] | once per attempt | asks a second backend where the first takes long: see [`hedge`] |
 //! | [`FeedbackLayer::http`](crate::feedback::FeedbackLayer::http) | once per attempt | judges statuses and errors, keeps the lease to the end of the body |
 //! | [`AccessLogLayer`] | once per attempt | says what went where |
 //! | [`AddressLayer`] | once per attempt | writes the backend's address into the URI |
@@ -56,8 +57,10 @@ mod connection;
 mod exchange;
 mod excused;
 mod forward;
+mod grpc;
 mod grpc_health;
 mod grpc_probe;
+pub mod hedge;
 mod hop_by_hop;
 mod key;
 mod leased_body;
@@ -76,10 +79,11 @@ mod session;
 pub use self::{
     access_log::{ACCESS_TARGET, AccessLog, AccessLogLayer},
     address::{Address, AddressLayer},
-    classify::HttpClassify,
+    classify::{ClassifyEnd, HttpClassify},
     client::{Client, ClientBody, ClientConfig},
     forward::{Forward, ForwardLayer, Refused},
     grpc_probe::GrpcProbe,
+    hedge::{Hedge, HedgeLayer},
     key::{InvalidKey, RequestKey},
     leased_body::{AtEndOfBody, LeasedBody},
     load_probe::HttpLoadProbe,
@@ -97,8 +101,9 @@ pub use self::{
 pub mod future {
     pub use super::{
         access_log::ResponseFuture as AccessLogFuture, client::ResponseFuture as ClientFuture,
-        forward::ResponseFuture as ForwardFuture, report_load::ResponseFuture as ReportLoadFuture,
-        respond::ResponseFuture as RespondFuture, response_timeout::ResponseFuture as ResponseTimeoutFuture,
-        retry::ResponseFuture as RetryFuture, session::ResponseFuture as SessionFuture,
+        forward::ResponseFuture as ForwardFuture, hedge::ResponseFuture as HedgeFuture,
+        report_load::ResponseFuture as ReportLoadFuture, respond::ResponseFuture as RespondFuture,
+        response_timeout::ResponseFuture as ResponseTimeoutFuture, retry::ResponseFuture as RetryFuture,
+        session::ResponseFuture as SessionFuture,
     };
 }

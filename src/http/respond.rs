@@ -43,7 +43,7 @@ impl<S> Layer<S> for RespondLayer {
 ///
 /// | error | status | body |
 /// |---|---|---|
-/// | [`Unavailable`] | 503 | `No healthy backends available` |
+/// | [`Unavailable`] | 503, with `Retry-After` where a recovery is due | `No healthy backends available` |
 /// | [`ProxyError`] for a timeout | 504 | `Gateway timeout` |
 /// | [`ProxyError`] because the client's own body broke | 400 | `Bad request` |
 /// | any other [`ProxyError`] | 502 | `Bad gateway` |
@@ -109,6 +109,12 @@ fn tell(error: &(dyn Error + 'static), (status, words): (StatusCode, &str)) {
     }
 }
 
+/// The seconds, from 1, until a client may have more luck, where that is known.
+fn retry_after(error: &(dyn Error + 'static)) -> Option<HeaderValue> {
+    let earliest = find::<Unavailable>(error)?.earliest_recovery()?;
+    Some(HeaderValue::from((earliest.as_secs_f64().ceil() as u64).max(1)))
+}
+
 fn response<R>((status, words): (StatusCode, &'static str)) -> Response<RespondBody<R>> {
     let words = Some(Bytes::from_static(words.as_bytes()));
     let mut response = Response::new(RespondBody { source: Source::Us { words } });
@@ -140,7 +146,11 @@ where
             Err(error) => {
                 let answer = answer(&*error);
                 tell(&*error, answer);
-                response(answer)
+                let mut response = response(answer);
+                if let Some(seconds) = retry_after(&*error) {
+                    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+                }
+                response
             }
         }))
     }

@@ -1,14 +1,16 @@
-use super::{Change, InvalidMember, Member, Members, View, Watch, shared::Shared, view::Cell};
+use super::{Change, Ejection, FailOpen, InvalidMember, Member, Members, View, Watch, shared::Shared, view::Cell};
 #[cfg(feature = "http")]
 use crate::backend::Origin;
 use crate::{
-    backend::{Backend, Weight},
+    backend::{Backend, Moment, Weight},
     strategy::Strategy,
+    sync::Ordering,
 };
 use std::{
     collections::HashSet,
     fmt,
     sync::{Arc, Weak},
+    time::{Duration, Instant},
 };
 
 /// A set of backends with targets of type `T`. See the [module](crate::pool). A clone is a handle to the same pool.
@@ -133,6 +135,33 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         true
     }
 
+    /// Changes when traffic takes a backend out, and for how long.
+    pub fn set_ejection(&self, ejection: Ejection) {
+        self.shared.judge.set_rules(ejection);
+    }
+
+    /// When traffic takes a backend out, and for how long.
+    pub fn ejection(&self) -> Ejection {
+        self.shared.judge.rules()
+    }
+
+    /// Changes who is picked from where too few backends are well.
+    pub fn set_fail_open(&self, fail_open: FailOpen) {
+        self.shared.set_fail_open(fail_open);
+    }
+
+    /// Changes how many requests a backend may have in flight; `None` for as many as come. Returns whether it was there.
+    pub fn set_limit(&self, id: &str, limit: Option<u32>) -> bool {
+        self.get(id).inspect(|backend| backend.set_limit(limit)).is_some()
+    }
+
+    /// Says that somebody asks the backends how they are, until the answer is dropped: what could not be reached comes back
+    /// by his word then, not by trying.
+    pub(crate) fn checked(&self) -> Checked<T> {
+        self.shared.checkers.fetch_add(1, Ordering::Relaxed);
+        Checked(Arc::clone(&self.shared))
+    }
+
     /// The pool as `strategy` sees it. A balancer makes one; a host needs it only to build something of its own.
     pub fn view<G: Strategy>(&self, strategy: G) -> View<T, G> {
         let mut views = self.shared.lock();
@@ -142,6 +171,19 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         views.retain(|view| view.strong_count() > 0);
         views.push(subscriber);
         View::new(cell)
+    }
+}
+
+impl<T: Send + Sync + 'static> BackendPool<T> {
+    /// Lets time pass: an ejection that is over by `now` ends.
+    pub fn advance(&self, now: Instant) {
+        if self.shared.due.by(Moment::of(now)) {
+            self.shared.advance(now);
+        }
+    }
+
+    pub(super) fn due(&self, now: Instant) -> Option<Duration> {
+        self.shared.due.after(Moment::of(now))
     }
 }
 
@@ -167,9 +209,22 @@ impl<T> BackendPool<T> {
         members.find(id).map(|(backend, _)| Arc::clone(backend))
     }
 
+    pub(super) async fn released(&self) {
+        self.shared.released.notified().await;
+    }
+
     /// The changes of the pool from now on.
     pub fn watch(&self) -> Watch {
         Watch::new(self.shared.changes.subscribe())
+    }
+}
+
+/// A checker that runs.
+pub(crate) struct Checked<T>(Arc<Shared<T>>);
+
+impl<T> Drop for Checked<T> {
+    fn drop(&mut self) {
+        self.0.checkers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,6 @@
 use super::Snapshot;
 use crate::{
-    backend::{Backend, BackendId},
+    backend::{Backend, BackendId, HealthState},
     strategy::{Hint, Picker, Score},
 };
 use std::{fmt, time::Duration};
@@ -17,6 +17,8 @@ pub struct Explanation {
     pub candidates: Vec<(BackendId, Option<Score>)>,
     /// Those that could not, and why.
     pub out: Vec<(BackendId, WhyOut)>,
+    /// Too few were well, so others could be picked as well: see [`FailOpen`](super::FailOpen).
+    pub is_open: bool,
 }
 
 /// Why a member could not be picked.
@@ -26,11 +28,15 @@ pub enum WhyOut {
     /// The request was there already.
     Tried,
     /// It is out of rotation.
-    Unhealthy {
-        /// What was observed, in words.
+    Out {
+        /// On whose word.
+        state: HealthState,
+        /// What that was concluded from, in words.
         cause: String,
-        /// How long ago it was first observed; `None` where that was not said.
+        /// For how long it has been out; `None` where that was not said.
         since: Option<Duration>,
+        /// The time until it is tried again; `None` where somebody has to say so.
+        tried_in: Option<Duration>,
     },
 }
 
@@ -57,15 +63,19 @@ impl Explanation {
         let of_picked = candidates.iter().find(|(id, _)| Some(id) == picked).and_then(|(_, score)| score.as_ref());
         let tied =
             of_picked.map_or(0, |picked| candidates.iter().filter(|(_, score)| cost(score) == picked.cost).count());
-        Self { picked: picked.cloned(), tied, candidates, out }
+        Self { picked: picked.cloned(), tied, candidates, out, is_open: snapshot.is_open }
     }
 }
 
 fn why_out(backend: &Backend, is_eligible: bool, hint: &Hint<'_>) -> Option<WhyOut> {
     if !is_eligible {
         let health = backend.health();
-        let since = health.since().map(|since| hint.now.saturating_duration_since(since));
-        return Some(WhyOut::Unhealthy { cause: health.cause().unwrap_or("no observation").to_owned(), since });
+        return Some(WhyOut::Out {
+            state: health.state(),
+            cause: health.cause().unwrap_or("no observation").to_owned(),
+            since: health.since().map(|since| hint.now.saturating_duration_since(since)),
+            tried_in: health.until().map(|until| until.saturating_duration_since(hint.now)),
+        });
     }
     hint.excluded.contains(backend.id()).then_some(WhyOut::Tried)
 }
@@ -80,6 +90,9 @@ impl fmt::Display for Explanation {
         }
         if self.tied > 1 {
             write!(f, ", by lot among {} that cost the same", self.tied)?;
+        }
+        if self.is_open {
+            f.write_str(", too few of which are well")?;
         }
         for (id, score) in &self.candidates {
             write!(f, "\n  {id}")?;
@@ -99,8 +112,16 @@ impl fmt::Display for WhyOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tried => f.write_str("tried already"),
-            Self::Unhealthy { cause, since: None } => f.write_str(cause),
-            Self::Unhealthy { cause, since: Some(since) } => write!(f, "{cause}, for {:.1} s", since.as_secs_f64()),
+            Self::Out { state, cause, since, tried_in } => {
+                write!(f, "{state}, {cause}")?;
+                if let Some(since) = since {
+                    write!(f, ", for {:.1} s", since.as_secs_f64())?;
+                }
+                if let Some(tried_in) = tried_in {
+                    write!(f, ", tried again in {:.1} s", tried_in.as_secs_f64())?;
+                }
+                Ok(())
+            }
         }
     }
 }

@@ -28,8 +28,12 @@
 //! Each change of the membership copies the list: O(n). Bring a long list with one `replace`, not with many `insert`s.
 
 mod backend_pool;
+mod detector;
 mod dispatch;
+mod due;
+mod ejection;
 mod explain;
+mod fail_open;
 mod member;
 mod members;
 mod shared;
@@ -39,10 +43,14 @@ mod watch;
 
 pub use self::{
     backend_pool::BackendPool,
+    detector::Detector,
     dispatch::{Dispatch, Routed},
+    ejection::Ejection,
     explain::{Explanation, WhyOut},
+    fail_open::FailOpen,
     member::{InvalidMember, Member},
     members::Members,
+    shared::POOL_TARGET,
     snapshot::Snapshot,
     view::View,
     watch::{Change, Watch},

@@ -1,12 +1,14 @@
-use super::{Change, Members, Snapshot, view::Subscriber};
+use super::{Change, FailOpen, Members, Snapshot, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
-    backend::{Backend, BackendId, Health, Home, Weight},
-    strategy::Eligible,
-    sync::{Mutex, MutexGuard},
+    backend::{Backend, BackendId, Backoff, Health, Home, Moment, Weight},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 use arc_swap::ArcSwap;
-use std::sync::{Arc, PoisonError, Weak};
-use tokio::sync::broadcast;
+use std::{
+    sync::{Arc, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+use tokio::sync::{Notify, broadcast};
 
 /// What all handles of a pool share, and how a change is published.
 pub(super) struct Shared<T> {
@@ -14,10 +16,26 @@ pub(super) struct Shared<T> {
     /// Who is told of a change. Its lock is held for the length of each change: changes happen one at a time.
     views: Mutex<Views<T>>,
     pub(super) changes: broadcast::Sender<Change>,
+    pub(super) judge: Judge,
+    /// Held while a backend is ejected for its answers, so that no two are where one may be.
+    ejecting: Mutex<()>,
+    pub(super) due: Due,
+    /// Nobody is ejected for his answers, because most of the pool went at once.
+    frozen: AtomicBool,
+    /// One wake-up for each request that has made room.
+    pub(super) released: Notify,
+    /// Checkers that run.
+    pub(super) checkers: AtomicUsize,
     me: Weak<Self>,
 }
 
 pub(super) type Views<T> = Vec<Weak<dyn Subscriber<T>>>;
+
+/// The `tracing` target of the events that tell of a pool as a whole.
+pub const POOL_TARGET: &str = "tower_balancer::pool";
+
+/// Within so much time it is one event that takes backends out, not many.
+const MASS_WINDOW: Duration = Duration::from_secs(10);
 
 /// Changes that a [`Watch`] may fall behind before it misses some.
 const WATCH_BACKLOG: usize = 256;
@@ -40,11 +58,23 @@ impl<T> Shared<T> {
 
 impl<T: Send + Sync + 'static> Shared<T> {
     pub(super) fn empty() -> Arc<Self> {
-        let nobody = Snapshot { members: Arc::new(Members::new([])), eligible: Arc::default(), picker: Arc::new(()) };
+        let nobody = Snapshot {
+            members: Arc::new(Members::new([])),
+            eligible: Arc::default(),
+            fail_open: FailOpen::default(),
+            is_open: false,
+            picker: Arc::new(()),
+        };
         Arc::new_cyclic(|me| Self {
             current: ArcSwap::from_pointee(nobody),
             views: Mutex::default(),
             changes: broadcast::Sender::new(WATCH_BACKLOG),
+            judge: Judge::default(),
+            ejecting: Mutex::default(),
+            due: Due::default(),
+            frozen: AtomicBool::new(false),
+            released: Notify::new(),
+            checkers: AtomicUsize::new(0),
             me: Weak::clone(me),
         })
     }
@@ -57,10 +87,9 @@ impl<T: Send + Sync + 'static> Shared<T> {
     /// Publishes a new list, with `weighed` where a weight or a locality in it has changed. Discovery brings the same list again and
     /// again: that costs no strategy a new table.
     pub(super) fn publish(&self, views: &mut Views<T>, members: Members<T>, weighed: bool) {
-        let eligible = Eligible::new(members.backends().iter().map(|backend| backend.is_eligible()));
-        let base = Snapshot { members: Arc::new(members), eligible: Arc::new(eligible), picker: Arc::new(()) };
-        let old = self.members();
-        let (before, now) = (old.backends(), base.members.backends());
+        let old = self.current.load_full();
+        let base = self.judged(Snapshot { members: Arc::new(members), ..old.with_picker(Arc::new(())) });
+        let (before, now) = (old.members.backends(), base.members.backends());
         let same = before.len() == now.len() && before.iter().zip(now).all(|(a, b)| Arc::ptr_eq(a, b));
         if same && !weighed { self.refresh(views, base) } else { self.rebuild(views, Arc::new(base)) }
     }
@@ -82,7 +111,87 @@ impl<T: Send + Sync + 'static> Shared<T> {
     }
 }
 
+impl<T: Send + Sync + 'static> Shared<T> {
+    /// The snapshot with those eligible that are by now, and a word to whoever watches where the checks are no longer
+    /// believed, or are again.
+    fn judged(&self, snapshot: Snapshot<T>) -> Snapshot<T> {
+        let (eligible, is_open) = snapshot.fail_open.eligible(snapshot.members.backends(), snapshot.is_open);
+        if is_open != snapshot.is_open {
+            tracing::warn!(target: POOL_TARGET, is_open, policy = ?snapshot.fail_open, "too few backends are well");
+            self.tell(Change::FailOpen(is_open));
+        }
+        Snapshot { eligible: Arc::new(eligible), is_open, ..snapshot }
+    }
+
+    pub(super) fn set_fail_open(&self, fail_open: FailOpen) {
+        let mut views = self.lock();
+        let base = Snapshot { fail_open, ..self.current.load().with_picker(Arc::new(())) };
+        let base = self.judged(base);
+        self.refresh(&mut views, base);
+    }
+
+    /// Lets time pass where something is due.
+    #[cold]
+    pub(super) fn advance(&self, now: Instant) {
+        self.due.clear();
+        let probed = self.checkers.load(Ordering::Relaxed) > 0;
+        for backend in self.members().backends() {
+            backend.advance(now, probed);
+            if let Some(until) = backend.health().until() {
+                self.due.at(Moment::of(until));
+            }
+        }
+    }
+
+    /// Whether one more of the tier and zone of `backend` may be ejected, and one that is well is left. Where most of the pool
+    /// went within seconds, something else is wrong than this backend: then nobody is.
+    fn may_eject(&self, backend: &Backend, now: Instant) -> bool {
+        let members = self.members();
+        let just_gone = |peer: &&Arc<Backend>| {
+            let since = peer.health().since().filter(|_| !peer.is_eligible());
+            since.is_some_and(|since| now.saturating_duration_since(since) < MASS_WINDOW)
+        };
+        let is_mass = members.backends().iter().filter(just_gone).count() * 2 > members.backends().len();
+        if is_mass != self.frozen.swap(is_mass, Ordering::Relaxed) {
+            tracing::warn!(target: POOL_TARGET, frozen = is_mass, "most of the pool went within seconds");
+            self.tell(Change::Frozen(is_mass));
+        }
+        if is_mass {
+            return false;
+        }
+        let locality = backend.locality();
+        let peers: Vec<_> = members.backends().iter().filter(|peer| *peer.locality() == *locality).collect();
+        let ejected = peers.iter().filter(|peer| peer.health().is_ejected_for_answers()).count();
+        let left = peers.iter().filter(|peer| peer.is_eligible()).count();
+        ejected < self.judge.rules().most_of(peers.len()) && left > 1
+    }
+}
+
 impl<T: Send + Sync + 'static> Home for Shared<T> {
+    fn due(&self, when: Instant) {
+        self.due.at(Moment::of(when));
+    }
+
+    fn released(&self) {
+        self.released.notify_one();
+    }
+
+    fn backoff(&self) -> Backoff {
+        self.judge.rules().backoff
+    }
+
+    fn faulted(&self, backend: &Backend, now: Instant) {
+        // One that is out already cannot go.
+        if !backend.is_eligible() {
+            return;
+        }
+        let Some(cause) = self.judge.judge(backend, self.members().backends(), now) else { return };
+        let _ejecting = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        if backend.is_eligible() && self.may_eject(backend, now) {
+            backend.eject(&cause, now);
+        }
+    }
+
     fn health_changed(&self, backend: &Backend, health: &Health) -> bool {
         let mut views = self.lock();
         let current = self.current.load();
@@ -91,10 +200,13 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
         if !std::ptr::eq(&*current.members.backends()[index.get()], backend) {
             return false;
         }
-        if current.candidates().is_eligible(index) != backend.is_eligible() {
-            let mut base = current.with_picker(Arc::new(()));
-            base.eligible = Arc::new(current.eligible.with(index, backend.is_eligible()));
+        let base = current.with_picker(Arc::new(()));
+        if current.fail_open != FailOpen::Reject {
+            let base = self.judged(base);
             self.refresh(&mut views, base);
+        } else if current.candidates().is_eligible(index) != backend.is_eligible() {
+            let eligible = Arc::new(current.eligible.with(index, backend.is_eligible()));
+            self.refresh(&mut views, Snapshot { eligible, ..base });
         }
         let cause = health.cause().unwrap_or_default().into();
         self.tell(Change::Health { id: backend.id().clone(), state: health.state(), cause });

@@ -1,7 +1,7 @@
-use super::{Explanation, Members};
+use super::{Explanation, FailOpen, Members};
 use crate::{
-    backend::{Backend, BackendId},
-    error::Unavailable,
+    backend::{Backend, BackendId, Lease},
+    error::{Reason, Unavailable},
     strategy::{Admission, Candidates, Eligible, Hint, Picker},
 };
 use std::{fmt, sync::Arc};
@@ -13,6 +13,8 @@ use std::{fmt, sync::Arc};
 pub struct Snapshot<T, P = ()> {
     pub(super) members: Arc<Members<T>>,
     pub(super) eligible: Arc<Eligible>,
+    pub(super) fail_open: FailOpen,
+    pub(super) is_open: bool,
     pub(super) picker: Arc<P>,
 }
 
@@ -22,6 +24,11 @@ impl<T, P> Snapshot<T, P> {
         &self.members
     }
 
+    /// Whether too few backends are well, and others are picked as well: see [`FailOpen`].
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// What a picker picks from.
     pub fn candidates(&self) -> Candidates<'_> {
         Candidates::new(self.members.backends(), &self.eligible)
@@ -29,14 +36,27 @@ impl<T, P> Snapshot<T, P> {
 
     /// The same version as another picker sees it.
     pub(super) fn with_picker<Q>(&self, picker: Arc<Q>) -> Snapshot<T, Q> {
-        Snapshot { members: Arc::clone(&self.members), eligible: Arc::clone(&self.eligible), picker }
+        Snapshot {
+            members: Arc::clone(&self.members),
+            eligible: Arc::clone(&self.eligible),
+            fail_open: self.fail_open,
+            is_open: self.is_open,
+            picker,
+        }
     }
 }
 
 impl<T, P: Picker> Snapshot<T, P> {
     /// Whether one more request could be taken.
     pub fn admit(&self) -> Admission {
-        self.picker.admit(&self.candidates())
+        let candidates = self.candidates();
+        match self.picker.admit(&candidates) {
+            // Mostly the first one has room.
+            Admission::Admit if candidates.iter().all(|(_, backend)| backend.is_full()) => {
+                Admission::Refuse(Unavailable::new(Reason::AllAtLimit))
+            }
+            admission => admission,
+        }
     }
 
     /// The backend for the request that `hint` describes, and its target.
@@ -46,17 +66,63 @@ impl<T, P: Picker> Snapshot<T, P> {
     /// [`Unavailable`] where no backend can take it.
     pub fn pick(&self, hint: &Hint<'_>) -> Result<(&Arc<Backend>, &T), Unavailable> {
         if hint.excluded.is_empty() {
-            return self.pick_among(self.candidates(), hint);
+            self.pick_among(self.candidates(), hint)
+        } else {
+            self.pick_among(Candidates::new(self.members.backends(), &self.untried(hint)), hint)
         }
-        // Only a second attempt comes here. Excluding is taking away, once, for every strategy.
+    }
+
+    /// Picks as [`pick`](Self::pick) does, and takes a lease on what was picked. A backend that is full, on trial with another
+    /// request, or has stopped answering, is passed over: then the strategy is asked again about the others.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] where no backend can take it.
+    pub fn lease(&self, hint: &Hint<'_>) -> Result<(Lease, &T), Unavailable> {
+        let (backend, target) = self.pick(hint)?;
+        // A client that is bound to a backend waits for it.
+        if (hint.session.is_some() || !backend.keeps_off(hint.now))
+            && let Some(lease) = Lease::try_take(backend, hint.work(), hint.now)
+        {
+            return Ok((lease, target));
+        }
+        self.lease_another(hint)
+    }
+
+    /// The strategy picked one that cannot take the request. That is seldom, and may cost a list.
+    #[cold]
+    fn lease_another(&self, hint: &Hint<'_>) -> Result<(Lease, &T), Unavailable> {
+        let untried = self.untried(hint);
+        // One that is silent is better than none.
+        for silent in [false, true] {
+            let mut rest = untried.clone();
+            for &index in untried.as_slice() {
+                let backend = &self.members.backends()[index.get()];
+                if backend.is_full() || (!silent && backend.is_silent(hint.now)) {
+                    rest.set(index, false);
+                }
+            }
+            while let Ok((backend, target)) = self.pick_among(Candidates::new(self.members.backends(), &rest), hint) {
+                if let Some(lease) = Lease::try_take(backend, hint.work(), hint.now) {
+                    return Ok((lease, target));
+                }
+                let Some(index) = self.members.place(backend.id().as_str()) else { break };
+                rest.set(index, false);
+            }
+        }
+        Err(Unavailable::new(Reason::AllAtLimit))
+    }
+
+    /// Those that are eligible and were not tried; where all were, those that are eligible. Excluding is taking away, once,
+    /// for every strategy.
+    fn untried(&self, hint: &Hint<'_>) -> Eligible {
         let mut untried = (*self.eligible).clone();
-        for (index, backend) in self.candidates().iter() {
-            if hint.excluded.contains(backend.id()) {
+        for id in hint.excluded {
+            if let Some(index) = self.members.place(id.as_str()) {
                 untried.set(index, false);
             }
         }
-        let untried = Candidates::new(self.members.backends(), &untried);
-        self.pick_among(if untried.is_empty() { self.candidates() } else { untried }, hint)
+        if untried.as_slice().is_empty() { (*self.eligible).clone() } else { untried }
     }
 
     /// Picks as [`pick`](Self::pick) does, and says why: for an operator who asks, not for the way of a request. It counts as

@@ -1,7 +1,12 @@
 use super::{BackendPool, Snapshot, Watch};
 use crate::strategy::Strategy;
 use arc_swap::ArcSwap;
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A pool as one strategy sees it: its current [`Snapshot`], with that strategy's picker in it.
 ///
@@ -60,9 +65,27 @@ impl<T, G: Strategy> View<T, G> {
         self.cell.current.load()
     }
 
+    /// Waits until a request has made room on a backend that may have so many. Of those that wait, one is woken for each,
+    /// the first to come first; who gives up waiting passes it on.
+    pub(crate) async fn released(&self) {
+        self.cell.pool.released().await;
+    }
+
     /// The pool's changes from now on.
     pub fn watch(&self) -> Watch {
         self.cell.pool.watch()
+    }
+}
+
+impl<T: Send + Sync + 'static, G: Strategy> View<T, G> {
+    /// Lets time pass: an ejection that is over by `now` ends. One load where none is; a balancer does it with each request.
+    pub fn advance(&self, now: Instant) {
+        self.cell.pool.advance(now);
+    }
+
+    /// How long it will be, from `now`, until time alone changes a backend; `None` where it does not.
+    pub fn due(&self, now: Instant) -> Option<Duration> {
+        self.cell.pool.due(now)
     }
 }
 

@@ -23,6 +23,11 @@ pub enum Change {
         /// The observation, in words.
         cause: Arc<str>,
     },
+    /// Too few backends are well, and others are picked as well, or no longer: see [`FailOpen`](super::FailOpen).
+    FailOpen(bool),
+    /// More than half of the backends went within ten seconds, and nobody is ejected for what he answers until that is
+    /// over; or it is over.
+    Frozen(bool),
     /// The watcher was too slow and missed this many changes: read the pool anew.
     Missed(u64),
 }

@@ -229,7 +229,8 @@ mod tests {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        assert!(taken <= 100 && taken >= 97, "{taken}");
+        assert!((1..=100).contains(&taken), "{taken}");
+        assert_eq!(budget.left(now), 100 - taken as u64);
     }
 
     #[test]

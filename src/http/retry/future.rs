@@ -1,10 +1,10 @@
 use super::{
     Charge, ReplayBody, Tried,
-    policy::{ATTEMPT, Failure, Policy, is_unavailable},
+    policy::{Failure, Policy, is_unavailable},
     replay::Replay,
 };
 use crate::error::BoxError;
-use http::{HeaderValue, Request, Response, request};
+use http::{Request, Response, request};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
@@ -72,8 +72,7 @@ impl<S, B> Next<S, B> {
     /// The request for the attempt that is due.
     fn request(&mut self) -> Request<ReplayBody<B>> {
         let mut head = self.head.clone();
-        head.headers.insert(ATTEMPT, HeaderValue::from(self.tried.0.len()));
-        head.extensions.insert(self.tried.clone());
+        self.tried.clone().mark(&mut head);
         let (body, charge) = self.due.take().expect("an attempt that is due was decided");
         charge.spend();
         Request::from_parts(head, body)

@@ -63,6 +63,8 @@ pub use self::{
     tried::{Tried, TriedBackends},
 };
 
+pub(super) use self::{policy::Failure, tried::Picked};
+
 use self::policy::Policy;
 use std::{sync::Arc, time::Duration};
 use tower::Layer;

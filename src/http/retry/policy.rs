@@ -3,7 +3,7 @@ use crate::{
     backend::{BackendId, Outcome},
     error::{BoxError, Unavailable, find},
     feedback::ProxyError,
-    http::ServedBy,
+    http::{ServedBy, grpc},
     rng::Rng,
 };
 use http::{HeaderName, Method, Response, StatusCode, request};
@@ -28,7 +28,7 @@ pub(super) struct Policy {
 
 /// Why an attempt is no answer to the request, and on whose part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(in crate::http) struct Failure {
     pub(super) backend: BackendId,
     /// The backend may have seen something of it.
     sent: bool,
@@ -38,7 +38,7 @@ pub(super) struct Failure {
 
 impl Failure {
     /// What failed, if it is something that another backend may do better.
-    pub(super) fn of<R>(answer: &Result<Response<R>, BoxError>) -> Option<Self> {
+    pub(in crate::http) fn of<R>(answer: &Result<Response<R>, BoxError>) -> Option<Self> {
         match answer {
             Ok(response) => Self::of_response(response),
             Err(error) => find::<ProxyError>(&**error).and_then(Self::of_error),
@@ -54,7 +54,8 @@ impl Failure {
     fn of_response<R>(response: &Response<R>) -> Option<Self> {
         use StatusCode as S;
         // What a server says that cannot serve now. A 500 is an answer: the same code runs everywhere.
-        if !matches!(response.status(), S::BAD_GATEWAY | S::SERVICE_UNAVAILABLE | S::GATEWAY_TIMEOUT) {
+        let cannot = matches!(response.status(), S::BAD_GATEWAY | S::SERVICE_UNAVAILABLE | S::GATEWAY_TIMEOUT);
+        if !cannot && grpc::status(response.headers()) != Some(grpc::UNAVAILABLE) {
             return None;
         }
         let backend = response.extensions().get::<ServedBy>()?.backend().clone();

@@ -52,6 +52,13 @@ pub(super) struct Replay<B> {
     tape: Option<Arc<Mutex<Tape<B>>>>,
 }
 
+/// An empty one.
+impl<B> Default for ReplayBody<B> {
+    fn default() -> Self {
+        Self { source: Source::Empty }
+    }
+}
+
 impl<B: Body> ReplayBody<B> {
     /// A body that cannot be sent again, and costs nothing beside itself.
     pub(super) fn once(body: B) -> Self {

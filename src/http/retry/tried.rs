@@ -1,11 +1,32 @@
+use super::policy::ATTEMPT;
 use crate::{backend::BackendId, balance::Describe, strategy::Hint};
-use http::Request;
+use http::{HeaderValue, Request, request};
+use std::sync::{Arc, OnceLock};
 
 /// The backends that a request was sent to before, in its extensions: the next attempt goes to another while there is one.
 ///
 /// Written by [`Retry`](super::Retry). A host that tries again itself may insert one.
 #[derive(Clone, Debug, Default)]
 pub struct Tried(pub Vec<BackendId>);
+
+impl Tried {
+    /// Makes of a head that of the next attempt.
+    pub(in crate::http) fn mark(self, head: &mut request::Parts) {
+        head.headers.insert(ATTEMPT, HeaderValue::from(self.0.len()));
+        head.extensions.insert(self);
+    }
+}
+
+/// Where a request went, for whoever sent it and has no answer yet: in its extensions.
+#[derive(Clone, Debug, Default)]
+pub(in crate::http) struct Picked(Arc<OnceLock<BackendId>>);
+
+impl Picked {
+    /// The backend, once one is picked.
+    pub(in crate::http) fn backend(&self) -> Option<&BackendId> {
+        self.0.get()
+    }
+}
 
 /// Tells the strategy which backends a request has [`Tried`]: for the balancer below a [`Retry`](super::Retry).
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +36,12 @@ impl<B> Describe<Request<B>> for TriedBackends {
     fn describe<'a>(&self, request: &'a Request<B>, hint: &mut Hint<'a>) {
         if let Some(Tried(backends)) = request.extensions().get() {
             hint.excluded = backends;
+        }
+    }
+
+    fn picked(&self, request: &Request<B>, backend: &BackendId) {
+        if let Some(Picked(cell)) = request.extensions().get() {
+            _ = cell.set(backend.clone());
         }
     }
 }

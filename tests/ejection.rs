@@ -1,0 +1,314 @@
+//! What traffic finds out about a backend, and what becomes of it: without sockets, in virtual time.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tower_balancer::{
+    BackendPool, Reason,
+    backend::{Backend, HealthState, Lease, Outcome},
+    pool::{Change, Detector, Ejection, FailOpen, Member},
+    strategy::{Hint, LeastRequest, RoundRobin},
+};
+
+#[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+fn pool_of(backends: usize) -> BackendPool<()> {
+    BackendPool::from_members((0..backends).map(|name| Member::new(name.to_string(), ()))).unwrap()
+}
+
+fn answer(backend: &Arc<Backend>, outcome: Outcome, now: Instant) {
+    Lease::take(Arc::clone(backend), now).complete(outcome, now);
+}
+
+fn states(pool: &BackendPool<()>) -> Vec<HealthState> {
+    pool.backends().iter().map(|backend| backend.health().state()).collect()
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+use HealthState::{Disabled, Draining, Ejected, Healthy, Probing};
+
+#[test]
+fn five_failures_in_a_row_put_a_backend_out_and_an_answer_ends_the_row() {
+    let (pool, now) = (pool_of(3), origin());
+    pool.set_ejection(Ejection::default().detector(Detector::Off));
+    let bad = &pool.backends()[1];
+    for outcome in [Outcome::BackendFault, Outcome::Timeout, Outcome::Overload, Outcome::BackendFault, Outcome::Reset] {
+        answer(bad, outcome, now);
+    }
+    // Four of them counted. A client's fault is an answer.
+    answer(bad, Outcome::ClientFault, now);
+    for _ in 0..4 {
+        answer(bad, Outcome::BackendFault, now);
+        answer(bad, Outcome::Cancelled, now);
+    }
+    assert_eq!(states(&pool), [Healthy; 3]);
+    answer(bad, Outcome::BackendFault, now);
+    assert_eq!(states(&pool), [Healthy, Ejected, Healthy]);
+    let health = bad.health();
+    assert_eq!(health.cause(), Some("5 failures in a row"));
+    assert!((4.0..=6.0).contains(&(health.until().unwrap() - now).as_secs_f64()));
+}
+
+#[test]
+fn one_that_fails_more_than_its_peers_is_out_and_a_fleet_that_fails_is_not() {
+    for backends in [2, 3, 5] {
+        let start = origin();
+        let (pool, mut now) = (pool_of(backends), start);
+        pool.set_ejection(Ejection::default().consecutive(0));
+        let all = pool.backends();
+        // The first half of the requests of the last backend fail.
+        for request in 0..400 {
+            now = start + millis(request * 10);
+            for (place, backend) in all.iter().enumerate() {
+                let fails = place + 1 == backends && request % 2 == 0;
+                answer(backend, if fails { Outcome::BackendFault } else { Outcome::Success }, now);
+            }
+        }
+        assert_eq!(all[backends - 1].health().state(), Ejected, "{backends}");
+        assert_eq!(pool.healthy().len(), backends - 1, "{backends}");
+
+        let (pool, start) = (pool_of(backends), now);
+        for request in 0..400 {
+            for backend in pool.backends() {
+                answer(
+                    &backend,
+                    if request % 2 == 0 { Outcome::BackendFault } else { Outcome::Success },
+                    start + millis(request * 10),
+                );
+            }
+        }
+        assert_eq!(pool.healthy().len(), backends, "{backends}");
+    }
+}
+
+#[test]
+fn no_more_go_than_may_and_never_the_last_of_a_zone() {
+    for (backends, left) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (10, 5)] {
+        let (pool, now) = (pool_of(backends), origin());
+        for _ in 0..50 {
+            for backend in pool.backends() {
+                answer(&backend, Outcome::BackendFault, now);
+            }
+        }
+        assert_eq!(pool.healthy().len(), left, "{backends}");
+    }
+    // Each zone has a half of its own.
+    let member = |(place, zone): (usize, &str)| Member::new(place.to_string(), ()).zone(zone);
+    let pool = BackendPool::from_members(["a", "a", "a", "b"].into_iter().enumerate().map(member)).unwrap();
+    for _ in 0..50 {
+        pool.backends().iter().for_each(|backend| answer(backend, Outcome::BackendFault, origin()));
+    }
+    assert_eq!(states(&pool)[3], Healthy);
+    assert_eq!(pool.healthy().len(), 3);
+}
+
+#[test]
+fn one_request_at_a_time_tries_what_was_out() {
+    let (pool, start) = (pool_of(2), origin());
+    let view = pool.view(RoundRobin::new());
+    let bad = pool.get("1").unwrap();
+    bad.eject("test", start);
+    let lease = |now: Instant| {
+        view.advance(now);
+        view.load().lease(&Hint::new(now, 0)).unwrap().0
+    };
+    let name = |lease: &Lease| lease.backend().id().to_string();
+    assert_eq!([lease(start), lease(start)].map(|lease| name(&lease)), ["0", "0"]);
+
+    // Its time is over. Nobody had to wait for that: the next request lets it pass.
+    let now = start + Duration::from_secs(6);
+    let leases: Vec<_> = (0..6).map(|_| lease(now)).collect();
+    assert_eq!(states(&pool), [Healthy, Probing]);
+    assert_eq!(leases.iter().filter(|lease| name(lease) == "1").count(), 1);
+
+    // A trial that is cancelled says nothing, and the next one begins.
+    drop(leases);
+    for passed in 1..=2 {
+        assert_eq!(states(&pool)[1], Probing);
+        let mut trial = lease(now);
+        while name(&trial) != "1" {
+            trial = lease(now);
+        }
+        trial.complete(Outcome::Success, now);
+        assert_eq!(states(&pool)[1] == Healthy, passed == 2);
+    }
+
+    // And out again, by a trial that fails: for longer.
+    bad.eject("test", now);
+    let first = bad.health().until().unwrap();
+    let mut trial = lease(first);
+    while name(&trial) != "1" {
+        trial = lease(first);
+    }
+    trial.complete(Outcome::BackendFault, first);
+    assert_eq!(states(&pool)[1], Ejected);
+    assert!(bad.health().until().unwrap() - first > Duration::from_secs(8));
+}
+
+#[test]
+fn a_backend_on_trial_is_not_asked_by_two_and_nobody_else_is_no_reason() {
+    let (pool, start) = (pool_of(1), origin());
+    let view = pool.view(LeastRequest::new());
+    pool.backends()[0].eject("test", start);
+    let hint = |now| Hint::new(now, 0);
+    let error = view.load().lease(&hint(start)).unwrap_err();
+    assert_eq!(error.reason(), Reason::AllUnhealthy);
+    assert!((3.9..=6.0).contains(&view.due(start).unwrap().as_secs_f64()));
+    let now = start + Duration::from_secs(6);
+    view.advance(now);
+    let snapshot = view.load();
+    let trial = snapshot.lease(&hint(now)).unwrap();
+    assert_eq!(snapshot.lease(&hint(now)).unwrap_err().reason(), Reason::AllAtLimit);
+    drop(trial);
+    assert!(snapshot.lease(&hint(now)).is_ok());
+}
+
+#[test]
+fn a_full_backend_is_passed_over_and_its_limit_is_never_exceeded() {
+    let (pool, now) = (pool_of(3), origin());
+    for (id, limit) in [("0", Some(1)), ("1", Some(2)), ("2", Some(0))] {
+        assert!(pool.set_limit(id, limit));
+    }
+    let view = pool.view(RoundRobin::new());
+    let mut leases = Vec::new();
+    for _ in 0..3 {
+        leases.push(view.load().lease(&Hint::new(now, 0)).unwrap().0);
+    }
+    assert_eq!(pool.backends().iter().map(|backend| backend.load().in_flight()).collect::<Vec<_>>(), [1, 2, 0]);
+    assert_eq!(view.load().lease(&Hint::new(now, 0)).unwrap_err().reason(), Reason::AllAtLimit);
+    drop(leases.pop());
+    assert!(view.load().lease(&Hint::new(now, 0)).is_ok());
+    assert!(pool.set_limit("2", None));
+    leases.extend((0..9).map(|_| view.load().lease(&Hint::new(now, 0)).unwrap().0));
+    assert!(pool.get("2").unwrap().load().in_flight() >= 8);
+}
+
+#[test]
+fn one_that_has_stopped_answering_is_passed_by_and_asked_now_and_then() {
+    let (pool, start) = (pool_of(3), origin());
+    let view = pool.view(RoundRobin::new());
+    let at = |ms: u64| start + millis(ms);
+    let mut stuck = Vec::new();
+    // A request each 5 ms, each answered after one, until backend 1 stops at 1 s; it goes on at 5 s.
+    let mut answered_after = 0;
+    for step in 0..1_600 {
+        let now = at(step * 5);
+        if step == 1_000 {
+            stuck.drain(..).for_each(|lease: Lease| lease.complete(Outcome::Success, now));
+        }
+        let (lease, _) = view.load().lease(&Hint::new(now, step)).map(|(lease, _)| (lease, ())).unwrap();
+        if (200..1_000).contains(&step) && lease.backend().id() == "1" {
+            stuck.push(lease);
+        } else {
+            answered_after += u32::from(step > 1_010 && lease.backend().id() == "1");
+            lease.complete(Outcome::Success, now + millis(1));
+        }
+        if step == 999 {
+            // 800 requests, a third of which would have been stuck.
+            assert!(stuck.len() <= 8, "{}", stuck.len());
+        }
+    }
+    // Nobody was put out for it, and it has its share again.
+    assert_eq!(states(&pool), [Healthy; 3]);
+    assert!((190..=200).contains(&answered_after), "{answered_after}");
+}
+
+#[test]
+fn with_too_few_left_it_fails_open_and_with_enough_it_closes() {
+    let now = origin();
+    for (policy, from) in [(FailOpen::Reject, 1), (FailOpen::AllBackends, 5), (FailOpen::LeastBad, 3)] {
+        let pool = pool_of(6);
+        let mut changes = pool.watch();
+        pool.set_fail_open(policy);
+        let backends = pool.backends();
+        pool.disable("5");
+        for id in ["0", "1"] {
+            pool.mark_unhealthy(id);
+        }
+        assert_eq!(pool.healthy().len(), 3, "3 of 5 is enough: {policy:?}");
+        backends[2].eject("badly", now);
+        backends[3].eject("badly", now);
+        assert_eq!(pool.healthy().len(), from, "{policy:?}");
+        assert_eq!(backends[5].health().state(), Disabled);
+        pool.mark_healthy("0");
+        pool.mark_healthy("1");
+        // 3 of 5 is not above 60 %.
+        assert_eq!(pool.healthy().len(), if policy == FailOpen::LeastBad { 5 } else { from.max(3) }, "{policy:?}");
+        pool.enable("5");
+        assert_eq!(pool.healthy().len(), 4, "{policy:?}");
+        let mut opened = Vec::new();
+        while let Some(Some(change)) = futures_util::FutureExt::now_or_never(changes.next()) {
+            if let Change::FailOpen(is_open) = change {
+                opened.push(is_open);
+            }
+        }
+        assert_eq!(opened, if policy == FailOpen::Reject { vec![] } else { vec![true, false] }, "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_is_drained_when_its_last_request_has_ended() {
+    let pool = pool_of(2);
+    let one = pool.get("0").unwrap();
+    let lease = Lease::take(Arc::clone(&one), origin());
+    let draining = pool.drain("0").unwrap();
+    assert_eq!((one.health().state(), one.health().cause()), (Draining, Some("drained by the host")));
+    assert_eq!(pool.healthy().len(), 1);
+    assert_eq!(draining.in_flight(), 1);
+    assert!(tokio::time::timeout(Duration::from_secs(60), draining.done()).await.is_err());
+    lease.complete(Outcome::Success, origin());
+    draining.done().await;
+
+    let error = pool.drain("1").unwrap_err().to_string();
+    assert_eq!(error, "backend 1 is the last one that is well");
+    assert_eq!(pool.drain("2").unwrap_err().to_string(), "the pool has no backend 2");
+    assert_eq!(pool.healthy().len(), 1);
+    pool.drain_anyway("1").unwrap().done().await;
+    assert_eq!(pool.healthy().len(), 0);
+    assert!(pool.enable("0") && !pool.enable("2") && !pool.disable("2"));
+    assert_eq!(pool.healthy().len(), 1);
+}
+
+#[test]
+fn a_route_that_fails_everywhere_is_nobodys_fault() {
+    let (pool, start) = (pool_of(4), origin());
+    // Four of five requests fail, everywhere alike, in rows that would put any backend out.
+    for step in 0..500 {
+        for backend in pool.backends() {
+            let outcome = if step % 10 < 8 { Outcome::BackendFault } else { Outcome::Success };
+            answer(&backend, outcome, start + millis(step * 10 + 100));
+        }
+    }
+    // In the first second nobody knew.
+    assert!(pool.healthy().len() >= 2);
+    let known: Vec<_> = pool.backends().iter().filter_map(|backend| backend.health().since()).collect();
+    assert!(known.iter().all(|since| *since - start < Duration::from_secs(1)), "{known:?}");
+}
+
+#[test]
+fn where_most_of_the_pool_goes_at_once_nobody_is_ejected_for_his_answers() {
+    let (pool, start) = (pool_of(5), origin());
+    let mut changes = pool.watch();
+    for id in ["0", "1", "2"] {
+        Lease::take(pool.get(id).unwrap(), start).fail(Outcome::ConnectFault, "Connection refused", start);
+    }
+    let fail = |now: Instant| (0..20).for_each(|_| answer(&pool.get("3").unwrap(), Outcome::BackendFault, now));
+    fail(start + millis(9_000));
+    assert_eq!(states(&pool)[3], Healthy);
+    fail(start + millis(11_000));
+    assert_eq!(states(&pool)[3], Ejected);
+    let mut frozen = Vec::new();
+    while let Some(Some(change)) = futures_util::FutureExt::now_or_never(changes.next()) {
+        if let Change::Frozen(is_frozen) = change {
+            frozen.push(is_frozen);
+        }
+    }
+    assert_eq!(frozen, [true, false]);
+}

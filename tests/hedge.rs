@@ -1,0 +1,125 @@
+//! A second backend is asked where the first takes long, and nobody pays for the loser.
+
+mod common;
+
+use bytes::Bytes;
+use common::{Server, answers, says, until};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use std::time::Duration;
+use tower::ServiceExt;
+use tower_balancer::{
+    BackendPool, ReverseProxy,
+    backend::{Backend, Origin, Outcome},
+    http::{HedgeLayer, RetryBudget, RetryLayer, ServedBy},
+    strategy::RoundRobin,
+};
+
+type Proxy = ReverseProxy<RoundRobin, Full<Bytes>>;
+
+fn over(urls: &[String], hedge: HedgeLayer) -> (BackendPool<Origin>, Proxy) {
+    let pool = BackendPool::new(urls).unwrap();
+    let proxy = ReverseProxy::builder(&pool).retry(RetryLayer::none()).hedge(hedge).build();
+    (pool, proxy)
+}
+
+async fn send(proxy: &Proxy, method: &str, body: &'static str) -> (StatusCode, Option<String>) {
+    let request = Request::builder().method(method).uri("http://service/").body(Full::from(body)).unwrap();
+    let answer = proxy.clone().oneshot(request).await.unwrap();
+    let by = answer.extensions().get::<ServedBy>().map(|by| by.backend().to_string());
+    let status = answer.status();
+    _ = answer.into_body().collect().await;
+    (status, by)
+}
+
+/// A hundred answers, so that it is known what is late; then the second of the two backends is replaced.
+async fn learned(quick: &Server, other: &Server, hedge: HedgeLayer) -> (BackendPool<Origin>, Proxy) {
+    let (pool, proxy) = over(&[quick.url(), other.url()], hedge);
+    pool.mark_unhealthy(&other.url());
+    for _ in 0..100 {
+        assert_eq!(send(&proxy, "GET", "").await.0, 200);
+    }
+    // What was worked out from fewer stands for a tenth of a second.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    pool.mark_healthy(&other.url());
+    (pool, proxy)
+}
+
+/// Accepts, and never answers.
+async fn silent() -> Server {
+    Server::raw(|stream| async move {
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        drop(stream);
+    })
+    .await
+}
+
+fn count(backend: &Backend, outcome: Outcome) -> u64 {
+    backend.load().count(outcome)
+}
+
+#[tokio::test]
+async fn what_takes_long_is_asked_of_another_and_the_loser_counts_for_nobody() {
+    let (quick, silent) = (Server::http(says("quick")).await, silent().await);
+    let (pool, proxy) = learned(&quick, &silent, HedgeLayer::with(0.95, 1.0, RetryBudget::new(1.0, 100))).await;
+    for _ in 0..4 {
+        assert_eq!(send(&proxy, "GET", "").await, (StatusCode::OK, Some(quick.url())));
+    }
+    let lost = pool.get(&silent.url()).unwrap();
+    assert!(count(&lost, Outcome::Cancelled) >= 1);
+    assert_eq!((lost.load().completed(), lost.load().in_flight()), (count(&lost, Outcome::Cancelled), 0));
+    assert!(lost.is_eligible());
+}
+
+#[tokio::test]
+async fn what_may_not_be_sent_twice_is_not() {
+    let (quick, silent) = (Server::http(says("quick")).await, silent().await);
+    let (_pool, proxy) = learned(&quick, &silent, HedgeLayer::with(0.95, 1.0, RetryBudget::new(1.0, 100))).await;
+    for (method, body) in [("POST", ""), ("PUT", "a body")] {
+        let mut answered = 0;
+        for _ in 0..2 {
+            let answer = tokio::time::timeout(Duration::from_millis(300), send(&proxy, method, body));
+            answered += u32::from(answer.await.is_ok());
+        }
+        assert!(answered < 2, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_bounded_by_its_share_and_by_the_budget() {
+    for (share, budget) in [(0.0, RetryBudget::new(1.0, 100)), (1.0, RetryBudget::new(0.0, 0))] {
+        let (quick, silent) = (Server::http(says("quick")).await, silent().await);
+        let (pool, proxy) = learned(&quick, &silent, HedgeLayer::with(0.5, share, budget)).await;
+        let answers = futures_util::future::join_all((0..2).map(|_| send(&proxy, "GET", "")));
+        assert!(tokio::time::timeout(Duration::from_millis(300), answers).await.is_err());
+        assert_eq!(pool.get(&silent.url()).unwrap().load().completed(), 1, "one was picked, and nobody else asked");
+    }
+}
+
+#[tokio::test]
+async fn of_two_attempts_the_good_one_counts_and_the_first_failure_where_both_fail() {
+    // Fails, and only after the other has been asked.
+    let quick = Server::http(says("quick")).await;
+    let late = Server::http(common::answers_with(|_| async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        http::Response::builder().status(502).body(Full::<Bytes>::default()).unwrap()
+    }))
+    .await;
+    let hedge = HedgeLayer::with(0.95, 1.0, RetryBudget::new(1.0, 100));
+    let (pool, proxy) = learned(&quick, &late, hedge).await;
+    for _ in 0..2 {
+        assert_eq!(send(&proxy, "GET", "").await.0, 200);
+    }
+    until(|| async { pool.backends().iter().all(|backend| backend.load().in_flight() == 0) }).await;
+
+    let url = quick.url();
+    quick.kill().await;
+    let address: std::net::SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+    let _broken = Server::http_at(address, answers(StatusCode::SERVICE_UNAVAILABLE)).await;
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        statuses.push(send(&proxy, "GET", "").await.0.as_u16());
+    }
+    statuses.sort_unstable();
+    assert!(statuses.iter().all(|status| [502, 503].contains(status)), "{statuses:?}");
+}
