@@ -319,6 +319,38 @@ async fn one_that_failed_a_request_is_asked_at_once_and_is_back_if_that_was_all(
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_is_drained_goes_on_being_checked_as_before() {
+    let ward = Ward::new();
+    let pool = pool([1, 2]);
+    tokio::spawn(checker(&pool, &ward).unhealthy_threshold(2).healthy_threshold(2).run());
+    sleep(MS * 1_000).await;
+    ward.asked();
+    let of_1 = || ward.asked().into_iter().filter(|(_, target)| *target == 1).map(|(at, _)| at).collect::<Vec<_>>();
+    _ = pool.drain("1").unwrap();
+    sleep(SECOND * 10).await;
+    assert_eq!(of_1(), [5_000, 10_000], "the host's wish is no sign that it is not well");
+    ward.set_ill(1, true);
+    sleep(MS * 10_500).await;
+    assert_eq!(of_1(), [15_000, 16_000, 21_000]);
+    pool.enable("1");
+    sleep(MS * 100).await;
+    assert_eq!((of_1(), is_in(&pool, "1")), (vec![], false), "what was found out meanwhile holds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_ejected_for_its_answers_is_asked_at_once_and_does_not_come_back_by_that() {
+    let ward = Ward::new();
+    let pool = pool([1, 2]);
+    tokio::spawn(checker(&pool, &ward).run());
+    sleep(MS * 1_000).await;
+    ward.asked();
+    pool.get("1").unwrap().eject("5 failures in a row", Instant::now().into_std());
+    sleep(MS * 900).await;
+    assert_eq!(ward.asked(), [(1_000, 1)]);
+    assert_eq!(pool.get("1").unwrap().health().state(), HealthState::Ejected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_from_before_somebody_elses_word_is_asked_for_again_at_once() {
     let ward = Ward::new();
     ward.set_takes(1, SECOND);
