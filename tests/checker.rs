@@ -229,7 +229,8 @@ async fn it_takes_as_many_results_in_a_row_as_it_should_and_the_first_decides_at
         sleep(MS).await;
     }
 
-    // One that comes back under the same id is another one.
+    // One that comes back under the same id is another one, even while the other still serves.
+    let _serves = pool.get("2").unwrap();
     pool.replace([member(1)]).unwrap();
     pool.insert(member(2)).unwrap();
     checker.check_all().await;
@@ -316,6 +317,26 @@ async fn one_that_failed_a_request_is_asked_at_once_and_is_back_if_that_was_all(
     assert!(!is_in(&pool, "1"));
     sleep(MS * 20).await;
     assert_eq!((ward.asked(), is_in(&pool, "1")), (vec![(1_000, 1)], true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_could_not_be_reached_is_not_tried_with_requests_while_a_checker_runs() {
+    let ward = Ward::new();
+    let pool = pool([1, 2]);
+    let checker = checker(&pool, &ward).timeout(SECOND * 120);
+    let task = tokio::spawn(checker.run());
+    sleep(SECOND).await;
+    ward.set_takes(1, SECOND * 60);
+    let failed = Instant::now().into_std();
+    Lease::take(pool.get("1").unwrap(), failed).fail(Outcome::ConnectFault, "Connection refused", failed);
+    let state = async |after: u64| {
+        sleep(SECOND * after as u32).await;
+        pool.advance(Instant::now().into_std());
+        pool.get("1").unwrap().health().state()
+    };
+    assert_eq!(state(30).await, HealthState::Ejected, "the check is under way");
+    task.abort();
+    assert_eq!(state(30).await, HealthState::Probing, "nobody else asks any more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -512,4 +533,19 @@ async fn each_change_is_told_once_and_a_checker_does_not_take_fright_at_its_own(
     assert_eq!(watch.next().await, Some(change(HealthState::Healthy, "well")));
     assert_eq!(watch.next().await, Some(change(HealthState::Unhealthy, "ill")));
     assert!(tokio::time::timeout(SECOND / 10, watch.next()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_stop_nobody_is_asked_who_is_due_while_others_have_not_answered() {
+    let ward = Ward::new();
+    ward.set_takes(1, SECOND * 3);
+    let pool = pool([1, 2]);
+    let checker = checker(&pool, &ward).interval(SECOND).timeout(SECOND * 5);
+    let task = tokio::spawn(checker.run());
+    sleep(MS * 100).await;
+    checker.stop();
+    sleep(SECOND).await;
+    pool.insert(member(3)).unwrap();
+    task.await.unwrap();
+    assert_eq!((ward.asked(), ward.now()), (vec![(0, 1), (0, 2)], 3_000));
 }
