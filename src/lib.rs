@@ -59,6 +59,8 @@
 //!
 //! `http` (default): the `http` and [`proxy`] modules and what belongs to them. Without it the crate is the pool, the
 //! strategies, the balancer, the feedback and the checker, and depends on no HTTP crate.
+//!
+//! `tower-http`: `http::TowerHttpClassify`, which judges backends by the classifiers of tower-http.
 
 pub mod backend;
 pub mod balance;

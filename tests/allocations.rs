@@ -56,6 +56,41 @@ fn nor_do_the_stages_and_those_that_want_to_know_more() {
     assert_eq!(allocations(Sticky::new(SessionSecret::new([7; 16]), RoundRobin::new())), 0, "sticky");
 }
 
+/// What is held at most while a POST of 10 MiB passes through the retry, in parts of 64 KiB that come one by one.
+#[cfg(feature = "http")]
+#[test]
+fn a_long_body_passes_through_the_retry_and_is_not_kept() {
+    use bytes::Bytes;
+    use http_body::{Body, Frame};
+    use http_body_util::{BodyExt, StreamBody};
+    use tower_balancer::http::{ReplayBody, RetryLayer};
+
+    const PART: usize = 64 * 1024;
+    fn long() -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin {
+        let parts = (0..160).map(|_| Ok(Frame::data(Bytes::from(vec![0; PART]))));
+        StreamBody::new(futures_util::stream::iter(parts))
+    }
+    async fn read<B: Body<Data = Bytes, Error = BoxError> + Unpin>(
+        request: http::Request<B>,
+    ) -> Result<http::Response<usize>, BoxError> {
+        let (mut body, mut bytes) = (request.into_body(), 0);
+        while let Some(frame) = body.frame().await {
+            bytes += frame?.into_data().map_or(0, |data| data.len());
+        }
+        Ok(http::Response::new(bytes))
+    }
+    fn passes<B: Body<Data = Bytes, Error = std::convert::Infallible> + Unpin>(body: B) {
+        let mut service = RetryLayer::default().layer(service_fn(read::<ReplayBody<B>>));
+        let mut context = Context::from_waker(Waker::noop());
+        let answer = pin!(service.call(http::Request::post("http://service/").body(body).unwrap()));
+        let Poll::Ready(Ok(answer)) = answer.poll(&mut context) else { panic!("no answer") };
+        assert_eq!(answer.into_body(), 160 * PART);
+    }
+    passes(long());
+    let held = measure(|| passes(long())).bytes_max as usize;
+    assert!(held < 4 * PART, "{held}");
+}
+
 #[test]
 fn the_counter_counts() {
     assert_eq!(measure(|| drop(std::hint::black_box(Box::new(1)))).count_total, 1);

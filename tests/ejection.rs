@@ -1,5 +1,6 @@
 //! What traffic finds out about a backend, and what becomes of it: without sockets, in virtual time.
 
+use proptest::prelude::*;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -153,6 +154,22 @@ fn one_request_at_a_time_tries_what_was_out() {
 }
 
 #[test]
+fn an_ejection_ends_also_where_a_probe_failed_in_the_middle_of_it() {
+    let (pool, start) = (pool_of(2), origin());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let bad = pool.get("1").unwrap();
+    pool.get("0").unwrap().eject("test", start);
+    bad.eject("test", at(2));
+    bad.mark_unhealthy("status: 500", at(3));
+    // The other's time is over, and everyone is looked at.
+    pool.advance(at(6));
+    assert_eq!(states(&pool), [Probing, HealthState::Unhealthy]);
+    bad.mark_healthy("status: 200", at(6));
+    pool.advance(at(9));
+    assert_eq!(states(&pool), [Probing; 2]);
+}
+
+#[test]
 fn a_backend_on_trial_is_not_asked_by_two_and_nobody_else_is_no_reason() {
     let (pool, start) = (pool_of(1), origin());
     let view = pool.view(LeastRequest::new());
@@ -277,6 +294,30 @@ async fn a_backend_is_drained_when_its_last_request_has_ended() {
 }
 
 #[test]
+fn who_is_slower_than_his_peers_can_explain_is_out_where_that_is_wanted() {
+    for wanted in [false, true] {
+        let (pool, start) = (pool_of(4), origin());
+        if wanted {
+            pool.set_ejection(Ejection::default().slower_than(3.0));
+        }
+        for request in 0..400 {
+            let now = start + millis(request * 10);
+            for (place, backend) in pool.backends().iter().enumerate() {
+                let took = if place == 2 { 50 } else { 8 + (request % 5) };
+                Lease::take(Arc::clone(backend), now).complete(Outcome::Success, now + millis(took));
+            }
+        }
+        let expected = if wanted { Ejected } else { Healthy };
+        assert_eq!(states(&pool), [Healthy, Healthy, expected, Healthy]);
+        if wanted {
+            let health = pool.backends()[2].health();
+            let cause = health.cause().unwrap();
+            assert!(cause.starts_with("answers take 50.0 ms, its peers' 10"), "{cause}");
+        }
+    }
+}
+
+#[test]
 fn a_route_that_fails_everywhere_is_nobodys_fault() {
     let (pool, start) = (pool_of(4), origin());
     // Four of five requests fail, everywhere alike, in rows that would put any backend out.
@@ -311,4 +352,39 @@ fn where_most_of_the_pool_goes_at_once_nobody_is_ejected_for_his_answers() {
         }
     }
     assert_eq!(frozen, [true, false]);
+}
+
+proptest! {
+    /// Answers of any kind, in any order, at any time: they never take out the last of the pool, nor more than may go; and
+    /// in the end, with answers that are good, everyone is back.
+    #[test]
+    fn answers_never_eject_the_last_and_nobody_is_stuck(
+        backends in 1..6_usize,
+        events in proptest::collection::vec((0..6_usize, 0..9_usize, 0..3_000_u64), 0..300),
+    ) {
+        let (pool, mut now) = (pool_of(backends), origin());
+        let view = pool.view(RoundRobin::new());
+        let most = pool.ejection().most_of(backends);
+        for (place, outcome, later) in events {
+            now += millis(later);
+            view.advance(now);
+            let outcome = Outcome::ALL[outcome];
+            // What cannot be reached goes at once, and is another matter.
+            let outcome = if outcome.is_transport_failure() { Outcome::BackendFault } else { outcome };
+            match view.load().lease(&Hint::new(now, later)) {
+                Ok((lease, _)) if place < 3 => lease.complete(outcome, now),
+                _ => answer(&pool.backends()[place % backends], outcome, now),
+            }
+            let out = pool.backends().iter().filter(|backend| !backend.is_eligible()).count();
+            prop_assert!(out <= most && out < backends, "{out} of {backends}");
+        }
+        for _ in 0..40 {
+            now += Duration::from_secs(20);
+            view.advance(now);
+            for _ in 0..2 * backends {
+                view.load().lease(&Hint::new(now, 0)).unwrap().0.complete(Outcome::Success, now);
+            }
+        }
+        prop_assert_eq!(states(&pool), vec![Healthy; backends]);
+    }
 }

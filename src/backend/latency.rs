@@ -76,6 +76,11 @@ impl Latency {
         Duration::from_micros(sum * 16 / n)
     }
 
+    /// Whether no request waits for an answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
+
     pub(super) fn begin(&self, now: Moment) {
         self.waiting.fetch_add(one_waiting(now), Ordering::Relaxed);
     }

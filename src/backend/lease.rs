@@ -75,8 +75,9 @@ impl Lease {
     /// takes is as much the client's doing. A second time it says nothing. A fault is one also where nobody reads the rest.
     pub fn answered(&mut self, outcome: Outcome, now: Instant) {
         if !std::mem::replace(&mut self.answered, true) {
-            self.backend.load().answered(outcome, self.started, Moment::of(now));
-            self.judge(outcome, now);
+            let moment = Moment::of(now);
+            self.backend.load().answered(outcome, self.started, moment);
+            self.judge(outcome, now, moment);
         }
     }
 
@@ -94,19 +95,19 @@ impl Lease {
         } else if outcome.is_fault() && !self.outcome.is_fault() {
             // It had begun well.
             self.backend.load().failed_late(outcome, self.started, Moment::of(now));
-            self.judge(outcome, now);
+            self.judge(outcome, now, Moment::of(now));
         } else if !self.judged {
-            self.judge(outcome, now);
+            self.judge(outcome, now, Moment::of(now));
         }
         self.outcome = outcome;
     }
 
-    fn judge(&mut self, outcome: Outcome, now: Instant) {
+    fn judge(&mut self, outcome: Outcome, now: Instant, moment: Moment) {
         self.judged = true;
         if outcome.is_fault() {
             self.outcome = outcome;
         }
-        self.backend.answered(outcome, self.pass, now);
+        self.backend.answered(outcome, self.pass, now, moment);
         self.pass = Pass::Free;
     }
 

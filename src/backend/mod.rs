@@ -67,7 +67,7 @@ use arc_swap::ArcSwap;
 use std::{
     fmt,
     sync::{Arc, OnceLock, PoisonError, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tracing::{info, warn};
 
@@ -83,8 +83,8 @@ pub(crate) trait Home: Send + Sync {
     fn health_changed(&self, backend: &Backend, health: &Health) -> bool;
     /// Called where time alone will change a backend at `when`, so that somebody lets it pass.
     fn due(&self, when: Instant);
-    /// Called for each fault of a backend's, so that somebody judges it beside its peers.
-    fn faulted(&self, backend: &Backend, now: Instant);
+    /// Called for each fault of a backend's, and once a second where it has none, so that somebody judges it beside its peers.
+    fn judge(&self, backend: &Backend, is_fault: bool, now: Instant);
     /// Called where a backend that may have so many requests in flight has one less.
     fn released(&self);
     /// How long a backend is out.
@@ -204,7 +204,8 @@ impl Backend {
 
     /// Whether it is silent and a request that was picked for it is not the one that tries whether it still is.
     pub(crate) fn keeps_off(&self, now: Instant) -> bool {
-        self.silence.keeps_off(self.load.latency(), Moment::of(now))
+        // Mostly nobody waits, and the time need not be known.
+        !self.load.latency().is_idle() && self.silence.keeps_off(self.load.latency(), Moment::of(now))
     }
 
     /// Takes in what the server said about itself at `now`, in place of what it said before.
@@ -227,6 +228,13 @@ impl Backend {
     /// Whether it may be picked now.
     pub fn is_eligible(&self) -> bool {
         self.eligible.load(Ordering::Acquire)
+    }
+
+    /// Whether the host drains it, and began to less than `grace` before `now`: then it may still be given what is bound to it.
+    pub fn is_draining(&self, now: Instant, grace: Duration) -> bool {
+        let health = self.health.load();
+        let since = health.since().filter(|_| health.state() == HealthState::Draining);
+        since.is_some_and(|since| now.saturating_duration_since(since) < grace)
     }
 
     /// Puts it into rotation, because of `cause`, as of `when`: the moment it was asked, where asking took time. Returns
@@ -258,9 +266,15 @@ impl Backend {
     }
 
     /// Lets time pass: an ejection that is over ends. `probed` where a checker is asking the backends: then one that could
-    /// not be reached comes back by its word. A pool does so as requests come.
-    pub fn advance(&self, now: Instant, probed: bool) {
-        self.change(|standing| standing.advance(now, probed, self.backoff()));
+    /// not be reached comes back by its word. A pool does so as requests come. Returns when time alone will change something
+    /// next.
+    pub fn advance(&self, now: Instant, probed: bool) -> Option<Instant> {
+        let mut due = None;
+        self.change(|standing| {
+            standing.advance(now, probed, self.backoff());
+            due = standing.due();
+        });
+        due
     }
 
     /// What the host wants of it.
@@ -269,8 +283,8 @@ impl Backend {
     }
 
     /// An answer has begun, or there was none.
-    fn answered(&self, outcome: Outcome, pass: Pass, now: Instant) {
-        self.record.add(outcome, Moment::of(now));
+    fn answered(&self, outcome: Outcome, pass: Pass, now: Instant, moment: Moment) {
+        let is_first = self.record.add(outcome, moment);
         if let Pass::Trial(permit) = pass {
             match outcome {
                 Outcome::Cancelled | Outcome::Lost => {}
@@ -280,10 +294,10 @@ impl Backend {
                 _ => _ = self.change(|standing| standing.trial_passed(now)),
             }
             self.gate.give_back(permit);
-        } else if outcome.is_fault()
+        } else if (is_first || outcome.is_fault())
             && let Some(home) = self.home()
         {
-            home.faulted(self, now);
+            home.judge(self, outcome.is_fault(), now);
         }
     }
 

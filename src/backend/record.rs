@@ -46,9 +46,10 @@ impl Record {
         })
     }
 
-    pub(super) fn add(&self, outcome: Outcome, now: Moment) {
+    /// Takes in one more, and says whether it is the first of a second.
+    pub(super) fn add(&self, outcome: Outcome, now: Moment) -> bool {
         match outcome {
-            Outcome::Cancelled | Outcome::Lost => return,
+            Outcome::Cancelled | Outcome::Lost => return false,
             Outcome::BackendFault | Outcome::Reset | Outcome::Timeout => {
                 _ = self.streak.fetch_add(1, Ordering::Relaxed)
             }
@@ -58,12 +59,13 @@ impl Record {
         let second = second(now);
         let slot = &self.slots[(second % SLOTS) as usize];
         let what = REQUEST + FAULT * u64::from(outcome.is_fault());
-        let word = slot.load(Ordering::Relaxed);
-        if word >> 40 == second {
-            slot.fetch_add(what, Ordering::Relaxed);
-        } else {
+        let is_first = slot.load(Ordering::Relaxed) >> 40 != second;
+        if is_first {
             slot.store(second << 40 | what, Ordering::Relaxed);
+        } else {
+            slot.fetch_add(what, Ordering::Relaxed);
         }
+        is_first
     }
 
     /// It starts anew: what it was put out for is not held against it a second time.

@@ -80,10 +80,21 @@ fn prepare<B>(request: &mut Request<B>) -> Result<(), Refused> {
     if request.headers().get_all(header::HOST).iter().count() > 1 {
         return Err(Refused { status: StatusCode::BAD_REQUEST, reason: "there is more than one Host" });
     }
+    join_cookies(request.headers_mut());
     hop_by_hop::strip(request.headers_mut())
         .map_err(|_| Refused { status: StatusCode::BAD_REQUEST, reason: "the Connection header is malformed" })?;
     say_who_asks(request);
     Ok(())
+}
+
+/// HTTP/2 clients may send each cookie in a line of its own; in HTTP/1.1 there is one line (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let lines: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
 }
 
 /// What the client asked for: the authority of the target, where it has one, before `Host` (RFC 9112 §3.2.2).

@@ -91,7 +91,7 @@ impl Source {
     fn of<B>(&self, request: &Request<B>) -> Option<u64> {
         match self {
             Self::Header(name) => request.headers().get(name).map(hash_key),
-            Self::Cookie(name) => cookie(request.headers(), name).map(hash_key),
+            Self::Cookie(name) => cookies(request.headers(), name).next().map(hash_key),
             Self::Query(name) => parameter(request.uri().query()?, name).map(hash_key),
             Self::Path => Some(hash_key(request.uri().path())),
             Self::Address => match request.extensions().get::<Peer>()?.address.ip().to_canonical() {
@@ -102,11 +102,15 @@ impl Source {
     }
 }
 
-/// The value of the first cookie of that name, without the quotes that it may stand in. What is no cookie is passed over.
-pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let pairs = headers.get_all(COOKIE).into_iter().flat_map(|header| header.as_bytes().split(|&byte| byte == b';'));
-    let value =
-        pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+/// The values of the cookies of that name, without the quotes that they may stand in. What is no cookie is passed over.
+pub(super) fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let headers = headers.get_all(COOKIE).into_iter();
+    headers.flat_map(|header| header.as_bytes().split(|&byte| byte == b';')).filter_map(move |pair| value(pair, name))
+}
+
+/// What a cookie of that name says; `None` where `pair` is another, or none.
+pub(super) fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
     Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
 }
 

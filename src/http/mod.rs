@@ -75,7 +75,11 @@ mod response_timeout;
 pub mod retry;
 mod served_by;
 mod session;
+#[cfg(feature = "tower-http")]
+mod tower_http;
 
+#[cfg(feature = "tower-http")]
+pub use self::tower_http::TowerHttpClassify;
 pub use self::{
     access_log::{ACCESS_TARGET, AccessLog, AccessLogLayer},
     address::{Address, AddressLayer},

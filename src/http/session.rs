@@ -1,9 +1,15 @@
-use super::{ServedBy, key::cookie};
+use super::{
+    ServedBy,
+    key::{cookies, value},
+};
 use crate::{
     balance::Describe,
     strategy::{Hint, SessionSecret, SessionToken},
 };
-use http::{HeaderMap, HeaderValue, Request, Response, header::SET_COOKIE};
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    header::{COOKIE, SET_COOKIE},
+};
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
@@ -18,8 +24,8 @@ use tower::{Layer, Service};
 /// The cookie that keeps a client on its backend, with the strategy [`Sticky`](crate::strategy::Sticky).
 ///
 /// It holds a keyed token, not the backend's address. It is set with the first answer and whenever another backend has
-/// answered, for the length of the browser's session, with `Path=/; HttpOnly; SameSite=Lax`. The backends see it among the
-/// client's other cookies.
+/// answered, for the length of the browser's session, with `Path=/; HttpOnly; SameSite=Lax`. The backends do not see it, and
+/// cannot set one of that name.
 ///
 /// Two sides of the balancer know it: it tells the strategy what a request carries (it is a [`Describe`]), and a
 /// [`SessionLayer`] around the balancer sets it. [`ReverseProxy`](crate::ReverseProxy) does both:
@@ -70,24 +76,53 @@ impl SessionCookie {
         self.with("; Secure")
     }
 
-    /// For so long, in whole seconds, instead of the browser's session.
+    /// For so long, in whole seconds and at least one, instead of the browser's session.
     pub fn max_age(self, max_age: Duration) -> Self {
-        self.with(&format!("; Max-Age={}", max_age.as_secs()))
+        self.with(&format!("; Max-Age={}", max_age.as_secs().max(1)))
     }
 
     fn with(self, attribute: &str) -> Self {
         Self { attributes: format!("{}{attribute}", self.attributes).into(), ..self }
     }
 
-    /// The token that a request carries.
+    /// The token that a request carries. Of several, the last: browsers send the one for the whole site last.
     fn of(&self, headers: &HeaderMap) -> Option<SessionToken> {
-        SessionToken::read(cookie(headers, &self.name)?)
+        cookies(headers, &self.name).filter_map(SessionToken::read).last()
+    }
+
+    /// The same, and the backends do not see it.
+    fn take(&self, headers: &mut HeaderMap) -> Option<SessionToken> {
+        let token = self.of(headers);
+        if cookies(headers, &self.name).next().is_some() {
+            let pairs =
+                headers.get_all(COOKIE).into_iter().flat_map(|header| header.as_bytes().split(|&byte| byte == b';'));
+            let others: Vec<_> =
+                pairs.filter(|pair| value(pair, &self.name).is_none()).map(<[u8]>::trim_ascii).collect();
+            let others = others.join(&b"; "[..]);
+            headers.remove(COOKIE);
+            if let Some(others) = HeaderValue::from_bytes(&others).ok().filter(|others| !others.is_empty()) {
+                headers.insert(COOKIE, others);
+            }
+        }
+        token
+    }
+
+    /// What a backend sets by that name is not for the client, who would come back with it.
+    fn remove_foreign(&self, headers: &mut HeaderMap) {
+        let is_foreign = |header: &HeaderValue| value(header.as_bytes(), &self.name).is_some();
+        if headers.get_all(SET_COOKIE).into_iter().any(is_foreign) {
+            let others: Vec<_> =
+                headers.get_all(SET_COOKIE).into_iter().filter(|set| !is_foreign(set)).cloned().collect();
+            headers.remove(SET_COOKIE);
+            others.into_iter().for_each(|other| _ = headers.append(SET_COOKIE, other));
+        }
     }
 
     /// Sets it, unless the client has it already.
     fn set<B>(&self, carried: Option<SessionToken>, response: &mut Response<B>) {
         let Some(served_by) = response.extensions().get::<ServedBy>() else { return };
         let token = self.secret.token(served_by.backend());
+        self.remove_foreign(response.headers_mut());
         if carried == Some(token) {
             return;
         }
@@ -102,7 +137,8 @@ impl SessionCookie {
 
 impl<B> Describe<Request<B>> for SessionCookie {
     fn describe<'a>(&self, request: &'a Request<B>, hint: &mut Hint<'a>) {
-        hint.session = self.of(request.headers());
+        // A layer above has taken it out of the headers; without one it is still there.
+        hint.session = request.extensions().get().copied().or_else(|| self.of(request.headers()));
     }
 }
 
@@ -164,9 +200,12 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let cookie = self.cookie.clone();
-        let carried = cookie.as_ref().and_then(|cookie| cookie.of(request.headers()));
+        let carried = cookie.as_ref().and_then(|cookie| cookie.take(request.headers_mut()));
+        if let Some(token) = carried {
+            request.extensions_mut().insert(token);
+        }
         ResponseFuture { inner: self.inner.call(request), cookie, carried }
     }
 }

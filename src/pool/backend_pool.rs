@@ -177,7 +177,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
 impl<T: Send + Sync + 'static> BackendPool<T> {
     /// Lets time pass: an ejection that is over by `now` ends.
     pub fn advance(&self, now: Instant) {
-        if self.shared.due.by(Moment::of(now)) {
+        if self.shared.due.by(now) {
             self.shared.advance(now);
         }
     }

@@ -2,7 +2,7 @@ use crate::{
     backend::Moment,
     sync::{AtomicU64, Ordering},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// When time alone will change a backend of the pool. Nobody waits for that moment: the first request after it lets the
 /// time pass, so that a pool needs no task of its own.
@@ -20,9 +20,10 @@ impl Due {
         self.0.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Whether something is due by `now`. One load.
-    pub(super) fn by(&self, now: Moment) -> bool {
-        now.micros() >= self.0.load(Ordering::Relaxed)
+    /// Whether something is due by `now`. One load where nothing is due at all.
+    pub(super) fn by(&self, now: Instant) -> bool {
+        let due = self.0.load(Ordering::Relaxed);
+        due != u64::MAX && Moment::of(now).micros() >= due
     }
 
     /// The time from `now` until something is due.

@@ -1,8 +1,11 @@
-use super::{Detector, detector::Peers};
+use super::{Detector, detector::Peers, slowness::Speeds};
 use crate::backend::{Backend, Backoff, Moment};
 use arc_swap::ArcSwap;
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -23,6 +26,7 @@ use std::{
 pub struct Ejection {
     consecutive: u32,
     detector: Detector,
+    slower: Option<f64>,
     max_ejected: f64,
     pub(super) backoff: Backoff,
 }
@@ -30,7 +34,7 @@ pub struct Ejection {
 impl Ejection {
     /// Answers never take a backend out; failures of the transport still do.
     pub fn never() -> Self {
-        Self { consecutive: 0, detector: Detector::Off, ..Self::default() }
+        Self { consecutive: 0, detector: Detector::Off, slower: None, ..Self::default() }
     }
 
     /// Faults in a row that take a backend out, 5 by default, or more where its peers fail as well; with 0 no number does.
@@ -41,6 +45,13 @@ impl Ejection {
     /// How a backend is compared with its peers.
     pub fn detector(self, detector: Detector) -> Self {
         Self { detector, ..self }
+    }
+
+    /// Takes out who is so many times slower than the backend in the middle, and slower than the spread of the pool explains;
+    /// at least 3 backends and a factor above 1. Nobody is out for being slow unless this is set: a strategy that minds
+    /// latency gives him less, which is better than nothing.
+    pub fn slower_than(self, factor: f64) -> Self {
+        Self { slower: Some(factor).filter(|factor| *factor > 1.0), ..self }
     }
 
     /// The share of a tier and zone, from 0 to 1, that may be out by ejection, a half by default: rounded down, but one of
@@ -61,28 +72,42 @@ impl Ejection {
         most.max(at_least).min(backends.saturating_sub(1))
     }
 
+    pub(super) fn minds_latency(&self) -> bool {
+        self.slower.is_some()
+    }
+
     /// Whether `backend` is to go, and why, given how its peers do.
-    fn judge(&self, backend: &Backend, peers: &Peers, now: Moment) -> Option<String> {
+    fn judge(&self, backend: &Backend, peers: &Survey, now: Moment) -> Option<String> {
         let record = backend.record();
         let streak = record.streak();
-        if self.consecutive > 0 && Detector::is_row(streak, self.consecutive, peers) {
+        if self.consecutive > 0 && Detector::is_row(streak, self.consecutive, &peers.faults) {
             return Some(format!("{streak} failures in a row"));
         }
-        self.detector.judge(record.window(now), peers)
+        let latency = || backend.load().latency().mean(now).map(|mean| mean.value);
+        let slow = || peers.speeds.judge(latency()?, self.slower?);
+        self.detector.judge(record.window(now), &peers.faults).or_else(slow)
     }
 }
 
 impl Default for Ejection {
     fn default() -> Self {
-        Self { consecutive: 5, detector: Detector::Binomial, max_ejected: 0.5, backoff: Backoff::default() }
+        let backoff = Backoff::default();
+        Self { consecutive: 5, detector: Detector::Binomial, slower: None, max_ejected: 0.5, backoff }
     }
+}
+
+/// How a pool does.
+#[derive(Debug, Default)]
+struct Survey {
+    faults: Peers,
+    speeds: Speeds,
 }
 
 /// A pool's judge: the rules, and how the pool did when somebody last looked.
 #[derive(Debug, Default)]
 pub(super) struct Judge {
     rules: ArcSwap<Ejection>,
-    peers: ArcSwap<Peers>,
+    peers: ArcSwap<Survey>,
     /// The second in which somebody last looked.
     surveyed: AtomicU64,
 }
@@ -98,19 +123,19 @@ impl Judge {
     }
 
     /// Why `backend`, one of `backends`, is to go after a fault at `now`, if it is.
-    pub(super) fn judge(
-        &self,
-        backend: &Backend,
-        backends: &[std::sync::Arc<Backend>],
-        now: Instant,
-    ) -> Option<String> {
+    pub(super) fn judge(&self, backend: &Backend, backends: &[Arc<Backend>], now: Instant) -> Option<String> {
         let rules = self.rules();
         let now = Moment::of(now);
         // Looking at everyone for each fault would make of an outage a second one. Once a second is as new as need be.
         let second = now.micros() / 1_000_000 + 1;
         if self.surveyed.swap(second, Ordering::Relaxed) != second {
             let windows = backends.iter().map(|backend| backend.record().window(now));
-            self.peers.store(rules.detector.survey(windows).into());
+            let latencies = backends.iter().filter_map(|backend| backend.load().latency().mean(now));
+            let speeds = match rules.slower {
+                Some(_) => Speeds::survey(latencies.map(|mean| mean.value)),
+                None => Speeds::default(),
+            };
+            self.peers.store(Arc::new(Survey { faults: rules.detector.survey(windows), speeds }));
         }
         rules.judge(backend, &self.peers.load(), now)
     }

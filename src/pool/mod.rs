@@ -37,6 +37,7 @@ mod fail_open;
 mod member;
 mod members;
 mod shared;
+mod slowness;
 mod snapshot;
 mod view;
 mod watch;

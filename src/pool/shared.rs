@@ -1,6 +1,6 @@
 use super::{Change, FailOpen, Members, Snapshot, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
-    backend::{Backend, BackendId, Backoff, Health, Home, Moment, Weight},
+    backend::{Backend, BackendId, Backoff, Health, HealthState, Home, Moment, Weight},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 use arc_swap::ArcSwap;
@@ -136,9 +136,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
         self.due.clear();
         let probed = self.checkers.load(Ordering::Relaxed) > 0;
         for backend in self.members().backends() {
-            backend.advance(now, probed);
-            if let Some(until) = backend.health().until() {
-                self.due.at(Moment::of(until));
+            if let Some(due) = backend.advance(now, probed) {
+                self.due.at(Moment::of(due));
             }
         }
     }
@@ -161,8 +160,11 @@ impl<T: Send + Sync + 'static> Shared<T> {
         }
         let locality = backend.locality();
         let peers: Vec<_> = members.backends().iter().filter(|peer| *peer.locality() == *locality).collect();
-        let ejected = peers.iter().filter(|peer| peer.health().is_ejected_for_answers()).count();
-        let left = peers.iter().filter(|peer| peer.is_eligible()).count();
+        // One that is on trial may be out again with its next answer.
+        let health: Vec<_> = peers.iter().map(|peer| peer.health()).collect();
+        let is_ejected = |health: &Health| health.is_ejected_for_answers() || health.state() == HealthState::Probing;
+        let ejected = health.iter().filter(|health| is_ejected(health)).count();
+        let left = health.iter().filter(|health| health.state() == HealthState::Healthy).count();
         ejected < self.judge.rules().most_of(peers.len()) && left > 1
     }
 }
@@ -180,9 +182,9 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
         self.judge.rules().backoff
     }
 
-    fn faulted(&self, backend: &Backend, now: Instant) {
-        // One that is out already cannot go.
-        if !backend.is_eligible() {
+    fn judge(&self, backend: &Backend, is_fault: bool, now: Instant) {
+        // One that is out already cannot go, and one that does well only for being slow.
+        if !backend.is_eligible() || !(is_fault || self.judge.rules().minds_latency()) {
             return;
         }
         let Some(cause) = self.judge.judge(backend, self.members().backends(), now) else { return };

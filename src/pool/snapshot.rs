@@ -2,9 +2,9 @@ use super::{Explanation, FailOpen, Members};
 use crate::{
     backend::{Backend, BackendId, Lease},
     error::{Reason, Unavailable},
-    strategy::{Admission, Candidates, Eligible, Hint, Picker},
+    strategy::{Admission, Candidates, Eligible, Hint, Index, Picker},
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// One version of a pool: the members, which of them are eligible, and the picker that was built over exactly these
 /// members. Published as a whole, never changed: whoever holds one sees one consistent version.
@@ -154,8 +154,15 @@ impl<T, P: Picker> Snapshot<T, P> {
 
     fn pick_among(&self, candidates: Candidates<'_>, hint: &Hint<'_>) -> Result<(&Arc<Backend>, &T), Unavailable> {
         // A picker that answers with something else than a candidate is broken: that costs a 503, not a request to a
-        // backend that is out.
-        let picked = self.picker.pick(&candidates, hint).filter(|&index| candidates.is_eligible(index));
+        // backend that is out. But for a session, one that is drained will do where it was not tried yet.
+        let may_be = |&index: &Index| {
+            let is_drained = |backend: &Arc<Backend>| {
+                backend.is_draining(hint.now, Duration::MAX) && !hint.excluded.contains(backend.id())
+            };
+            let keeps_session = || hint.session.is_some() && candidates.get(index).is_some_and(is_drained);
+            candidates.is_eligible(index) || keeps_session()
+        };
+        let picked = self.picker.pick(&candidates, hint).filter(may_be);
         let picked = picked.and_then(|index| self.members.get(index));
         picked.ok_or_else(|| candidates.unavailable())
     }

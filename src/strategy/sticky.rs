@@ -1,7 +1,7 @@
 use super::{Admission, Candidates, Hint, Index, Picker, Score, Strategy};
 use crate::backend::{Backend, BackendId};
 use siphasher::sip128::{Hasher128, SipHasher24};
-use std::{collections::HashMap, error::Error, fmt, hash::Hasher, str::FromStr, sync::Arc};
+use std::{collections::HashMap, error::Error, fmt, hash::Hasher, str::FromStr, sync::Arc, time::Duration};
 
 /// A stage before any strategy: a request that carries a session's token goes to the backend that the token names, as long
 /// as that one may be picked. All others go where the strategy inside sends them.
@@ -31,13 +31,23 @@ use std::{collections::HashMap, error::Error, fmt, hash::Hasher, str::FromStr, s
 #[derive(Clone, Copy, Debug)]
 pub struct Sticky<G> {
     secret: SessionSecret,
+    grace: Duration,
     inner: G,
 }
+
+/// Long enough for most to log out, short enough for a roll-out.
+const GRACE: Duration = Duration::from_secs(300);
 
 impl<G> Sticky<G> {
     /// Tokens are of this `secret`; requests without one go where `inner` sends them.
     pub fn new(secret: SessionSecret, inner: G) -> Self {
-        Self { secret, inner }
+        Self { secret, grace: GRACE, inner }
+    }
+
+    /// How long a backend that is [drained](crate::BackendPool::drain) keeps its sessions: five minutes unless set. Then they
+    /// go elsewhere.
+    pub fn grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
     }
 }
 
@@ -46,7 +56,8 @@ impl<G: Strategy> Strategy for Sticky<G> {
 
     fn build(&self, members: &[Arc<Backend>]) -> Self::Picker {
         let token = |(place, backend): (usize, &Arc<Backend>)| (self.secret.token(backend.id()), Index::new(place));
-        StickyPicker { places: members.iter().enumerate().map(token).collect(), inner: self.inner.build(members) }
+        let places = members.iter().enumerate().map(token).collect();
+        StickyPicker { places, grace: self.grace, inner: self.inner.build(members) }
     }
 }
 
@@ -54,6 +65,7 @@ impl<G: Strategy> Strategy for Sticky<G> {
 #[derive(Debug)]
 pub struct StickyPicker<P> {
     places: HashMap<SessionToken, Index>,
+    grace: Duration,
     inner: P,
 }
 
@@ -64,7 +76,11 @@ impl<P: Picker> Picker for StickyPicker<P> {
 
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let named = hint.session.and_then(|token| self.places.get(&token).copied());
-        named.filter(|&index| candidates.is_eligible(index)).or_else(|| self.inner.pick(candidates, hint))
+        let keeps = |&index: &Index| {
+            let drains = || candidates.get(index).is_some_and(|backend| backend.is_draining(hint.now, self.grace));
+            candidates.is_eligible(index) || drains()
+        };
+        named.filter(keeps).or_else(|| self.inner.pick(candidates, hint))
     }
 
     fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
