@@ -39,7 +39,7 @@
 //! |---|---|---|
 //! | settled | [`interval`](HealthChecker::interval) | 5 s |
 //! | not settled: results have begun to contradict it, or somebody else has changed it | [`fast_interval`](HealthChecker::fast_interval) | 1 s |
-//! | out, by 10 failures in a row and more | twice as long each time, up to [`down_interval`](HealthChecker::down_interval) | 10 s, 20 s, 30 s |
+//! | out, by 10 failures in a row and more, while others are in | twice as long each time, up to [`down_interval`](HealthChecker::down_interval) | 10 s, 20 s, 30 s |
 //!
 //! Each is longer or shorter by chance ([`jitter`](HealthChecker::jitter)), and backends that were checked together when
 //! they joined are spread over the first interval. No more than [`concurrency`](HealthChecker::concurrency) are asked at a

@@ -95,7 +95,13 @@ where
         let Some(watched) = self.watched.get_mut(&place) else { return };
         let Stage::Asked { due, .. } = watched.stage else { return };
         let settings = &self.checker.settings;
-        let pace = self.checker.findings.conclude(&watched.backend, &answer, asked, now, settings.thresholds);
+        let pace = match self.checker.findings.conclude(&watched.backend, &answer, asked, now, settings.thresholds) {
+            // Where nobody is left, requests wait for the first one that is back.
+            Pace::Slow(_) if !self.checker.pool.members().backends().iter().any(|other| other.is_eligible()) => {
+                Pace::Steady
+            }
+            pace => pace,
+        };
         let mut delay = settings.intervals.draw(pace, &mut self.rng);
         if pace == Pace::Steady && !watched.takes_turns {
             watched.takes_turns = true;

@@ -66,7 +66,7 @@ impl<T, P> HealthChecker<T, P> {
 
     /// The longest interval for a backend that has failed 10 checks in a row, by default six times the
     /// [`interval`](Self::interval), so 30 s: from then on each is twice as long as the one before, up to this. One check that
-    /// passes ends it. Anything up to the interval, 0 among it, turns it off; more than a year counts as that.
+    /// passes ends it, and while no backend is in, all are asked at the interval. Anything up to the interval, 0 among it, turns it off; more than a year counts as that.
     pub fn down_interval(self, interval: Duration) -> Self {
         self.intervals(|intervals| intervals.down(interval))
     }
