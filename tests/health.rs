@@ -47,7 +47,7 @@ const MS: Duration = Duration::from_millis(1);
 #[tokio::test(start_paused = true)]
 async fn it_checks_at_once_and_then_after_every_interval() {
     let script = Script::new(|_| Duration::ZERO);
-    let checker = HealthChecker::new(&pool(&[1]), script.clone());
+    let checker = HealthChecker::new(&pool(&[1]), script.clone()).jitter(0.0);
     tokio::spawn(checker.run());
     sleep(Duration::from_millis(12_500)).await;
     assert_eq!(script.asked(), [(0, 1), (5_000, 1), (10_000, 1)]);
@@ -98,21 +98,22 @@ async fn the_unhealthy_are_asked_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_round_sees_the_members_of_its_start_and_the_next_one_the_change() {
+async fn one_that_joins_is_checked_at_once_and_one_that_leaves_no_more() {
     let pool = pool(&[1]);
     let script = Script::new(|_| Duration::ZERO);
-    tokio::spawn(HealthChecker::new(&pool, script.clone()).run());
+    tokio::spawn(HealthChecker::new(&pool, script.clone()).jitter(0.0).run());
     sleep(MS).await;
     pool.insert(Member::new("2", 2)).unwrap();
     pool.remove("1");
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(script.asked(), [(0, 1), (5_000, 2)]);
+    // The second one to join is ahead of the first by the golden share of an interval, from its first check on.
+    assert_eq!(script.asked(), [(0, 1), (1, 2), (1_911, 2)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_second_run_while_one_runs_does_nothing() {
     let script = Script::new(|_| MS);
-    let checker = HealthChecker::new(&pool(&[1]), script.clone());
+    let checker = HealthChecker::new(&pool(&[1]), script.clone()).jitter(0.0);
     let first = tokio::spawn(checker.run());
     sleep(MS).await;
     checker.run().await;
@@ -122,7 +123,7 @@ async fn a_second_run_while_one_runs_does_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stop_lets_the_round_that_is_going_on_finish_and_begins_no_other() {
+async fn stop_lets_the_checks_in_flight_finish_and_begins_no_other() {
     let pool = pool(&[1]);
     pool.mark_unhealthy("1");
     let script = Script::new(|_| MS * 1_000);
@@ -134,12 +135,12 @@ async fn stop_lets_the_round_that_is_going_on_finish_and_begins_no_other() {
     assert!(!task.is_finished(), "the checks in flight were interrupted");
     task.await.unwrap();
     assert_eq!(script.start.elapsed().as_millis(), 1_000);
-    assert_eq!(pool.healthy().len(), 1, "the answer of the last round was thrown away");
+    assert_eq!(pool.healthy().len(), 1, "the last answer was thrown away");
     assert_eq!(script.asked().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn stop_between_two_rounds_ends_the_run_at_once() {
+async fn stop_between_two_checks_ends_the_run_at_once() {
     let checker = HealthChecker::new(&pool(&[1]), Script::new(|_| Duration::ZERO));
     let task = tokio::spawn(checker.run());
     sleep(MS * 100).await;
@@ -176,14 +177,14 @@ async fn stop_before_the_run_is_first_polled_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rounds_that_take_longer_than_the_interval_follow_each_other_and_are_not_made_up_for() {
+async fn checks_that_take_longer_than_the_interval_follow_each_other_and_are_not_made_up_for() {
     let pool = pool(&[1]);
     let script = Script::new(|_| MS * 2_500);
     let checker = HealthChecker::new(&pool, script.clone()).interval(MS * 1_000);
     let task = tokio::spawn(checker.run());
     sleep(MS * 5_500).await;
     assert_eq!(script.asked(), [(0, 1), (2_500, 1), (5_000, 1)]);
-    // The next round is due already; a stop goes before it.
+    // The next one is due already; a stop goes before it.
     checker.stop();
     task.await.unwrap();
     assert_eq!((script.start.elapsed().as_millis(), script.asked().len()), (7_500, 0));
@@ -211,9 +212,9 @@ async fn a_probe_that_finds_no_descriptor_to_ask_with_says_nothing_about_its_bac
 }
 
 #[tokio::test(start_paused = true)]
-async fn stop_and_run_again_within_one_round_leaves_one_run() {
+async fn stop_and_run_again_within_one_check_leaves_one_run() {
     let script = Script::new(|_| MS * 1_000);
-    let checker = HealthChecker::new(&pool(&[1]), script.clone());
+    let checker = HealthChecker::new(&pool(&[1]), script.clone()).jitter(0.0);
     let old = tokio::spawn(checker.run());
     sleep(MS * 100).await;
     checker.stop();

@@ -1,19 +1,8 @@
-use super::{
-    Probe,
-    running::{Run, Running},
-};
-use crate::{
-    backend::Backend,
-    error::{is_local, root_cause},
-    pool::BackendPool,
-};
-use futures_util::{
-    FutureExt,
-    future::{Either, select},
-    stream::{FuturesUnordered, StreamExt},
-};
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
-use tokio::time::{Instant, MissedTickBehavior};
+use super::{Probe, check::check, findings::Findings, rounds::rounds, running::Running, settings::Settings};
+use crate::{backend::Backend, pool::BackendPool};
+use futures_util::stream::{self, StreamExt};
+use std::{fmt, sync::Arc};
+use tokio::time::Instant;
 
 /// Asks every backend of a pool, again and again, and marks it by the answer.
 ///
@@ -33,18 +22,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 /// # Ok(()) }
 /// ```
 pub struct HealthChecker<T, P> {
-    pool: BackendPool<T>,
-    probe: Arc<P>,
-    interval: Duration,
-    timeout: Duration,
+    pub(super) pool: BackendPool<T>,
+    pub(super) probe: Arc<P>,
+    pub(super) settings: Settings,
+    pub(super) findings: Arc<Findings>,
     running: Running,
 }
-
-/// Short enough that an outage is seen within seconds, long enough that the checks are no load.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// A server that takes longer than this for its health page is not one to send users to.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl<T, P> HealthChecker<T, P>
 where
@@ -56,24 +39,14 @@ where
         Self {
             pool: pool.clone(),
             probe: Arc::new(probe),
-            interval: DEFAULT_INTERVAL,
-            timeout: DEFAULT_TIMEOUT,
+            settings: Settings::default(),
+            findings: Arc::default(),
             running: Running::new(),
         }
     }
 
-    /// The time from the start of one round to the start of the next, at least 1 ms. A round that takes longer delays
-    /// the next.
-    pub fn interval(self, interval: Duration) -> Self {
-        Self { interval: interval.max(Duration::from_millis(1)), ..self }
-    }
-
-    /// The time that one backend has for its answer. Silence beyond it is a failure.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
-    }
-
-    /// Begins a run: a future that checks all backends at once, and then after every interval, until [`stop`](Self::stop).
+    /// Begins a run: a future that checks every backend at once, and then each after every interval of its own, until
+    /// [`stop`](Self::stop). A backend that joins is checked at once, one that leaves no more.
     ///
     /// While one run is going on, a second one ends at once and changes nothing.
     ///
@@ -86,54 +59,36 @@ where
         let run = self.running.begin();
         async move {
             if let Some(run) = run {
-                checker.rounds(run).await;
+                rounds(checker, run).await;
             }
         }
     }
 
-    async fn rounds(&self, mut run: Run) {
-        let _checked = self.pool.checked();
-        let mut rounds = tokio::time::interval(self.interval);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            // Biased towards the end: a checker that was stopped during a round begins no other.
-            let stopped = std::pin::pin!(run.stopped());
-            let due = std::pin::pin!(rounds.tick());
-            if let Either::Left(_) = select(stopped, due).await {
-                return;
-            }
-            self.check_all().await;
-        }
-    }
-
-    /// Ends the run after the round that is going on, whose checks are not interrupted. Without a run it does nothing.
+    /// Ends the run: no check begins any more, and those in flight go on to their end. Without a run it does nothing.
     pub fn stop(&self) {
         self.running.stop();
     }
 
-    /// Asks every backend once, healthy or not, all at the same time, and marks each as soon as its answer is there.
+    /// Asks every backend once, healthy or not, as many at the same time as may be, and marks each as soon as its answer is
+    /// there and counts. What was found out by a run counts here as well, and the other way round.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future aborts the checks in flight. No backend is marked by an aborted check.
     pub async fn check_all(&self) {
+        self.findings.forget_the_gone();
+        let now = Instant::now().into_std();
         let members = self.pool.members();
-        let mut checks: FuturesUnordered<_> =
-            members.iter().map(|(backend, target)| self.check(backend, target)).collect();
-        while checks.next().await.is_some() {}
+        members.backends().iter().for_each(|backend| self.settings.seclude(backend, now));
+        let checks = members.iter().map(|(backend, target)| self.check(Arc::clone(backend), target.clone()));
+        let checks: Vec<_> = checks.collect();
+        stream::iter(checks).buffer_unordered(self.settings.concurrency).collect::<()>().await;
     }
 
-    async fn check(&self, backend: &Backend, target: &T) {
+    async fn check(&self, backend: Arc<Backend>, target: T) {
         let asked = Instant::now().into_std();
-        // One probe that panics must not end the checks of all others.
-        let answer = AssertUnwindSafe(self.probe.check(target.clone())).catch_unwind();
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(Ok(seen))) => backend.mark_healthy(&seen, asked),
-            // Without descriptors to ask with, nothing was found out about the backend.
-            Ok(Ok(Err(error))) if is_local(&*error) => {
-                tracing::error!(backend = %backend.id(), cause = root_cause(&*error), "cannot probe");
-                false
-            }
-            Ok(Ok(Err(error))) => backend.mark_unhealthy(&root_cause(&*error), asked),
-            Ok(Err(_)) => backend.mark_unhealthy("the probe panicked", asked),
-            Err(_) => backend.mark_unhealthy(&format!("no answer within {:?}", self.timeout), asked),
-        };
+        let answer = check(&*self.probe, target, self.settings.timeout).await;
+        self.findings.conclude(&backend, &answer, asked, Instant::now().into_std(), self.settings.thresholds);
     }
 }
 
@@ -142,8 +97,8 @@ impl<T, P> Clone for HealthChecker<T, P> {
         Self {
             pool: self.pool.clone(),
             probe: Arc::clone(&self.probe),
-            interval: self.interval,
-            timeout: self.timeout,
+            settings: self.settings,
+            findings: Arc::clone(&self.findings),
             running: self.running.clone(),
         }
     }
@@ -153,8 +108,7 @@ impl<T, P> fmt::Debug for HealthChecker<T, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HealthChecker")
             .field("pool", &self.pool)
-            .field("interval", &self.interval)
-            .field("timeout", &self.timeout)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }

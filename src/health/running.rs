@@ -46,6 +46,11 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Whether this run was told to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.borrow().current != Some(self.number)
+    }
+
     /// Waits until this run is told to end.
     pub(super) async fn stopped(&mut self) {
         let number = self.number;

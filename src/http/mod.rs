@@ -54,9 +54,12 @@ mod address;
 mod classify;
 mod client;
 mod connection;
+mod exchange;
 mod excused;
 mod forward;
 mod grpc;
+mod grpc_health;
+mod grpc_probe;
 pub mod hedge;
 mod hop_by_hop;
 mod key;
@@ -65,6 +68,7 @@ mod load_probe;
 pub mod orca;
 mod peer;
 mod probe;
+mod protobuf;
 mod report_load;
 mod respond;
 mod response_timeout;
@@ -82,6 +86,7 @@ pub use self::{
     classify::{ClassifyEnd, HttpClassify},
     client::{Client, ClientBody, ClientConfig},
     forward::{Forward, ForwardLayer, Refused},
+    grpc_probe::GrpcProbe,
     hedge::{Hedge, HedgeLayer},
     key::{InvalidKey, RequestKey},
     leased_body::{AtEndOfBody, LeasedBody},

@@ -1,0 +1,127 @@
+//! What an HTTP probe asks, and what it takes for well, over real sockets.
+
+mod common;
+
+use common::{Server, answers_with};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http_body_util::Full;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower_balancer::{BoxError, backend::Origin, health::Probe, http::HttpProbe};
+
+async fn ask(server: &Server, probe: HttpProbe) -> Result<String, String> {
+    probe.check(server.url().parse().unwrap()).await.map_err(|error| error.to_string())
+}
+
+/// Answers with `status` and `body`.
+async fn server(status: u16, body: impl Into<bytes::Bytes>) -> Server {
+    let body = body.into();
+    let answer = move |_: Request<axum::body::Body>| {
+        let body = Full::<bytes::Bytes>::from(body.clone());
+        async move { Response::builder().status(status).body(body).unwrap() }
+    };
+    Server::http(answers_with(answer)).await
+}
+
+/// Answers each connection with `bytes`, whatever it says, and leaves it open.
+async fn raw(bytes: impl Into<Vec<u8>>) -> Server {
+    let bytes: Arc<[u8]> = bytes.into().into();
+    Server::raw(move |mut stream| {
+        let bytes = Arc::clone(&bytes);
+        async move {
+            _ = stream.read(&mut [0; 1024]).await;
+            _ = stream.write_all(&bytes).await;
+            std::future::pending().await
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn it_asks_what_it_is_told_to() {
+    let asked = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&asked);
+    let server = Server::http(answers_with(move |request| {
+        let (head, _) = request.into_parts();
+        let text = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        *seen.lock().unwrap() =
+            Some((head.method.clone(), head.uri.to_string(), text("host"), text("user-agent"), text("x-mine")));
+        async { Response::new(Full::<bytes::Bytes>::default()) }
+    }))
+    .await;
+    let mine = HeaderName::from_static("x-mine");
+
+    ask(&server, HttpProbe::new()).await.unwrap();
+    let host = server.address.to_string();
+    let agent = Some("tower-balancer health check".to_owned());
+    assert_eq!(asked.lock().unwrap().take().unwrap(), (Method::GET, "/".into(), Some(host), agent.clone(), None));
+
+    let probe = HttpProbe::new()
+        .method(Method::HEAD)
+        .path("/health?deep=%2F".parse().unwrap())
+        .host(HeaderValue::from_static("shop.example"))
+        .header(mine.clone(), HeaderValue::from_static("1"))
+        .header(mine, HeaderValue::from_static("2"));
+    ask(&server, probe).await.unwrap();
+    let (host, mine) = (Some("shop.example".into()), Some("2".into()));
+    assert_eq!(asked.lock().unwrap().take().unwrap(), (Method::HEAD, "/health?deep=%2F".into(), host, agent, mine));
+
+    // Another port of the same host.
+    let target: Origin = "http://127.0.0.1:1".parse().unwrap();
+    HttpProbe::new().port(server.address.port()).check(target).await.unwrap();
+    assert_eq!(asked.lock().unwrap().take().unwrap().2, Some(server.address.to_string()));
+}
+
+#[tokio::test]
+async fn it_expects_the_statuses_it_is_told_to() {
+    for (status, by_default, told) in
+        [(200, true, true), (204, true, false), (301, false, true), (429, false, true), (503, false, false)]
+    {
+        let server = server(status, "").await;
+        assert_eq!(ask(&server, HttpProbe::new()).await.is_ok(), by_default, "{status}");
+        let probe = HttpProbe::new().status(200..=200).status(300..=399).status(429..=429);
+        let answer = ask(&server, probe).await;
+        let words = format!("status: {status}");
+        assert_eq!(answer, if told { Ok(words) } else { Err(words) });
+    }
+}
+
+#[tokio::test]
+async fn it_looks_for_what_must_be_in_the_body() {
+    let ready = server(200, "{\"ready\":true}").await;
+    let probe = |text: &'static str| HttpProbe::new().body_contains(text);
+    assert_eq!(ask(&ready, probe("\"ready\":true")).await.as_deref(), Ok("status: 200"));
+    assert_eq!(ask(&ready, probe("")).await.as_deref(), Ok("status: 200"));
+    assert_eq!(ask(&ready, probe("READY")).await.unwrap_err(), "status: 200, without \"READY\" in its body");
+    assert_eq!(ask(&server(500, "ready").await, probe("ready")).await.unwrap_err(), "status: 500");
+    assert!(ask(&server(200, "").await, probe("ready")).await.is_err());
+
+    // In the first 64 KiB, wherever the pieces end.
+    let long = |before: usize| server(200, "-".repeat(before) + "ready");
+    assert!(ask(&long(65_531).await, probe("ready")).await.is_ok());
+    assert!(ask(&long(65_532).await, probe("ready")).await.is_err());
+    let pieces = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n-re\r\n1\r\na\r\n2\r\ndy\r\n";
+    let endless = raw(pieces).await;
+    assert_eq!(ask(&endless, probe("ready")).await.as_deref(), Ok("status: 200"), "the rest is not waited for");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_a_failure_with_its_cause() {
+    let short = Server::raw(|mut stream| async move {
+        _ = stream.read(&mut [0; 1024]).await;
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nready").await;
+    })
+    .await;
+    assert_eq!(ask(&short, HttpProbe::new()).await.as_deref(), Ok("status: 200"), "the body does not matter");
+    assert_eq!(ask(&short, HttpProbe::new().body_contains("ready")).await.as_deref(), Ok("status: 200"));
+    assert!(ask(&short, HttpProbe::new().body_contains("well")).await.is_err());
+
+    let closed = Server::raw(|stream| async move { drop(stream) }).await;
+    assert!(ask(&closed, HttpProbe::new()).await.is_err());
+}
+
+#[tokio::test]
+async fn it_does_not_pretend_to_speak_tls() {
+    let error: BoxError = HttpProbe::new().check("https://127.0.0.1:1".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the probe does not speak TLS");
+}
