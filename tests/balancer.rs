@@ -163,6 +163,65 @@ async fn one_release_wakes_one_caller_the_first_to_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_that_is_raised_wakes_those_who_wait() {
+    for limit in [None, Some(9)] {
+        let pool = pool(&["a"]);
+        let _lease = occupied(&pool);
+        let (service, _handle) = patient(&pool, 4);
+        let mut waiting = [service.clone(), service].map(|service| task::spawn(service.ready_oneshot()));
+        for caller in &mut waiting {
+            assert_pending!(caller.poll());
+        }
+        tokio::time::advance(Duration::from_millis(10)).await;
+        for caller in &mut waiting {
+            assert_pending!(caller.poll());
+        }
+        pool.set_limit("a", limit);
+        for caller in &mut waiting {
+            assert!(caller.is_woken(), "{limit:?}");
+            assert!(assert_ready!(caller.poll()).is_ok());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_made_ready_and_is_dropped_passes_its_turn_on() {
+    let pool = pool(&["a"]);
+    let lease = occupied(&pool);
+    let (first, _handle) = patient(&pool, 4);
+    let second = first.clone();
+    let mut waiting = [first, second].map(|service| task::spawn(service.ready_oneshot()));
+    for caller in &mut waiting {
+        assert_pending!(caller.poll());
+    }
+    tokio::time::advance(Duration::from_millis(10)).await;
+    assert_pending!(waiting[1].poll());
+    drop(lease);
+    let [mut first, mut second] = waiting;
+    let ready = assert_ready!(first.poll()).unwrap();
+    assert!(!second.is_woken());
+    drop(ready);
+    assert!(second.is_woken());
+    assert!(assert_ready!(second.poll()).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_those_who_wait_for_a_trial_one_makes_it_at_a_time() {
+    let pool = pool(&["a"]);
+    let now = || tokio::time::Instant::now().into_std();
+    pool.get("a").unwrap().eject("test", now());
+    let layer = BalancerLayer::new(&pool, RoundRobin::new()).wait(Duration::from_secs(60), 100);
+    let stack = layer.layer(FeedbackLayer::default().layer(service_fn(|_: Routed<&'static str, u32>| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, BoxError>("well")
+    })));
+    let callers: Vec<_> = (0..50).map(|caller| tokio::spawn(stack.clone().oneshot(caller))).collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().unwrap(), "well");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_that_is_not_taken_passes_to_the_next() {
     let pool = pool(&["a"]);
     let lease = occupied(&pool);

@@ -170,6 +170,45 @@ fn an_ejection_ends_also_where_a_probe_failed_in_the_middle_of_it() {
 }
 
 #[test]
+fn only_trials_decide_on_a_trial() {
+    let (pool, start) = (pool_of(2), origin());
+    let bad = pool.get("1").unwrap();
+    // Sent before it was out, and still without an answer.
+    let stale: Vec<_> = (0..10).map(|_| Lease::take(Arc::clone(&bad), start)).collect();
+    bad.eject("test", start);
+    let now = bad.health().until().unwrap();
+    pool.advance(now);
+    for (number, lease) in stale.into_iter().enumerate() {
+        match number % 2 {
+            0 => lease.fail(Outcome::Timeout, "no answer", now),
+            _ => lease.fail(Outcome::Reset, "Connection reset by peer", now),
+        }
+    }
+    assert_eq!(states(&pool)[1], Probing);
+    // The head of a stream ends a trial, however long the stream is.
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut stream = Lease::try_take(&bad, 1.0, now).unwrap();
+        stream.begun_answer(now);
+        streams.push(stream);
+    }
+    assert_eq!(states(&pool)[1], Healthy);
+}
+
+#[test]
+fn a_trial_that_nobody_makes_does_not_keep_others_in() {
+    let (pool, start) = (pool_of(3), origin());
+    pool.get("0").unwrap().eject("test", start);
+    pool.advance(start + Duration::from_secs(6));
+    assert_eq!(states(&pool)[0], Probing);
+    let fail = |now: Instant| (0..20).for_each(|_| answer(&pool.get("1").unwrap(), Outcome::BackendFault, now));
+    fail(start + Duration::from_secs(30));
+    assert_eq!(states(&pool)[1], Healthy);
+    fail(start + Duration::from_secs(90));
+    assert_eq!(states(&pool)[1], Ejected);
+}
+
+#[test]
 fn a_backend_on_trial_is_not_asked_by_two_and_nobody_else_is_no_reason() {
     let (pool, start) = (pool_of(1), origin());
     let view = pool.view(LeastRequest::new());
@@ -398,13 +437,11 @@ fn where_most_of_the_pool_goes_at_once_nobody_is_ejected_for_his_answers() {
     assert_eq!(states(&pool)[3], Healthy);
     fail(start + millis(11_000));
     assert_eq!(states(&pool)[3], Ejected);
-    let mut frozen = Vec::new();
+    let mut told = 0;
     while let Some(Some(change)) = futures_util::FutureExt::now_or_never(changes.next()) {
-        if let Change::Frozen(is_frozen) = change {
-            frozen.push(is_frozen);
-        }
+        told += u32::from(change == Change::Frozen);
     }
-    assert_eq!(frozen, [true, false]);
+    assert!((1..=2).contains(&told), "{told}");
 }
 
 proptest! {

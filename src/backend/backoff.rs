@@ -5,16 +5,20 @@ use std::time::Duration;
 /// `cap`; a fifth more or less by chance, so that those that went together do not come back together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// The first time, 5 s by default.
+    /// The first time, 5 s by default; a millisecond at least.
     pub base: Duration,
-    /// At most, 300 s by default.
+    /// At most, 300 s by default; a year in any case.
     pub cap: Duration,
 }
+
+/// Shorter than this is no time to be out, and longer no time that a clock can add.
+const LEAST: Duration = Duration::from_millis(1);
+const MOST: Duration = Duration::from_secs(365 * 86_400);
 
 impl Backoff {
     /// The length after `before` others in a row.
     pub(super) fn length(self, before: u32, seed: u64) -> Duration {
-        let doubled = self.base.saturating_mul(1_u32 << before.min(31)).min(self.cap);
+        let doubled = self.base.saturating_mul(1_u32 << before.min(31)).min(self.cap).clamp(LEAST, MOST);
         doubled.mul_f64(0.8 + 0.4 * Rng::new(seed ^ u64::from(before)).unit())
     }
 }

@@ -37,6 +37,16 @@ impl Gate {
         });
     }
 
+    /// Whether everyone passes.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & STATE == OPEN
+    }
+
+    /// Whether one passes at a time, and one does.
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & STATE == TAKEN
+    }
+
     /// Passes, unless another is being tried.
     pub(super) fn pass(&self) -> Option<Pass> {
         let word = self.0.load(Ordering::Relaxed);

@@ -84,7 +84,13 @@ impl Lease {
     /// Says that the answer has begun at `now`, and that only its end will tell whether it is good, as in gRPC.
     pub fn begun_answer(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.answered, true) {
-            self.backend.load().answered(Outcome::Success, self.started, Moment::of(now));
+            let moment = Moment::of(now);
+            self.backend.load().answered(Outcome::Success, self.started, moment);
+            // A stream may last for hours: a trial is over with its beginning.
+            if let Pass::Trial(_) = self.pass {
+                self.backend.answered(Outcome::Success, self.pass, now, moment);
+                self.pass = Pass::Free;
+            }
         }
     }
 
@@ -115,7 +121,8 @@ impl Lease {
     ///
     /// A [transport failure](Outcome::is_transport_failure) takes the backend out of rotation at once.
     pub fn fail(self, outcome: Outcome, cause: &str, now: Instant) {
-        if outcome.is_transport_failure() {
+        // While it is tried again, those decide that try it, not those that were sent before it was out.
+        if outcome.is_transport_failure() && (matches!(self.pass, Pass::Trial(_)) || self.backend.gate.is_open()) {
             self.backend.lose(cause, now);
         }
         self.complete(outcome, now);
@@ -130,6 +137,7 @@ impl Drop for Lease {
         // Nothing was found out: the next one is the trial.
         if let Pass::Trial(permit) = self.pass {
             self.backend.gate.give_back(permit);
+            self.backend.has_room(false);
         }
         self.backend.load().end(self.outcome, self.cost);
         self.backend.released();

@@ -85,8 +85,12 @@ pub(crate) trait Home: Send + Sync {
     fn due(&self, when: Instant);
     /// Called for each fault of a backend's, and once a second where it has none, so that somebody judges it beside its peers.
     fn judge(&self, backend: &Backend, is_fault: bool, now: Instant);
-    /// Called where a backend that may have so many requests in flight has one less.
-    fn released(&self);
+    /// Called where the request that `backend` was tried with has failed, so that somebody lets it go again.
+    fn trial_failed(&self, backend: &Backend, now: Instant);
+    /// Called after a change, once nothing is locked.
+    fn changed(&self);
+    /// Called where a backend that had no room for a request has some: for one, or for all that wait.
+    fn released(&self, all: bool);
     /// How long a backend is out.
     fn backoff(&self) -> Backoff;
 }
@@ -189,11 +193,12 @@ impl Backend {
     /// Changes how many requests it may have in flight. Those that it has stay.
     pub fn set_limit(&self, limit: Option<u32>) {
         self.limit.store(limit.unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.has_room(true);
     }
 
-    /// Whether it has as many requests in flight as it may.
+    /// Whether it has as many requests in flight as it may: where it is on trial, one.
     pub fn is_full(&self) -> bool {
-        self.load.in_flight() >= self.limit.load(Ordering::Relaxed)
+        self.gate.is_taken() || self.load.in_flight() >= self.limit.load(Ordering::Relaxed)
     }
 
     /// Whether requests wait for it and nothing has ended for much longer than its answers take: then the next ones had better
@@ -279,8 +284,13 @@ impl Backend {
     }
 
     /// What the host wants of it.
-    pub(crate) fn administer(&self, admin: Admin) -> bool {
-        self.change(|standing| standing.administer(admin))
+    pub(crate) fn administer(&self, admin: Admin, now: Instant) -> bool {
+        self.change(|standing| standing.administer(admin, now))
+    }
+
+    /// A request that it was tried with has failed: it is out again.
+    pub(crate) fn trial_failed(&self, now: Instant) {
+        self.change(|standing| standing.trial_failed(now, self.backoff(), self.id.hash64()));
     }
 
     /// An answer has begun, or there was none.
@@ -289,13 +299,16 @@ impl Backend {
         if let Pass::Trial(permit) = pass {
             match outcome {
                 Outcome::Cancelled | Outcome::Lost => {}
-                outcome if outcome.is_fault() => {
-                    self.change(|standing| standing.trial_failed(now, self.backoff(), self.id.hash64()));
-                }
+                outcome if outcome.is_fault() => match self.home() {
+                    Some(home) => home.trial_failed(self, now),
+                    None => self.trial_failed(now),
+                },
                 _ => _ = self.change(|standing| standing.trial_passed(now)),
             }
             self.gate.give_back(permit);
-        } else if (is_first || outcome.is_fault())
+            self.has_room(false);
+        } else if self.gate.is_open()
+            && (is_first || outcome.is_fault())
             && let Some(home) = self.home()
         {
             home.judge(self, outcome.is_fault(), now);
@@ -304,10 +317,14 @@ impl Backend {
 
     /// A request has ended.
     fn released(&self) {
-        if self.limit().is_some()
-            && let Some(home) = self.home()
-        {
-            home.released();
+        if self.limit().is_some() {
+            self.has_room(false);
+        }
+    }
+
+    fn has_room(&self, for_all: bool) {
+        if let Some(home) = self.home() {
+            home.released(for_all);
         }
     }
 
@@ -354,6 +371,9 @@ impl Backend {
             return false;
         }
         drop(standing);
+        if let Some(home) = self.home() {
+            home.changed();
+        }
         let cause = health.cause().unwrap_or_default();
         match state {
             HealthState::Healthy => info!(target: HEALTH_TARGET, backend = %self.id, %state, cause, "in rotation"),

@@ -9,6 +9,8 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Standing {
     admin: Admin,
+    /// When the operator said so.
+    told: Option<Instant>,
     active: Option<Observed>,
     passive: Passive,
     /// Ejections in a row: each is twice as long as the one before.
@@ -20,11 +22,11 @@ pub(super) struct Standing {
 }
 
 /// What the operator wants.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admin {
     Enabled,
-    Draining { since: Instant },
-    Disabled { since: Instant },
+    Draining,
+    Disabled,
 }
 
 /// What was observed from outside.
@@ -64,6 +66,7 @@ impl Standing {
     pub(super) fn assumed() -> Self {
         Self {
             admin: Admin::Enabled,
+            told: None,
             active: None,
             passive: Passive::Admitted,
             ejections: 0,
@@ -75,23 +78,25 @@ impl Standing {
     /// The state that follows, why, since when, and until when.
     pub(super) fn health(&self) -> Health {
         let known = |state, cause: &Arc<str>, since| Health::known(state, Arc::clone(cause), since);
-        match (&self.admin, &self.active, &self.passive) {
-            (&Admin::Disabled { since }, ..) => known(HealthState::Disabled, &"disabled by the host".into(), since),
-            (&Admin::Draining { since }, active, passive) => {
-                let fails = active.as_ref().is_some_and(|active| !active.healthy);
-                Health::draining(since, !fails && matches!(passive, Passive::Admitted))
-            }
-            (_, Some(Observed { healthy: false, cause, since }), _) => known(HealthState::Unhealthy, cause, *since),
-            (_, _, Passive::Ejected(Ejected { cause, since, until, unreachable })) => {
+        if let (Admin::Disabled, Some(since)) = (self.admin, self.told) {
+            return known(HealthState::Disabled, &"disabled by the host".into(), since);
+        }
+        if let (Admin::Draining, Some(since)) = (self.admin, self.told) {
+            let fails = self.active.as_ref().is_some_and(|active| !active.healthy);
+            return Health::draining(since, !fails && matches!(self.passive, Passive::Admitted));
+        }
+        match (&self.active, &self.passive) {
+            (Some(Observed { healthy: false, cause, since }), _) => known(HealthState::Unhealthy, cause, *since),
+            (_, Passive::Ejected(Ejected { cause, since, until, unreachable })) => {
                 Health::ejected(Arc::clone(cause), *since, *until, !unreachable)
             }
-            (_, _, Passive::Probing { ejected, since, .. }) => known(HealthState::Probing, &ejected.cause, *since),
-            (_, Some(Observed { cause, since, .. }), Passive::Admitted) => {
+            (_, Passive::Probing { ejected, since, .. }) => known(HealthState::Probing, &ejected.cause, *since),
+            (Some(Observed { cause, since, .. }), Passive::Admitted) => {
                 // Healthy since the last of what kept it out has ended.
                 let since = self.readmitted.map_or(*since, |(readmitted, _)| readmitted.max(*since));
                 known(HealthState::Healthy, cause, since)
             }
-            (_, None, Passive::Admitted) => match self.readmitted {
+            (None, Passive::Admitted) => match self.readmitted {
                 Some((since, _)) => known(HealthState::Healthy, &"it answers again".into(), since),
                 None => Health::assumed(),
             },
@@ -99,7 +104,15 @@ impl Standing {
     }
 
     /// The operator's word.
-    pub(super) fn administer(&mut self, admin: Admin) {
+    pub(super) fn administer(&mut self, admin: Admin, now: Instant) {
+        // Saying it again does not begin it again.
+        if self.admin != admin {
+            self.told = Some(now);
+        }
+        if admin == Admin::Enabled {
+            // Who wants it in wants it in now, whatever traffic has found.
+            self.readmit(now);
+        }
         self.admin = admin;
     }
 
@@ -121,17 +134,17 @@ impl Standing {
         }
     }
 
-    /// Takes it out for a while, for what traffic has found. Where it is out, nothing is new, but that it cannot be
-    /// reached either.
+    /// Takes it out for a while, for what traffic has found. One that is out stays out as it is; that it could not be reached
+    /// is remembered, so that a probe from before counts for nothing.
     pub(super) fn eject(&mut self, cause: &str, unreachable: bool, now: Instant, backoff: Backoff, seed: u64) {
         if unreachable && self.latest.is_some_and(|latest| now < latest) {
             return;
         }
-        if let Passive::Ejected(_) = self.passive {
-            return;
-        }
         if unreachable {
             self.latest = Some(now);
+        }
+        if let Passive::Ejected(_) = self.passive {
+            return;
         }
         // Who has been in for longer than he was out begins anew.
         if let (Passive::Admitted, Some((since, length))) = (&self.passive, self.readmitted)
@@ -178,7 +191,7 @@ impl Standing {
     /// When time alone will change something.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.passive {
-            Passive::Ejected(ejected) => Some(ejected.until),
+            Passive::Ejected(ejected) if self.admin == Admin::Enabled => Some(ejected.until),
             _ => None,
         }
     }
@@ -306,15 +319,22 @@ mod tests {
     fn the_host_has_the_last_word() {
         let start = origin();
         let mut standing = Standing::assumed();
-        standing.administer(Admin::Disabled { since: start });
+        standing.administer(Admin::Disabled, start);
         standing.observe(true, "status: 200", start);
         standing.eject("broken", false, start, BACKOFF, 1);
-        assert_eq!(standing.health().state(), Disabled);
-        standing.administer(Admin::Draining { since: start });
+        assert_eq!((standing.health().state(), standing.due()), (Disabled, None));
+        standing.administer(Admin::Draining, start);
+        // Said again, it does not begin again.
+        standing.administer(Admin::Draining, start + seconds(1));
+        assert_eq!(standing.health().since(), Some(start));
         assert_eq!(standing.health().state(), Draining);
         assert!(!standing.health().is_draining_and_well());
-        standing.administer(Admin::Enabled);
-        assert_eq!(standing.health().state(), Ejected);
+        // What traffic had found is put aside; what probes find is not.
+        standing.administer(Admin::Enabled, start + seconds(1));
+        assert_eq!(standing.health().state(), Healthy);
+        standing.observe(false, "status: 500", start + seconds(2));
+        standing.administer(Admin::Enabled, start + seconds(3));
+        assert_eq!(standing.health().state(), Unhealthy);
     }
 
     #[derive(Clone, Debug)]
@@ -351,8 +371,8 @@ mod tests {
                     Input::Advance(probed) => standing.advance(now, probed, BACKOFF),
                     Input::Passed => standing.trial_passed(now),
                     Input::Failed => standing.trial_failed(now, BACKOFF, later),
-                    Input::Disable(true) => standing.administer(Admin::Disabled { since: now }),
-                    Input::Disable(false) => standing.administer(Admin::Enabled),
+                    Input::Disable(true) => standing.administer(Admin::Disabled, now),
+                    Input::Disable(false) => standing.administer(Admin::Enabled, now),
                 }
                 let health = standing.health();
                 // What is out has a reason and a date; what ends by itself has an end, and somebody is told.
@@ -362,7 +382,7 @@ mod tests {
                 prop_assert!(health.until().is_none_or(|until| until <= now + seconds(360)));
             }
             // The host lets it, a probe passes, time passes, two requests are answered: it is in.
-            standing.administer(Admin::Enabled);
+            standing.administer(Admin::Enabled, now);
             standing.observe(true, "probe", now);
             now += seconds(361);
             standing.advance(now, false, BACKOFF);

@@ -35,7 +35,7 @@
 //!
 //! # Limits
 //!
-//! When a backend becomes available, every waiting caller is woken. A caller that gives up waiting, but keeps its service,
+//! When a backend becomes available, every waiting caller is woken; when a request makes room, the first of them. A caller that gives up waiting, but keeps its service,
 //! keeps its place until the service is polled again or dropped. Waiting needs a tokio runtime with its timer.
 
 mod describe;

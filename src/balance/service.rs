@@ -1,7 +1,7 @@
 use super::{
     Describe,
     future::ResponseFuture,
-    wait::{Waiting, WaitingRoom},
+    wait::{Turn, Waiting, WaitingRoom},
 };
 use crate::{
     error::{BoxError, Reason, Unavailable},
@@ -45,6 +45,7 @@ pub struct Balancer<S, T, G: Strategy, D = ()> {
     describe: D,
     room: Option<WaitingRoom>,
     waiting: Option<Waiting>,
+    turn: Option<Turn>,
     /// The pool has been consulted since the last call.
     consulted: bool,
     /// It was, and the waiting room could not help.
@@ -53,7 +54,7 @@ pub struct Balancer<S, T, G: Strategy, D = ()> {
 
 impl<S, T, G: Strategy, D> Balancer<S, T, G, D> {
     pub(super) fn new(inner: S, view: View<T, G>, describe: D, room: Option<WaitingRoom>) -> Self {
-        Self { inner, view, describe, room, waiting: None, consulted: false, refused: None }
+        Self { inner, view, describe, room, waiting: None, turn: None, consulted: false, refused: None }
     }
 }
 
@@ -72,8 +73,8 @@ where
             self.refused = self.room.as_ref().filter(|_| self.waiting.is_none()).map(|_| Reason::QueueFull);
         }
         if let Some(waiting) = &mut self.waiting {
-            let admitted = ready!(waiting.as_mut().poll(cx));
-            self.refused = (!admitted).then_some(Reason::QueueTimeout);
+            self.turn = ready!(waiting.as_mut().poll(cx));
+            self.refused = self.turn.is_none().then_some(Reason::QueueTimeout);
             self.waiting = None;
         }
         Poll::Ready(())
@@ -102,6 +103,8 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         self.consulted = false;
+        let refused = self.refused.take();
+        let turn = self.turn.take();
         let now = Instant::now().into_std();
         let mut hint = Hint::new(now, fastrand::u64(..));
         self.describe.describe(&request, &mut hint);
@@ -116,7 +119,7 @@ where
         let (lease, target) = match leased {
             Ok((lease, target)) => (lease, target.clone()),
             Err(unavailable) => {
-                let unavailable = match self.refused.take() {
+                let unavailable = match refused {
                     Some(reason) if unavailable.reason() == Reason::AllAtLimit => Unavailable::new(reason),
                     _ => unavailable,
                 };
@@ -124,6 +127,9 @@ where
             }
         };
         drop(snapshot);
+        if let Some(turn) = turn {
+            turn.take();
+        }
         self.describe.picked(&request, lease.backend().id());
         ResponseFuture::called(self.inner.call(Dispatch { lease, target, request }))
     }

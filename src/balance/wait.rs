@@ -1,4 +1,4 @@
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use crate::{
     pool::View,
     strategy::{Admission, Strategy},
@@ -21,9 +21,30 @@ pub(super) struct WaitingRoom {
 /// How long one who comes while others wait lets them go first, though there be room.
 const COURTESY: Duration = Duration::from_millis(5);
 
-/// A caller that waits. Ends with whether the pool admits a request, or else when its time is over; dropping it leaves
-/// the room.
-pub(super) type Waiting = Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
+/// A caller that waits. Ends with the turn that it got, or without one when its time is over; dropping it leaves the room.
+pub(super) type Waiting = Pin<Box<dyn Future<Output = Option<Turn>> + Send + Sync>>;
+
+/// The turn of a caller that has waited: its place in the room, which is kept until it has made its call, so that nobody who
+/// comes now goes first. A turn that is not taken goes to the next.
+pub(super) struct Turn {
+    _slot: Slot,
+    pass_on: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Turn {
+    /// The call is made.
+    pub(super) fn take(mut self) {
+        self.pass_on = None;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(pass_on) = self.pass_on.take() {
+            pass_on();
+        }
+    }
+}
 
 impl WaitingRoom {
     pub(super) fn new(timeout: Duration, limit: usize) -> Self {
@@ -48,23 +69,28 @@ impl WaitingRoom {
         // Watching starts before the pool is asked, so a change in between is not missed.
         let mut watch = view.watch();
         Some(Box::pin(async move {
-            let _slot = slot;
-            if !is_first {
-                // Those who wait have been woken for what there is, and are about to take it.
-                _ = timeout(COURTESY, view.released()).await;
-            }
             let admitted = async {
-                while view.load().admit() != Admission::Admit {
+                if !is_first {
+                    // Those who wait have been woken for what there is, and are about to take it.
+                    _ = timeout(COURTESY, view.released()).await;
+                }
+                loop {
+                    // In line before the pool is asked: a request that makes room in between wakes this one or another.
+                    let mut release = pin!(view.released());
+                    release.as_mut().enable();
+                    if view.load().admit() == Admission::Admit {
+                        return;
+                    }
                     // Somebody changes something, a request makes room, or time does it alone.
                     let due = view.due(Instant::now().into_std()).unwrap_or(Duration::MAX);
-                    let (change, release) = (pin!(watch.next()), pin!(view.released()));
-                    if timeout(due, select(change, release)).await.is_err() {
+                    if timeout(due, select(pin!(watch.next()), release)).await.is_err() {
                         view.advance(Instant::now().into_std());
                     }
                 }
             };
             // Over time is no error here: `call` picks, and says what is missing.
-            timeout(time, admitted).await.is_ok()
+            timeout(time, admitted).await.ok()?;
+            Some(Turn { _slot: slot, pass_on: Some(Box::new(move || view.pass_on())) })
         }))
     }
 }

@@ -33,8 +33,10 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
     /// [`drain_anyway`](Self::drain_anyway) does it.
     pub fn drain(&self, id: &str) -> Result<Draining, CannotDrain> {
         let backend = self.get(id).ok_or_else(|| CannotDrain::Unknown(id.into()))?;
-        let is_other = |other: &&Arc<Backend>| !Arc::ptr_eq(other, &backend);
-        if backend.is_eligible() && self.healthy().iter().find(is_other).is_none() {
+        // Of two who drain the last two at once, one does.
+        let _one_at_a_time = self.leaving();
+        let is_other = |other: &Arc<Backend>| !Arc::ptr_eq(other, &backend) && other.is_eligible();
+        if backend.is_eligible() && !self.members().backends().iter().any(is_other) {
             return Err(CannotDrain::Last(id.into()));
         }
         self.drain_anyway(id)
@@ -47,20 +49,21 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
     /// [`CannotDrain::Unknown`] where there is no such backend.
     pub fn drain_anyway(&self, id: &str) -> Result<Draining, CannotDrain> {
         let backend = self.get(id).ok_or_else(|| CannotDrain::Unknown(id.into()))?;
-        backend.administer(Admin::Draining { since: Instant::now().into_std() });
+        backend.administer(Admin::Draining, Instant::now().into_std());
         Ok(Draining { backend })
     }
 
     /// Takes the backend `id` out, as broken or wrong, until it is [enabled](Self::enable). Returns whether the pool has it.
     pub fn disable(&self, id: &str) -> bool {
-        let disabled = Admin::Disabled { since: Instant::now().into_std() };
-        self.get(id).inspect(|backend| _ = backend.administer(disabled)).is_some()
+        let now = Instant::now().into_std();
+        self.get(id).inspect(|backend| _ = backend.administer(Admin::Disabled, now)).is_some()
     }
 
-    /// Takes back what was said by [`drain`](Self::drain) or [`disable`](Self::disable): whether it is in rotation is up to
-    /// the checks and the traffic again, which have gone on meanwhile. Returns whether the pool has it.
+    /// Takes back what was said by [`drain`](Self::drain) or [`disable`](Self::disable), and ends an ejection: whether it is in
+    /// rotation is up to the checks, which have gone on meanwhile. Returns whether the pool has it.
     pub fn enable(&self, id: &str) -> bool {
-        self.get(id).inspect(|backend| _ = backend.administer(Admin::Enabled)).is_some()
+        let now = Instant::now().into_std();
+        self.get(id).inspect(|backend| _ = backend.administer(Admin::Enabled, now)).is_some()
     }
 }
 
@@ -85,7 +88,10 @@ impl Draining {
     ///
     /// Safe: waiting can be given up and begun again, and the backend goes on draining.
     pub async fn done(&self) {
-        while self.in_flight() > 0 {
+        // A request that was picked for it a moment before may be about to be counted: so it has to be seen empty twice.
+        let mut seen_empty = 0;
+        while seen_empty < 2 {
+            seen_empty = if self.in_flight() == 0 { seen_empty + 1 } else { 0 };
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -53,7 +53,7 @@ impl HttpClassify {
     fn http2_fault(error: &h2::Error) -> Fault {
         match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) => Fault { kind: Outcome::Overload, sent: false },
-            Some(h2::Reason::NO_ERROR) => Fault::UNKNOWN,
+            Some(h2::Reason::NO_ERROR) => Fault::LOST,
             Some(_) if error.is_reset() => Fault::UNKNOWN,
             _ => Fault::RESET,
         }
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn the_end_of_a_stream_is_not_the_end_of_the_backend() {
         let fault = |reason: h2::Reason| HttpClassify::fault(&h2::Error::from(reason));
-        assert_eq!(fault(h2::Reason::NO_ERROR), Fault::UNKNOWN);
+        assert_eq!(fault(h2::Reason::NO_ERROR), Fault::LOST);
         assert_eq!(fault(h2::Reason::REFUSED_STREAM), Fault { kind: Outcome::Overload, sent: false });
         assert_eq!(fault(h2::Reason::PROTOCOL_ERROR), Fault::RESET);
     }

@@ -96,7 +96,7 @@ pub use self::{
     report_load::{ReportBody, ReportLoad, ReportLoadLayer},
     respond::{RESPOND_TARGET, Respond, RespondBody, RespondLayer},
     response_timeout::{ResponseTimeout, ResponseTimeoutLayer, Silent, TimedBody},
-    retry::{ReplayBody, Retry, RetryBudget, RetryLayer, Tried, TriedBackends},
+    retry::{Charge, ReplayBody, Retry, RetryBudget, RetryLayer, Tried, TriedBackends},
     served_by::ServedBy,
     session::{InvalidCookieName, Session, SessionCookie, SessionLayer},
 };

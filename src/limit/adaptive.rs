@@ -1,6 +1,6 @@
 use super::gradient::Gradient;
 use crate::{
-    backend::{Backend, BackendId, Moment, Weight},
+    backend::{Backend, BackendId, Moment, Outcome, Weight},
     pool::BackendPool,
 };
 use std::{collections::HashMap, time::Duration};
@@ -72,19 +72,34 @@ impl<T: Clone + Send + Sync + 'static> AdaptiveLimits<T> {
         }
         for backend in backends {
             let seen = watched.entry(backend.id().clone()).or_insert_with(|| {
-                backend.set_limit(Some(self.initial.clamp(self.bounds.0, self.bounds.1)));
-                Watched { gradient: Gradient::new(self.initial), most: 0, answered: 0 }
+                let limit = self.initial.clamp(self.bounds.0, self.bounds.1);
+                backend.set_limit(Some(limit));
+                Watched { gradient: Gradient::new(limit), most: 0, answered: 0 }
             });
             seen.most = seen.most.max(backend.load().in_flight());
             if is_last {
                 self.move_limit(&backend, seen);
             }
         }
+        if is_last && self.weigh {
+            self.weigh_all();
+        }
+    }
+
+    /// By their limits, in one step, where one of them is a tenth off: each step makes the strategies' tables anew.
+    fn weigh_all(&self) {
+        let limits =
+            self.pool.backends().into_iter().filter_map(|backend| Some((f64::from(backend.limit()?), backend)));
+        let limits: Vec<_> = limits.collect();
+        if limits.iter().any(|(limit, backend)| (limit / backend.weight() - 1.0).abs() > 0.1) {
+            let weights = limits.iter().filter_map(|(limit, it)| Some((it.id().as_str(), Weight::new(*limit).ok()?)));
+            self.pool.set_weights(weights);
+        }
     }
 
     fn move_limit(&self, backend: &Backend, seen: &mut Watched) {
         let now = Moment::of(Instant::now().into_std());
-        let answered = backend.load().completed();
+        let answered = backend.load().count(Outcome::Success) + backend.load().count(Outcome::ClientFault);
         let most = std::mem::take(&mut seen.most);
         // A window without an answer says nothing about how long they take.
         if std::mem::replace(&mut seen.answered, answered) == answered {
@@ -92,14 +107,8 @@ impl<T: Clone + Send + Sync + 'static> AdaptiveLimits<T> {
         }
         let Some(latency) = backend.load().latency().mean(now) else { return };
         let limit = seen.gradient.update(latency.value, most, self.bounds);
-        if backend.limit() == Some(limit) {
-            return;
-        }
-        backend.set_limit(Some(limit));
-        if self.weigh
-            && let Ok(weight) = Weight::new(f64::from(limit))
-        {
-            self.pool.set_weight(backend.id().as_str(), weight);
+        if backend.limit() != Some(limit) {
+            backend.set_limit(Some(limit));
         }
     }
 }

@@ -7,7 +7,7 @@
 //! over; where all are full, requests [wait](crate::BalancerLayer::wait) or are refused, which is what keeps an overload
 //! from becoming an outage.
 //!
-//! Like the checker it is a plain future that the host spawns. It costs the requests nothing: what it reads is counted anyway.
+//! Like the checker it is a plain future that the host spawns, and ends with being dropped. What it reads is counted anyway.
 //!
 //! ```
 //! use tower_balancer::{BackendPool, limit::AdaptiveLimits};

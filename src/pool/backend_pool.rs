@@ -4,14 +4,15 @@ use crate::backend::Origin;
 use crate::{
     backend::{Backend, Moment, Weight},
     strategy::Strategy,
-    sync::Ordering,
+    sync::{MutexGuard, Ordering},
 };
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::{Duration, Instant},
 };
+use tokio::sync::futures::Notified;
 
 /// A set of backends with targets of type `T`. See the [module](crate::pool). A clone is a handle to the same pool.
 pub struct BackendPool<T> {
@@ -155,11 +156,25 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         self.get(id).inspect(|backend| backend.set_limit(limit)).is_some()
     }
 
+    /// While this is held nobody else drains a backend or ejects one for its answers.
+    pub(crate) fn leaving(&self) -> MutexGuard<'_, ()> {
+        self.shared.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says that somebody asks the backends how they are, until the answer is dropped: what could not be reached comes back
     /// by his word then, not by trying.
     pub(crate) fn checked(&self) -> Checked<T> {
         self.shared.checkers.fetch_add(1, Ordering::Relaxed);
         Checked(Arc::clone(&self.shared))
+    }
+
+    /// The same for many backends in one step. Ids that the pool does not have are passed over.
+    pub fn set_weights<'a>(&self, weights: impl IntoIterator<Item = (&'a str, Weight)>) {
+        let mut views = self.shared.lock();
+        let set = |(id, weight): (&str, Weight)| self.get(id).inspect(|backend| backend.set_weight(weight));
+        let changed: Vec<_> = weights.into_iter().filter_map(set).collect();
+        self.shared.rebuild(&mut views, self.shared.current.load_full());
+        changed.into_iter().for_each(|backend| self.shared.tell(Change::Weight(backend.id().clone())));
     }
 
     /// The pool as `strategy` sees it. A balancer makes one; a host needs it only to build something of its own.
@@ -209,8 +224,12 @@ impl<T> BackendPool<T> {
         members.find(id).map(|(backend, _)| Arc::clone(backend))
     }
 
-    pub(super) async fn released(&self) {
-        self.shared.released.notified().await;
+    pub(super) fn released(&self) -> Notified<'_> {
+        self.shared.released.notified()
+    }
+
+    pub(super) fn pass_on(&self) {
+        self.shared.released.notify_one();
     }
 
     /// The changes of the pool from now on.

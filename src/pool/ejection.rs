@@ -128,7 +128,7 @@ impl Judge {
         let now = Moment::of(now);
         // Looking at everyone for each fault would make of an outage a second one. Once a second is as new as need be.
         let second = now.micros() / 1_000_000 + 1;
-        if self.surveyed.swap(second, Ordering::Relaxed) != second {
+        if self.surveyed.fetch_max(second, Ordering::Relaxed) < second {
             let windows = backends.iter().map(|backend| backend.record().window(now));
             let latencies = backends.iter().filter_map(|backend| backend.load().latency().mean(now));
             let speeds = match rules.slower {

@@ -1,7 +1,7 @@
 use super::{Change, FailOpen, Members, Snapshot, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
     backend::{Backend, BackendId, Backoff, Health, HealthState, Home, Moment, Weight},
-    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering},
+    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -17,11 +17,13 @@ pub(super) struct Shared<T> {
     views: Mutex<Views<T>>,
     pub(super) changes: broadcast::Sender<Change>,
     pub(super) judge: Judge,
-    /// Held while a backend is ejected for its answers, so that no two are where one may be.
-    ejecting: Mutex<()>,
+    /// Held while a backend is drained, or ejected for its answers, so that no two are where one may be.
+    pub(super) leaving: Mutex<()>,
     pub(super) due: Due,
-    /// Nobody is ejected for his answers, because most of the pool went at once.
-    frozen: AtomicBool,
+    /// Whether it was told that too few backends are well.
+    told_open: AtomicBool,
+    /// The second in which it was told last that nobody is ejected, because most of the pool went at once.
+    told_frozen: AtomicU64,
     /// One wake-up for each request that has made room.
     pub(super) released: Notify,
     /// Checkers that run.
@@ -36,6 +38,9 @@ pub const POOL_TARGET: &str = "tower_balancer::pool";
 
 /// Within so much time it is one event that takes backends out, not many.
 const MASS_WINDOW: Duration = Duration::from_secs(10);
+
+/// A trial that has not ended by then is none.
+const TRIAL: Duration = Duration::from_secs(60);
 
 /// Changes that a [`Watch`] may fall behind before it misses some.
 const WATCH_BACKLOG: usize = 256;
@@ -70,9 +75,10 @@ impl<T: Send + Sync + 'static> Shared<T> {
             views: Mutex::default(),
             changes: broadcast::Sender::new(WATCH_BACKLOG),
             judge: Judge::default(),
-            ejecting: Mutex::default(),
+            leaving: Mutex::default(),
             due: Due::default(),
-            frozen: AtomicBool::new(false),
+            told_open: AtomicBool::new(false),
+            told_frozen: AtomicU64::new(0),
             released: Notify::new(),
             checkers: AtomicUsize::new(0),
             me: Weak::clone(me),
@@ -112,15 +118,21 @@ impl<T: Send + Sync + 'static> Shared<T> {
 }
 
 impl<T: Send + Sync + 'static> Shared<T> {
-    /// The snapshot with those eligible that are by now, and a word to whoever watches where the checks are no longer
-    /// believed, or are again.
+    /// The snapshot with those eligible that are by now.
     fn judged(&self, snapshot: Snapshot<T>) -> Snapshot<T> {
         let (eligible, is_open) = snapshot.fail_open.eligible(snapshot.members.backends(), snapshot.is_open);
-        if is_open != snapshot.is_open {
-            tracing::warn!(target: POOL_TARGET, is_open, policy = ?snapshot.fail_open, "too few backends are well");
+        Snapshot { eligible: Arc::new(eligible), is_open, ..snapshot }
+    }
+
+    /// Tells whoever watches where the checks are no longer believed, or are again. With no lock held: who listens may want
+    /// to change the pool.
+    pub(super) fn announce(&self) {
+        let current = self.current.load();
+        let is_open = current.is_open;
+        if self.told_open.swap(is_open, Ordering::Relaxed) != is_open {
+            tracing::warn!(target: POOL_TARGET, is_open, policy = ?current.fail_open, "too few backends are well");
             self.tell(Change::FailOpen(is_open));
         }
-        Snapshot { eligible: Arc::new(eligible), is_open, ..snapshot }
     }
 
     pub(super) fn set_fail_open(&self, fail_open: FailOpen) {
@@ -128,6 +140,10 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let base = Snapshot { fail_open, ..self.current.load().with_picker(Arc::new(())) };
         let base = self.judged(base);
         self.refresh(&mut views, base);
+        drop(views);
+        self.announce();
+        // Who waits may find somebody now.
+        self.released.notify_waiters();
     }
 
     /// Lets time pass where something is due.
@@ -142,30 +158,41 @@ impl<T: Send + Sync + 'static> Shared<T> {
         }
     }
 
-    /// Whether one more of the tier and zone of `backend` may be ejected, and one that is well is left. Where most of the pool
-    /// went within seconds, something else is wrong than this backend: then nobody is.
-    fn may_eject(&self, backend: &Backend, now: Instant) -> bool {
+    /// Whether most of the pool went within seconds, and not because the host wanted it: then something else is wrong than
+    /// one backend.
+    fn is_mass_event(&self, now: Instant) -> bool {
         let members = self.members();
         let just_gone = |peer: &&Arc<Backend>| {
-            let since = peer.health().since().filter(|_| !peer.is_eligible());
-            since.is_some_and(|since| now.saturating_duration_since(since) < MASS_WINDOW)
+            let health = peer.health();
+            let is_out = matches!(health.state(), HealthState::Unhealthy | HealthState::Ejected);
+            is_out && health.since().is_some_and(|since| now.saturating_duration_since(since) < MASS_WINDOW)
         };
-        let is_mass = members.backends().iter().filter(just_gone).count() * 2 > members.backends().len();
-        if is_mass != self.frozen.swap(is_mass, Ordering::Relaxed) {
-            tracing::warn!(target: POOL_TARGET, frozen = is_mass, "most of the pool went within seconds");
-            self.tell(Change::Frozen(is_mass));
+        members.backends().iter().filter(just_gone).count() * 2 > members.backends().len()
+    }
+
+    /// Takes out one that is in, if it may go.
+    fn let_go(&self, backend: &Backend, now: Instant, go: impl FnOnce(&Backend)) {
+        let _leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        if backend.is_eligible() && self.may_eject(backend, now) {
+            go(backend);
         }
-        if is_mass {
-            return false;
-        }
+    }
+
+    /// Whether one more of the tier and zone of `backend` may be ejected, and one that is well is left.
+    fn may_eject(&self, backend: &Backend, now: Instant) -> bool {
+        let members = self.members();
         let locality = backend.locality();
-        let peers: Vec<_> = members.backends().iter().filter(|peer| *peer.locality() == *locality).collect();
-        // One that is on trial may be out again with its next answer.
-        let health: Vec<_> = peers.iter().map(|peer| peer.health()).collect();
-        let is_ejected = |health: &Health| health.is_ejected_for_answers() || health.state() == HealthState::Probing;
-        let ejected = health.iter().filter(|health| is_ejected(health)).count();
-        let left = health.iter().filter(|health| health.state() == HealthState::Healthy).count();
-        ejected < self.judge.rules().most_of(peers.len()) && left > 1
+        let is_peer = |peer: &&Arc<Backend>| *peer.locality() == *locality && !std::ptr::eq(&***peer, backend);
+        let peers: Vec<_> = members.backends().iter().filter(is_peer).map(|peer| peer.health()).collect();
+        // One that is on trial may be out again with its next answer; but not for ever, where nothing is sent to it.
+        let is_on_trial = |health: &Health| {
+            let lately = health.since().is_some_and(|since| now.saturating_duration_since(since) < TRIAL);
+            health.state() == HealthState::Probing && lately
+        };
+        let is_ejected = |health: &Health| health.is_ejected_for_answers() || is_on_trial(health);
+        let ejected = peers.iter().filter(|health| is_ejected(health)).count();
+        let is_one_left = peers.iter().any(|health| health.state() == HealthState::Healthy);
+        is_one_left && ejected < self.judge.rules().most_of(peers.len() + 1)
     }
 }
 
@@ -174,8 +201,8 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
         self.due.at(Moment::of(when));
     }
 
-    fn released(&self) {
-        self.released.notify_one();
+    fn released(&self, all: bool) {
+        if all { self.released.notify_waiters() } else { self.released.notify_one() }
     }
 
     fn backoff(&self) -> Backoff {
@@ -188,10 +215,25 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
             return;
         }
         let Some(cause) = self.judge.judge(backend, self.members().backends(), now) else { return };
-        let _ejecting = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        if backend.is_eligible() && self.may_eject(backend, now) {
-            backend.eject(&cause, now);
+        if self.is_mass_event(now) {
+            // Once a while: it goes on for some time, and with each request.
+            let window = Moment::of(now).micros() / MASS_WINDOW.as_micros() as u64 + 1;
+            if self.told_frozen.swap(window, Ordering::Relaxed) != window {
+                tracing::warn!(target: POOL_TARGET, "most of the pool went within seconds: nobody is ejected for answers");
+                self.tell(Change::Frozen);
+            }
+            return;
         }
+        self.let_go(backend, now, |backend| _ = backend.eject(&cause, now));
+    }
+
+    fn trial_failed(&self, backend: &Backend, now: Instant) {
+        // Where too many are out without it, it stays on trial.
+        self.let_go(backend, now, |backend| backend.trial_failed(now));
+    }
+
+    fn changed(&self) {
+        self.announce();
     }
 
     fn health_changed(&self, backend: &Backend, health: &Health) -> bool {

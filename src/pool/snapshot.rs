@@ -96,14 +96,15 @@ impl<T, P: Picker> Snapshot<T, P> {
         let (hint, untried) = (&hint.unbound(), self.untried(hint));
         // One that is silent is better than none.
         for silent in [false, true] {
-            let mut rest = untried.clone();
-            for &index in untried.as_slice() {
-                let backend = &self.members.backends()[index.get()];
-                if backend.is_full() || (!silent && backend.is_silent(hint.now)) {
-                    rest.set(index, false);
-                }
-            }
-            while let Ok(index) = self.index_among(Candidates::new(self.members.backends(), &rest), hint) {
+            let backends = self.members.backends().iter().enumerate();
+            let mut rest = Eligible::new(backends.map(|(place, backend)| {
+                let may_be = untried.contains(Index::new(place)) && !backend.is_full();
+                may_be && (silent || !backend.is_silent(hint.now))
+            }));
+            // Each turn takes one away, so this ends.
+            while !rest.as_slice().is_empty()
+                && let Ok(index) = self.index_among(Candidates::new(self.members.backends(), &rest), hint)
+            {
                 let (backend, target) = self.at(index)?;
                 if let Some(lease) = Lease::try_take(backend, hint.work(), hint.now) {
                     return Ok((lease, target));

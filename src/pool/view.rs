@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::futures::Notified;
 
 /// A pool as one strategy sees it: its current [`Snapshot`], with that strategy's picker in it.
 ///
@@ -67,8 +68,13 @@ impl<T, G: Strategy> View<T, G> {
 
     /// Waits until a request has made room on a backend that may have so many. Of those that wait, one is woken for each,
     /// the first to come first; who gives up waiting passes it on.
-    pub(crate) async fn released(&self) {
-        self.cell.pool.released().await;
+    pub(crate) fn released(&self) -> Notified<'_> {
+        self.cell.pool.released()
+    }
+
+    /// Wakes the next of those that wait.
+    pub(crate) fn pass_on(&self) {
+        self.cell.pool.pass_on();
     }
 
     /// The pool's changes from now on.

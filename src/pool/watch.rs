@@ -25,9 +25,9 @@ pub enum Change {
     },
     /// Too few backends are well, and others are picked as well, or no longer: see [`FailOpen`](super::FailOpen).
     FailOpen(bool),
-    /// More than half of the backends went within ten seconds, and nobody is ejected for what he answers until that is
-    /// over; or it is over.
-    Frozen(bool),
+    /// A backend would have been ejected for its answers and was not, because more than half of the pool went within ten
+    /// seconds: something else is wrong. Told once in ten seconds.
+    Frozen,
     /// The watcher was too slow and missed this many changes: read the pool anew.
     Missed(u64),
 }

@@ -3,7 +3,7 @@ use crate::{
     backend::Moment,
     error::BoxError,
     http::{
-        Tried,
+        Charge, Tried,
         retry::{Failure, Picked, is_unavailable},
     },
 };
@@ -45,6 +45,8 @@ pub(super) struct Second<S, R> {
     head: request::Parts,
     /// Where the first one went.
     first: Picked,
+    /// What the second attempt is paid with, until it is known that it went somewhere.
+    paid: Option<[Charge; 2]>,
     /// What one attempt came to, while the other goes on.
     failed: Option<Result<R, BoxError>>,
 }
@@ -54,7 +56,7 @@ impl<S, R> Second<S, R> {
         let first = Picked::default();
         let copy = head.clone();
         head.extensions.insert(first.clone());
-        Self { service: Some(service), rule, started: Instant::now(), head: copy, first, failed: None }
+        Self { service: Some(service), rule, started: Instant::now(), head: copy, first, paid: None, failed: None }
     }
 
     /// The second attempt, where there may be one.
@@ -63,9 +65,7 @@ impl<S, R> Second<S, R> {
         S: Service<Request<B>>,
     {
         let service = self.service.take()?;
-        if !self.rule.allows(Instant::now().into_std()) {
-            return None;
-        }
+        self.paid = Some(self.rule.charge(Instant::now().into_std())?);
         let mut head = self.head.clone();
         let mut tried = head.extensions.remove::<Tried>().unwrap_or_default();
         tried.backends.extend(self.first.backend().cloned());
@@ -76,9 +76,12 @@ impl<S, R> Second<S, R> {
     }
 
     /// The end: with `answer`, or with what failed first where that failed too.
-    fn settle(&mut self, answer: Result<R, BoxError>) -> Result<R, BoxError> {
-        let now = Instant::now();
-        self.rule.times.record(now - self.started, Moment::of(now.into_std()));
+    fn settle(&mut self, answer: Result<R, BoxError>, is_good: bool) -> Result<R, BoxError> {
+        // A failure may be quick, and is no measure of what is late.
+        if is_good {
+            let now = Instant::now();
+            self.rule.times.record(now - self.started, Moment::of(now.into_std()));
+        }
         self.failed.take().filter(|_| answer.is_err()).unwrap_or(answer)
     }
 }
@@ -114,10 +117,11 @@ where
             let answer = answer.map_err(Into::into);
             this.first.set(None);
             let Some(second) = this.second else { return Poll::Ready(answer) };
-            if this.hedge.is_none() || is_good(&answer) {
+            let is_good = is_good(&answer);
+            if this.hedge.is_none() || is_good {
                 // Who is late and comes after all is dropped here, and counts for nobody.
                 this.hedge.set(None);
-                return Poll::Ready(second.settle(answer));
+                return Poll::Ready(second.settle(answer, is_good));
             }
             second.failed = Some(answer);
         }
@@ -129,11 +133,15 @@ where
             this.hedge.set(second.attempt());
         }
         if let Some(hedge) = this.hedge.as_mut().as_pin_mut() {
-            let answer = ready!(hedge.poll(cx)).map_err(Into::into);
+            let answer = hedge.poll(cx).map_err(Into::into);
+            let nowhere = matches!(&answer, Poll::Ready(answer) if is_unavailable(answer));
+            second.paid.take().filter(|_| !nowhere).map(|paid| paid.map(Charge::spend));
+            let answer = ready!(answer);
             this.hedge.set(None);
-            if this.first.is_none() || is_good(&answer) {
+            let is_good = is_good(&answer);
+            if this.first.is_none() || is_good {
                 this.first.set(None);
-                return Poll::Ready(second.settle(answer));
+                return Poll::Ready(second.settle(answer, is_good));
             }
             // That there was nobody else to ask is no answer.
             second.failed = Some(answer).filter(|answer| !is_unavailable(answer));

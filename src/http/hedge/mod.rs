@@ -8,7 +8,9 @@
 //!
 //! It is bounded twice: by a share of the requests, a twentieth unless set otherwise, and by the [`RetryBudget`] that it
 //! shares with [`Retry`](super::Retry), below which it stands. Off in a [`ReverseProxy`](crate::ReverseProxy) unless asked
-//! for: a backend must be able to bear a request that nobody waits for any more.
+//! for: a backend must be able to bear a request that nobody waits for any more. The requests are counted into the shared
+//! budget by the [`Retry`](super::Retry) above; without one, give it a budget of so many a second. Where both attempts
+//! failed, a retry after that excludes the one whose failure it sees.
 //!
 //! ```
 //! use tower_balancer::{BackendPool, ReverseProxy, http::{HedgeLayer, RetryBudget, RetryLayer}};
@@ -33,7 +35,7 @@ mod service;
 pub use self::{future::ResponseFuture, service::Hedge};
 
 use self::histogram::Histogram;
-use super::RetryBudget;
+use super::{Charge, RetryBudget};
 use crate::backend::Moment;
 use std::{
     sync::Arc,
@@ -93,13 +95,9 @@ impl Rule {
         self.times.quantile(self.quantile, LEAST, Moment::of(now))
     }
 
-    /// Whether there may be one more now.
-    fn allows(&self, now: Instant) -> bool {
-        // What one budget has and the other has not is given back.
-        let Some((share, shared)) = self.share.charge(now).zip(self.budget.charge(now)) else { return false };
-        share.spend();
-        shared.spend();
-        true
+    /// What one more now is paid with. What one budget has and the other has not is given back.
+    fn charge(&self, now: Instant) -> Option<[Charge; 2]> {
+        Some([self.share.charge(now)?, self.budget.charge(now)?])
     }
 }
 

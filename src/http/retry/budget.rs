@@ -33,7 +33,7 @@ pub struct RetryBudget {
 const SLOTS: u32 = 10;
 
 /// The attempts of one second in one word, so that no reader sees the counts of one second and the number of another:
-/// which second it is (24 bits, 194 days), requests (24), attempts that were charged (16).
+/// which second it is (20 bits, twelve days), requests (24), attempts that were charged (20).
 #[derive(Debug)]
 struct Window {
     slots: [AtomicU64; SLOTS as usize],
@@ -44,8 +44,11 @@ struct Window {
 }
 
 const CHARGED: u64 = 1;
-const REQUEST: u64 = 1 << 16;
-const COUNTS: u64 = (1 << 40) - 1;
+const REQUEST: u64 = 1 << 20;
+const SECOND: u64 = 1 << 44;
+const SECONDS: u64 = (1 << 20) - 1;
+/// More attempts in a second than can be counted are refused, with some room for those that ask at once.
+const MOST: u64 = REQUEST - 1_024;
 
 impl RetryBudget {
     /// Attempts beyond the first for `ratio` of the requests, from 0 to 10, and for `per_second` more.
@@ -68,7 +71,7 @@ impl RetryBudget {
     /// Takes one attempt out of the budget, if it has one. An attempt that is not [spent](Charge::spend) is given back.
     pub fn charge(&self, now: Instant) -> Option<Charge> {
         let second = second(now);
-        if self.window.left(second) < 1_000 {
+        if self.window.left(second) < 1_000 || self.window.charged(second) > MOST {
             return None;
         }
         self.window.add(CHARGED, second);
@@ -127,12 +130,12 @@ impl Window {
     fn add(&self, what: u64, second: u64) {
         let slot = &self.slots[(second % u64::from(SLOTS)) as usize];
         let seen = slot.load(Ordering::Relaxed);
-        if seen >> 40 == second {
+        if seen / SECOND == second {
             slot.fetch_add(what, Ordering::Relaxed);
             return;
         }
         // The first of a second clears the slot; who comes second adds to what the first has left.
-        if slot.compare_exchange(seen, second << 40 | what, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        if slot.compare_exchange(seen, second * SECOND + what, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             slot.fetch_add(what, Ordering::Relaxed);
         }
     }
@@ -140,23 +143,29 @@ impl Window {
     fn give_back(&self, second: u64) {
         let slot = &self.slots[(second % u64::from(SLOTS)) as usize];
         // A second that is over has been forgotten, and the charge with it.
-        _ = slot
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seen| (seen >> 40 == second).then(|| seen - CHARGED));
+        _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seen| {
+            (seen / SECOND == second).then(|| seen - CHARGED)
+        });
+    }
+
+    /// The attempts of this second.
+    fn charged(&self, second: u64) -> u64 {
+        let seen = self.slots[(second % u64::from(SLOTS)) as usize].load(Ordering::Relaxed);
+        if seen / SECOND == second { seen % REQUEST } else { 0 }
     }
 
     /// Thousandths of an attempt; below nothing where more were charged at once than there are.
     fn left(&self, second: u64) -> i64 {
         let counts = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed));
-        let recent = counts.filter(|seen| second.wrapping_sub(seen >> 40) & 0xff_ffff < u64::from(SLOTS));
-        let (requests, charged) = recent.fold((0, 0), |(requests, charged), seen| {
-            (requests + ((seen & COUNTS) >> 16), charged + (seen & (REQUEST - 1)))
-        });
+        let recent = counts.filter(|seen| second.wrapping_sub(seen / SECOND) & SECONDS < u64::from(SLOTS));
+        let (requests, charged) = recent
+            .fold((0, 0), |(requests, charged), seen| (requests + seen % SECOND / REQUEST, charged + seen % REQUEST));
         (requests * self.share + self.reserve) as i64 - charged as i64 * 1_000
     }
 }
 
 fn second(now: Instant) -> u64 {
-    (Moment::of(now).micros() / 1_000_000 + 1) & 0xff_ffff
+    (Moment::of(now).micros() / 1_000_000 + 1) & SECONDS
 }
 
 #[cfg(test)]
@@ -231,6 +240,16 @@ mod tests {
         });
         assert!((1..=100).contains(&taken), "{taken}");
         assert_eq!(budget.left(now), 100 - taken as u64);
+    }
+
+    #[test]
+    fn more_than_can_be_counted_are_refused() {
+        let budget = RetryBudget::new(10.0, u32::MAX);
+        let now = start();
+        let spent = (0..2_000_000).map_while(|_| budget.charge(now)).map(Charge::spend).count() as u64;
+        assert!((MOST..REQUEST).contains(&spent), "{spent}");
+        assert!(budget.charge(now).is_none());
+        assert!(budget.charge(now + Duration::from_secs(1)).is_some());
     }
 
     #[test]

@@ -48,13 +48,15 @@ pub(super) struct Next<S, B> {
     tried: Tried,
     /// The attempt that was decided, until it is made: its body, and what it is paid with.
     due: Option<(ReplayBody<B>, Charge)>,
+    /// What the attempt that is made now is paid with, until it is known that it went somewhere.
+    paid: Option<Charge>,
     /// The error of the last attempt, if it was one: to be told where there is nobody for another.
     failed: Option<BoxError>,
 }
 
 impl<S, B> Next<S, B> {
     pub(super) fn new(service: S, policy: Arc<Policy>, head: request::Parts, replay: Replay<B>) -> Self {
-        Self { service, policy, head, replay, tried: Tried::default(), due: None, failed: None }
+        Self { service, policy, head, replay, tried: Tried::default(), due: None, paid: None, failed: None }
     }
 
     /// Decides on another attempt after `answer`, and when it will be: `None` where the answer stands.
@@ -66,7 +68,7 @@ impl<S, B> Next<S, B> {
         // At once: the connection that has failed may go on reading for a while.
         self.due = Some((self.replay.rewind()?, charge));
         self.tried.backends.push(failure.backend);
-        self.tried.others_only = failure.timed_out;
+        self.tried.others_only = failure.others_only;
         Some(delay)
     }
 
@@ -75,7 +77,7 @@ impl<S, B> Next<S, B> {
         let mut head = self.head.clone();
         self.tried.clone().mark(&mut head);
         let (body, charge) = self.due.take().expect("an attempt that is due was decided");
-        charge.spend();
+        self.paid = Some(charge);
         Request::from_parts(head, body)
     }
 }
@@ -102,8 +104,14 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProjection::Called { inner } => {
-                    let answer = ready!(inner.poll(cx)).map_err(Into::into);
-                    let Some(next) = this.next else { return Poll::Ready(answer) };
+                    let answer = inner.poll(cx).map_err(Into::into);
+                    let Some(next) = this.next else { return answer };
+                    // Where there was nobody to try, nothing was sent, and the charge is given back.
+                    let nowhere = matches!(&answer, Poll::Ready(answer) if is_unavailable(answer));
+                    if let Some(charge) = next.paid.take().filter(|_| !nowhere) {
+                        charge.spend();
+                    }
+                    let answer = ready!(answer);
                     let Some(delay) = next.decide(&answer) else {
                         next.replay.commit();
                         // Nobody left to try is no news to a client whose request has failed.

@@ -6,12 +6,15 @@ use crate::{
     http::{ServedBy, grpc},
     rng::Rng,
 };
-use http::{HeaderName, Method, Response, StatusCode, request};
+use http::{HeaderName, Method, Response, StatusCode, header, request};
 use std::time::Duration;
 
 /// On every attempt but the first: its number, from 1. Who gets a request that has one does not try again on its own
 /// account, or the attempts of every hop would multiply.
 pub(super) const ATTEMPT: HeaderName = HeaderName::from_static("x-retry-attempt");
+
+/// A client would rather be told than wait longer.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// How long a gRPC server wants to be left alone, in milliseconds; below nothing, for good.
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -32,8 +35,8 @@ pub(in crate::http) struct Failure {
     pub(super) backend: BackendId,
     /// The backend may have seen something of it.
     sent: bool,
-    /// There was no answer in time: it is no use to ask the same one again.
-    pub(super) timed_out: bool,
+    /// It is no use to ask the same one again: there was no answer in time, or it wants to be left alone.
+    pub(super) others_only: bool,
     /// What a gRPC server said about another attempt; `Err` where it wants none.
     pushback: Result<Option<Duration>, ()>,
 }
@@ -50,8 +53,8 @@ impl Failure {
     fn of_error(error: &ProxyError) -> Option<Self> {
         // The caller is gone, or this process is short of something: another backend changes neither.
         let ours = error.kind() == Outcome::Cancelled;
-        let timed_out = error.kind() == Outcome::Timeout;
-        (!ours).then(|| Self { backend: error.backend().clone(), sent: error.sent(), timed_out, pushback: Ok(None) })
+        let others_only = error.kind() == Outcome::Timeout;
+        (!ours).then(|| Self { backend: error.backend().clone(), sent: error.sent(), others_only, pushback: Ok(None) })
     }
 
     fn of_response<R>(response: &Response<R>) -> Option<Self> {
@@ -68,7 +71,9 @@ impl Failure {
             Some(Some(millis)) => Ok(Some(Duration::from_millis(millis))),
             Some(None) => Err(()),
         };
-        Some(Self { backend, sent: true, timed_out: false, pushback })
+        // Others may serve at once what this one wants to serve later.
+        let others_only = response.headers().contains_key(header::RETRY_AFTER);
+        Some(Self { backend, sent: true, others_only, pushback })
     }
 }
 
@@ -85,7 +90,8 @@ impl Policy {
         }
         match failure.pushback {
             Err(()) => None,
-            Ok(Some(told)) => Some(told),
+            // Who wants to be left alone for so long has said no.
+            Ok(Some(told)) => Some(told).filter(|told| *told <= LONGEST),
             // Nobody was bothered yet, so nobody is by the next one.
             Ok(None) if !failure.sent => Some(Duration::ZERO),
             Ok(None) => {
@@ -113,7 +119,7 @@ mod tests {
     }
 
     fn failure(sent: bool) -> Failure {
-        Failure { backend: "a".into(), sent, timed_out: false, pushback: Ok(None) }
+        Failure { backend: "a".into(), sent, others_only: false, pushback: Ok(None) }
     }
 
     #[test]
@@ -148,7 +154,9 @@ mod tests {
 
     #[test]
     fn a_server_says_when_it_may_be_asked_again() {
-        for (told, delay) in [("120", Some(Duration::from_millis(120))), ("-1", None), ("soon", None)] {
+        for (told, delay) in
+            [("120", Some(Duration::from_millis(120))), ("-1", None), ("soon", None), ("18446744073709551615", None)]
+        {
             let mut response = Response::builder().status(503).header(PUSHBACK, told).body(()).unwrap();
             response.extensions_mut().insert(ServedBy::new("a".into()));
             let failure = Failure::of(&Ok(response)).unwrap();
