@@ -83,6 +83,8 @@ type StackFuture<G, B> =
     RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<RetryFuture<Hedge<Attempt<G, B>>, B>>>>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
+///
+/// It holds a timer, so it is not `Unpin`: who reads it frame by frame pins it.
 pub type ProxyBody = RespondBody<LeasedBody<WatchedBody<ClientBody>>>;
 
 /// A reverse proxy over a pool, as one service: for axum's `fallback_service`, or for a hyper server.

@@ -63,6 +63,11 @@ impl<S> Layer<S> for BodyTimeoutLayer {
 /// # }
 /// ```
 ///
+/// # Limits
+///
+/// Over HTTP/2 the answers of one connection share its window: where slow readers of others have used it up, a backend that
+/// may not send looks silent.
+///
 /// # Errors
 ///
 /// None of its own for the request; [`Stalled`] out of the answer's body, which counts against the backend.
@@ -147,6 +152,7 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<R::Data>, BoxError>>> {
         let mut this = self.project();
+        // First what is there: a reader who was away for long finds what the backend has sent meanwhile.
         if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
             *this.since = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
