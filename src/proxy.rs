@@ -5,7 +5,7 @@
 //!     │  Respond            the status of an error       ┐
 //!     │  Forward            headers, in and out          │ once per request
 //!     │  Session            the cookie of a session      │
-//!     │  Deadline           the time of all attempts    │
+//!     │  Deadline           the time of all attempts     │
 //!     │  Retry              another backend, after       │
 //!     │  Hedge              a second backend, meanwhile  ┘
 //!     │  Balancer           pick, lease                  ┐

@@ -204,6 +204,14 @@ async fn two_attempts_share_the_time_and_no_backend_is_to_blame() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_that_had_its_share_is_not_asked_again() {
+    let hanging = Hanging::new();
+    hanging.pool.mark_unhealthy("http://b");
+    assert_eq!(hanging.ask(MINUTE, request(&[("x-request-timeout-ms", "100")])).await, (504, millis(50)));
+    assert_eq!(hanging.seen().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_attempt_passes_on_what_is_left_then() {
     let hanging = Hanging::new();
     hanging.ask(MINUTE, request(&[("x-request-timeout-ms", "100"), ("grpc-timeout", "1S")])).await;

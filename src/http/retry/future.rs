@@ -73,7 +73,7 @@ impl<S, B> Next<S, B> {
     /// The request for the attempt that is due.
     fn request(&mut self) -> Request<ReplayBody<B>> {
         let mut head = self.head.clone();
-        AttemptsLeft(self.policy.attempts_left(&head.method, self.tried.0.len() as u32)).mark(&mut head);
+        AttemptsLeft(self.policy.attempts_left(&head.method, self.tried.backends.len() as u32)).mark(&mut head);
         self.tried.clone().mark(&mut head);
         let (body, charge) = self.due.take().expect("an attempt that is due was decided");
         charge.spend();

@@ -49,8 +49,9 @@
 //!
 //! # Limits
 //!
-//! The head of each request that may be tried again is cloned before it is sent. Whether the budget and the body will
-//! allow another attempt is not known when the time is shared out: where they do not, the rest of the time is not used.
+//! The head of each request that may be tried again is cloned before it is sent. Whether the budget, the body and
+//! the pool will allow another attempt is not known when the time is shared out: where they do not, the rest of the time is
+//! not used. Before a single backend take [`RetryLayer::retries`] of 0 where requests have deadlines.
 
 mod budget;
 mod future;

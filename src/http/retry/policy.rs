@@ -3,7 +3,7 @@ use crate::{
     backend::{BackendId, Outcome},
     error::{BoxError, Unavailable, find},
     feedback::ProxyError,
-    http::{ServedBy, grpc},
+    http::{ServedBy, deadline::ShareExceeded, grpc},
     rng::Rng,
 };
 use http::{HeaderName, Method, Response, StatusCode, request};
@@ -50,7 +50,7 @@ impl Failure {
     fn of_error(error: &ProxyError) -> Option<Self> {
         // The caller is gone, or this process is short of something: another backend changes neither.
         let ours = error.kind() == Outcome::Cancelled;
-        let timed_out = error.kind() == Outcome::Timeout;
+        let timed_out = error.kind() == Outcome::Timeout || find::<ShareExceeded>(error).is_some();
         (!ours).then(|| Self { backend: error.backend().clone(), sent: error.sent(), timed_out, pushback: Ok(None) })
     }
 
