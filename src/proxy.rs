@@ -5,13 +5,15 @@
 //!     │  Respond            the status of an error       ┐
 //!     │  Forward            headers, in and out          │ once per request
 //!     │  Session            the cookie of a session      │
+//!     │  Deadline           the time of all attempts     │
 //!     │  Retry              another backend, after       │
 //!     │  Hedge              a second backend, meanwhile  ┘
 //!     │  Balancer           pick, lease                  ┐
 //!     │  Feedback           judge, report                │
 //!     │  AccessLog          what went where              │ once per attempt
 //!     │  Address            the URI of the backend       │
-//!     │  ResponseTimeout    silence                      │
+//!     │  ResponseTimeout    silence before the answer    │
+//!     │  BodyTimeout        silence in the answer        │
 //!     ▼  Client             to the backend               ┘
 //! ```
 //!
@@ -44,11 +46,11 @@ use crate::{
     error::BoxError,
     feedback::{Feedback, FeedbackLayer},
     http::{
-        AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, Client, ClientBody, ClientConfig, Forward,
-        ForwardLayer, Hedge, HedgeLayer, HttpClassify, LeasedBody, ReplayBody, RequestKey, Respond, RespondBody,
-        RespondLayer, ResponseTimeout, ResponseTimeoutLayer, Retry, RetryLayer, Session, SessionCookie, SessionLayer,
-        TimedBody, TriedBackends,
-        future::{ForwardFuture, RespondFuture, RetryFuture, SessionFuture},
+        AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, BodyTimeout, BodyTimeoutLayer, Client,
+        ClientBody, ClientConfig, Deadline, DeadlineLayer, Forward, ForwardLayer, Hedge, HedgeLayer, HttpClassify,
+        LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout, ResponseTimeoutLayer,
+        Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends, WatchedBody,
+        future::{DeadlineFuture, ForwardFuture, RespondFuture, RetryFuture, SessionFuture},
     },
     pool::BackendPool,
     strategy::{RoundRobin, Strategy},
@@ -68,15 +70,22 @@ use tower::{Service, ServiceBuilder};
 /// How long a backend may be silent before its answer. Long enough for a slow report, short enough that a client is told.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long it may be silent in the middle of one. Streams of events are silent for a while in good order, and most say
+/// something every half minute; a connection that is dead without a word must not hold a lease for ever.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
 type Sent<B> = TimedBody<ReplayBody<B>>;
-type Judged<B> = Feedback<AccessLog<Address<ResponseTimeout<Client<Sent<B>>>>>, HttpClassify, AtEndOfBody>;
+type Judged<B> = Feedback<AccessLog<Address<ResponseTimeout<BodyTimeout<Client<Sent<B>>>>>>, HttpClassify, AtEndOfBody>;
 type Told = (TriedBackends, (RequestKey, Option<SessionCookie>));
 type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
-type Stack<G, B> = Respond<Forward<Session<Retry<Hedge<Attempt<G, B>>>>>>;
-type StackFuture<G, B> = RespondFuture<ForwardFuture<SessionFuture<RetryFuture<Hedge<Attempt<G, B>>, B>>>>;
+type Stack<G, B> = Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<G, B>>>>>>>;
+type StackFuture<G, B> =
+    RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<RetryFuture<Hedge<Attempt<G, B>>, B>>>>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
-pub type ProxyBody = RespondBody<LeasedBody<ClientBody>>;
+///
+/// It holds a timer, so it is not `Unpin`: who reads it frame by frame pins it.
+pub type ProxyBody = RespondBody<LeasedBody<WatchedBody<ClientBody>>>;
 
 /// A reverse proxy over a pool, as one service: for axum's `fallback_service`, or for a hyper server.
 ///
@@ -91,7 +100,8 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     /// A proxy over `pool` with the defaults: round robin, one more attempt on another backend within a budget, 30 s of silence
-    /// before an answer, HTTP/1.1 to the backends.
+    /// before an answer and 5 minutes in the middle of one, no other time for a request than it says itself, HTTP/1.1 to the
+    /// backends.
     ///
     /// Spawn a [`HealthChecker`](crate::HealthChecker) beside it: without one, clients' requests find out whether a backend
     /// that failed is back.
@@ -109,6 +119,8 @@ impl ReverseProxy<RoundRobin, ()> {
             strategy: RoundRobin::new(),
             client: ClientConfig::new(),
             response_timeout: RESPONSE_TIMEOUT,
+            body_timeout: BodyTimeoutLayer::new(BODY_TIMEOUT),
+            deadline: DeadlineLayer::none(),
             address: AddressLayer::new(),
             key: RequestKey::none(),
             session: None,
@@ -125,6 +137,8 @@ pub struct Builder<G> {
     strategy: G,
     client: ClientConfig,
     response_timeout: Duration,
+    body_timeout: BodyTimeoutLayer,
+    deadline: DeadlineLayer,
     address: AddressLayer,
     key: RequestKey,
     session: Option<SessionCookie>,
@@ -135,8 +149,32 @@ pub struct Builder<G> {
 impl<G: Strategy> Builder<G> {
     /// Which backend takes the next request.
     pub fn strategy<H: Strategy>(self, strategy: H) -> Builder<H> {
-        let Self { pool, strategy: _, client, response_timeout, address, key, session, retry, hedge } = self;
-        Builder { pool, strategy, client, response_timeout, address, key, session, retry, hedge }
+        let Self {
+            pool,
+            strategy: _,
+            client,
+            response_timeout,
+            body_timeout,
+            deadline,
+            address,
+            key,
+            session,
+            retry,
+            hedge,
+        } = self;
+        Builder {
+            pool,
+            strategy,
+            client,
+            response_timeout,
+            body_timeout,
+            deadline,
+            address,
+            key,
+            session,
+            retry,
+            hedge,
+        }
     }
 
     /// What is tried again, how often, and out of which budget; [`RetryLayer::none`] for nothing.
@@ -170,6 +208,20 @@ impl<G: Strategy> Builder<G> {
         Self { response_timeout, ..self }
     }
 
+    /// How long a backend may be silent in the middle of its answer, while the client waits for more of it; see
+    /// [`BodyTimeout`]. Then the answer is broken off. `None` for ever, where streams are silent for hours.
+    pub fn body_timeout(self, body_timeout: impl Into<Option<Duration>>) -> Self {
+        let body_timeout = body_timeout.into().map_or(BodyTimeoutLayer::none(), BodyTimeoutLayer::new);
+        Self { body_timeout, ..self }
+    }
+
+    /// How long a request may take to the head of its answer, all attempts together; see [`deadline`](crate::http::deadline).
+    /// Then the client is told 504. Whether set or not, a request that says itself how much time it has is taken at its
+    /// word, where that is less.
+    pub fn deadline(self, time: Duration) -> Self {
+        Self { deadline: DeadlineLayer::new(time), ..self }
+    }
+
     /// The backends get the `Host` that the client asked for, instead of their own.
     pub fn keep_host(self) -> Self {
         Self { address: self.address.keep_host(), ..self }
@@ -185,6 +237,7 @@ impl<G: Strategy> Builder<G> {
             .layer(RespondLayer::new())
             .layer(ForwardLayer::new())
             .layer(self.session.map_or(SessionLayer::none(), SessionLayer::new))
+            .layer(self.deadline)
             .layer(self.retry)
             .layer(self.hedge)
             .layer(BalancerLayer::new(&self.pool, self.strategy).describe_by(told))
@@ -192,6 +245,7 @@ impl<G: Strategy> Builder<G> {
             .layer(AccessLogLayer::new())
             .layer(self.address)
             .layer(ResponseTimeoutLayer::new(self.response_timeout))
+            .layer(self.body_timeout)
             .service(self.client.build());
         ReverseProxy { stack }
     }

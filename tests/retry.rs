@@ -215,7 +215,7 @@ async fn a_body_goes_on_while_it_comes_in_both_ways() {
     let part = Bytes::from(vec![b'x'; 64 * 1024]);
     sender.send(part.clone()).unwrap();
     // The head of the answer is there, and so is what was sent, while the request is not at its end.
-    let mut answer = answer.await.unwrap().unwrap().into_body();
+    let mut answer = std::pin::pin!(answer.await.unwrap().unwrap().into_body());
     for _ in 0..160 {
         let mut back = 0;
         while back < part.len() {

@@ -1,4 +1,9 @@
-use super::{AtEndOfBody, Silent, excused::Excused, grpc};
+use super::{
+    AtEndOfBody, Silent, Stalled,
+    deadline::{DeadlineExceeded, ShareExceeded},
+    excused::Excused,
+    grpc,
+};
 use crate::{
     backend::Outcome,
     error::{find, is_local},
@@ -24,8 +29,15 @@ impl HttpClassify {
         if find::<hyper::Error>(error).is_some_and(hyper::Error::is_user) {
             return Fault::CANCELLED;
         }
-        if find::<Silent>(error).is_some() {
+        if find::<Silent>(error).is_some() || find::<Stalled>(error).is_some() {
             return Fault::TIMEOUT;
+        }
+        // Little time is the client's doing. Another backend may use what is left of it, if something is.
+        if find::<ShareExceeded>(error).is_some() {
+            return Fault::LOST;
+        }
+        if find::<DeadlineExceeded>(error).is_some() {
+            return Fault::CANCELLED;
         }
         if is_local(error) {
             return Fault::LOCAL;

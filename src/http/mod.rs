@@ -8,12 +8,14 @@
 //! | [`RespondLayer`] | once per request | makes a status of an error |
 //! | [`ForwardLayer`] | once per request | removes what is for one hop only, adds `X-Forwarded-*`, refuses what cannot be forwarded |
 //! | [`SessionLayer`] | once per request | tells the client which backend keeps its session |
+//! | [`DeadlineLayer`] | once per request | bounds the time of all attempts together: see [`deadline`] |
 //! | [`RetryLayer`] | once per request | sends what failed to another backend: see [`retry`] |
 //! | [`HedgeLayer`] | once per attempt | asks a second backend where the first takes long: see [`hedge`] |
 //! | [`FeedbackLayer::http`](crate::feedback::FeedbackLayer::http) | once per attempt | judges statuses and errors, keeps the lease to the end of the body |
 //! | [`AccessLogLayer`] | once per attempt | says what went where |
 //! | [`AddressLayer`] | once per attempt | writes the backend's address into the URI |
-//! | [`ResponseTimeoutLayer`] | once per attempt | gives up on a silent backend |
+//! | [`ResponseTimeoutLayer`] | once per attempt | gives up on a silent backend, passes on what is left of the request's time |
+//! | [`BodyTimeoutLayer`] | once per attempt | breaks off an answer that stands still |
 //! | [`Client`] | once per attempt | sends it |
 //!
 //! On the other side, [`ReportLoadLayer`] makes a server tell how loaded it is, in the head of each answer: see [`orca`].
@@ -51,9 +53,11 @@
 
 mod access_log;
 mod address;
+mod body_timeout;
 mod classify;
 mod client;
 mod connection;
+pub mod deadline;
 mod exchange;
 mod excused;
 mod forward;
@@ -77,14 +81,17 @@ mod served_by;
 mod session;
 #[cfg(feature = "tower-http")]
 mod tower_http;
+mod turn;
 
 #[cfg(feature = "tower-http")]
 pub use self::tower_http::TowerHttpClassify;
 pub use self::{
     access_log::{ACCESS_TARGET, AccessLog, AccessLogLayer},
     address::{Address, AddressLayer},
+    body_timeout::{BodyTimeout, BodyTimeoutLayer, Stalled, WatchedBody},
     classify::{ClassifyEnd, HttpClassify},
     client::{Client, ClientBody, ClientConfig},
+    deadline::{Deadline, DeadlineLayer},
     forward::{Forward, ForwardLayer, Refused},
     grpc_probe::GrpcProbe,
     hedge::{Hedge, HedgeLayer},
@@ -95,16 +102,18 @@ pub use self::{
     probe::HttpProbe,
     report_load::{ReportBody, ReportLoad, ReportLoadLayer},
     respond::{RESPOND_TARGET, Respond, RespondBody, RespondLayer},
-    response_timeout::{ResponseTimeout, ResponseTimeoutLayer, Silent, TimedBody},
+    response_timeout::{ResponseTimeout, ResponseTimeoutLayer, Silent},
     retry::{Charge, ReplayBody, Retry, RetryBudget, RetryLayer, Tried, TriedBackends},
     served_by::ServedBy,
     session::{InvalidCookieName, Session, SessionCookie, SessionLayer},
+    turn::TimedBody,
 };
 
 /// The response futures of the middleware here, for those who must name them.
 pub mod future {
     pub use super::{
-        access_log::ResponseFuture as AccessLogFuture, client::ResponseFuture as ClientFuture,
+        access_log::ResponseFuture as AccessLogFuture, body_timeout::ResponseFuture as BodyTimeoutFuture,
+        client::ResponseFuture as ClientFuture, deadline::ResponseFuture as DeadlineFuture,
         forward::ResponseFuture as ForwardFuture, hedge::ResponseFuture as HedgeFuture,
         report_load::ResponseFuture as ReportLoadFuture, respond::ResponseFuture as RespondFuture,
         response_timeout::ResponseFuture as ResponseTimeoutFuture, retry::ResponseFuture as RetryFuture,

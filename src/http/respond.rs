@@ -1,4 +1,7 @@
-use super::Refused;
+use super::{
+    Refused,
+    deadline::{DeadlineExceeded, ShareExceeded},
+};
 use crate::{
     backend::Outcome,
     error::{BoxError, Unavailable, find, root_cause},
@@ -44,7 +47,7 @@ impl<S> Layer<S> for RespondLayer {
 /// | error | status | body |
 /// |---|---|---|
 /// | [`Unavailable`] | 503, with `Retry-After` where a recovery is due | `No healthy backends available` |
-/// | [`ProxyError`] for a timeout | 504 | `Gateway timeout` |
+/// | [`DeadlineExceeded`], [`ShareExceeded`], [`ProxyError`] for a timeout | 504 | `Gateway timeout` |
 /// | [`ProxyError`] because the client's own body broke | 400 | `Bad request` |
 /// | any other [`ProxyError`] | 502 | `Bad gateway` |
 /// | [`Refused`] | its own | the status in words |
@@ -88,14 +91,18 @@ fn answer(error: &(dyn Error + 'static)) -> (StatusCode, &'static str) {
     if let Some(refused) = find::<Refused>(error) {
         return (refused.status(), refused.status().canonical_reason().unwrap_or_default());
     }
+    if find::<DeadlineExceeded>(error).is_some() || find::<ShareExceeded>(error).is_some() {
+        return TIMEOUT;
+    }
     match find::<ProxyError>(error).map(|error| (error.kind(), error.sent())) {
-        Some((Outcome::Timeout, _)) => (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout"),
+        Some((Outcome::Timeout, _)) => TIMEOUT,
         Some((Outcome::Cancelled, true)) => (StatusCode::BAD_REQUEST, "Bad request"),
         Some(_) => (StatusCode::BAD_GATEWAY, "Bad gateway"),
         None => BROKEN,
     }
 }
 
+const TIMEOUT: (StatusCode, &str) = (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout");
 const BROKEN: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
 
 /// Tells the operator what the client is not told. What the client brought on itself is no error of ours.

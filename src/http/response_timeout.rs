@@ -1,15 +1,16 @@
+use super::{
+    TimedBody,
+    deadline::{self, ShareExceeded},
+    turn::Turn,
+};
 use crate::error::BoxError;
 use http::Request;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
     fmt,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -43,6 +44,18 @@ impl<S> Layer<S> for ResponseTimeoutLayer {
 /// request's body, until the head of the answer is there. While the client has to send more, however long that takes,
 /// the clock stands still: an upload of an hour is not cut off, and a backend that stops reading one is.
 ///
+/// Where the request has a [deadline](deadline), the attempt passes on what is left of it, and is given up sooner if another
+/// may follow: after the time that is left, divided by the attempts that are.
+///
+/// # Errors
+///
+/// [`Silent`] after the timeout, which counts against the backend; [`ShareExceeded`] after the attempt's share, which does
+/// not.
+///
+/// # Cancellation
+///
+/// Dropping the response future drops the attempt.
+///
 /// # Differences from `tower::timeout`
 ///
 /// That one bounds the whole time until the answer, the client's share of it included.
@@ -66,43 +79,33 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        // Most requests have no body, and nothing to keep for it.
-        let turn = (!request.body().is_end_stream()).then(Turn::of_the_backend);
-        let request = request.map(|inner| TimedBody { inner, turn: turn.clone() });
-        ResponseFuture { inner: self.inner.call(request), sleep: sleep(self.timeout), timeout: self.timeout, turn }
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        deadline::pass_on(&mut request);
+        let patience = Patience::new(self.timeout, deadline::share(request.extensions()));
+        let request = request.map(TimedBody::new);
+        let turn = request.body().turn();
+        ResponseFuture { inner: self.inner.call(request), sleep: sleep(patience.time), patience, turn }
     }
 }
 
-/// Whose turn it is to speak, and for the backend since when.
-#[derive(Clone, Debug)]
-struct Turn {
-    started: Instant,
-    /// Milliseconds from `started` to the backend's turn, or [`CLIENT`](Self::CLIENT).
-    since: Arc<AtomicU64>,
+/// How long a backend may be silent in one attempt, and on whose account.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    time: Duration,
+    /// It is the attempt's share of the time of its request, and less than the timeout.
+    is_share: bool,
 }
 
-impl Turn {
-    const CLIENT: u64 = u64::MAX;
-
-    fn of_the_backend() -> Self {
-        Self { started: Instant::now(), since: Arc::default() }
-    }
-
-    fn goes_to_backend(&self) {
-        self.since.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-
-    fn goes_to_client(&self) {
-        self.since.store(Self::CLIENT, Ordering::Relaxed);
-    }
-
-    /// Since when the backend should have spoken; now, while it is the client's turn.
-    fn of_the_backend_since(&self) -> Instant {
-        match self.since.load(Ordering::Relaxed) {
-            Self::CLIENT => Instant::now(),
-            since => self.started + Duration::from_millis(since),
+impl Patience {
+    fn new(timeout: Duration, share: Option<Duration>) -> Self {
+        match share {
+            Some(share) if share < timeout => Self { time: share, is_share: true },
+            _ => Self { time: timeout, is_share: false },
         }
+    }
+
+    fn error(self) -> BoxError {
+        if self.is_share { ShareExceeded::new(self.time).into() } else { Silent { timeout: self.time }.into() }
     }
 }
 
@@ -114,7 +117,7 @@ pin_project! {
         inner: F,
         #[pin]
         sleep: Sleep,
-        timeout: Duration,
+        patience: Patience,
         turn: Option<Turn>,
     }
 }
@@ -133,10 +136,10 @@ where
         }
         loop {
             ready!(this.sleep.as_mut().poll(cx));
-            let deadline = this.turn.as_ref().map(|turn| turn.of_the_backend_since() + *this.timeout);
+            let deadline = this.turn.as_ref().map(|turn| turn.of_the_backend_since() + this.patience.time);
             match deadline.filter(|&deadline| deadline > Instant::now()) {
                 Some(deadline) => this.sleep.as_mut().reset(deadline),
-                None => return Poll::Ready(Err(Silent { timeout: *this.timeout }.into())),
+                None => return Poll::Ready(Err(this.patience.error())),
             }
         }
     }
@@ -155,37 +158,3 @@ impl fmt::Display for Silent {
 }
 
 impl Error for Silent {}
-
-pin_project! {
-    /// A request body that tells whose turn it is.
-    #[derive(Debug)]
-    pub struct TimedBody<B> {
-        #[pin]
-        inner: B,
-        turn: Option<Turn>,
-    }
-}
-
-impl<B: Body> Body for TimedBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        let frame = this.inner.poll_frame(cx);
-        match (this.turn, &frame) {
-            (Some(turn), Poll::Pending) => turn.goes_to_client(),
-            (Some(turn), Poll::Ready(_)) => turn.goes_to_backend(),
-            (None, _) => {}
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}

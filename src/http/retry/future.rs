@@ -3,7 +3,7 @@ use super::{
     policy::{Failure, Policy, is_unavailable},
     replay::Replay,
 };
-use crate::error::BoxError;
+use crate::{error::BoxError, http::deadline::AttemptsLeft};
 use http::{Request, Response, request};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -75,6 +75,7 @@ impl<S, B> Next<S, B> {
     /// The request for the attempt that is due.
     fn request(&mut self) -> Request<ReplayBody<B>> {
         let mut head = self.head.clone();
+        AttemptsLeft(self.policy.attempts_left(&head.method, self.tried.backends.len() as u32)).mark(&mut head);
         self.tried.clone().mark(&mut head);
         let (body, charge) = self.due.take().expect("an attempt that is due was decided");
         self.paid = Some(charge);

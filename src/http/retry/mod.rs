@@ -15,6 +15,9 @@
 //! the body: what passed of it is kept up to 64 KiB while it passes; a longer one is sent once. Once the head of an answer
 //! is passed on, there is no other attempt.
 //!
+//! Where the request has a [deadline](super::deadline), an attempt that another may follow gets its share of the time that
+//! is left.
+//!
 //! An attempt that follows another says so in `X-Retry-Attempt`; a request that comes in with one is tried once, so the
 //! attempts of several hops do not multiply.
 //!
@@ -46,7 +49,9 @@
 //!
 //! # Limits
 //!
-//! The head of each request that may be tried again is cloned before it is sent.
+//! The head of each request that may be tried again is cloned before it is sent. Whether the budget, the body and
+//! the pool will allow another attempt is not known when the time is shared out: where they do not, the rest of the time is
+//! not used. Before a single backend take [`RetryLayer::retries`] of 0 where requests have deadlines.
 
 mod budget;
 mod future;

@@ -3,7 +3,7 @@ use crate::{
     backend::{BackendId, Outcome},
     error::{BoxError, Unavailable, find},
     feedback::ProxyError,
-    http::{ServedBy, grpc},
+    http::{ServedBy, deadline::ShareExceeded, grpc},
     rng::Rng,
 };
 use http::{HeaderName, Method, Response, StatusCode, header, request};
@@ -53,7 +53,7 @@ impl Failure {
     fn of_error(error: &ProxyError) -> Option<Self> {
         // The caller is gone, or this process is short of something: another backend changes neither.
         let ours = error.kind() == Outcome::Cancelled;
-        let others_only = error.kind() == Outcome::Timeout;
+        let others_only = error.kind() == Outcome::Timeout || find::<ShareExceeded>(error).is_some();
         (!ours).then(|| Self { backend: error.backend().clone(), sent: error.sent(), others_only, pushback: Ok(None) })
     }
 
@@ -83,9 +83,18 @@ impl Policy {
         self.retries > 0 && !head.headers.contains_key(ATTEMPT)
     }
 
+    /// How many attempts there may be after `made` others, where each of them runs out of time, and so was sent.
+    pub(super) fn attempts_left(&self, method: &Method, made: u32) -> u32 {
+        if self.may_be_sent_again(method) { self.retries.saturating_add(1).saturating_sub(made).max(1) } else { 1 }
+    }
+
+    fn may_be_sent_again(&self, method: &Method) -> bool {
+        method.is_idempotent() || self.any_method
+    }
+
     /// How long to wait before the attempt that follows `made` others after `failure`; `None` where there is none.
     pub(super) fn delay(&self, failure: &Failure, method: &Method, made: u32, seed: u64) -> Option<Duration> {
-        if made > self.retries || (failure.sent && !method.is_idempotent() && !self.any_method) {
+        if made > self.retries || (failure.sent && !self.may_be_sent_again(method)) {
             return None;
         }
         match failure.pushback {
@@ -140,6 +149,17 @@ mod tests {
             assert!(any.delay(&failure(true), &method, 1, 0).is_some(), "{method}");
         }
         assert_eq!(policy().delay(&failure(false), &Method::GET, 10, 0), None);
+    }
+
+    #[test]
+    fn the_attempts_that_are_left_are_those_that_may_follow_one_that_was_sent() {
+        let left = |method, made| policy().attempts_left(&method, made);
+        assert_eq!(
+            (left(Method::GET, 0), left(Method::GET, 1), left(Method::GET, 9), left(Method::POST, 0)),
+            (10, 9, 1, 1)
+        );
+        let any = Policy { any_method: true, retries: u32::MAX, ..policy() };
+        assert_eq!(any.attempts_left(&Method::POST, 0), u32::MAX);
     }
 
     #[test]

@@ -3,7 +3,7 @@ use super::{
     future::{Next, ResponseFuture},
     policy::Policy,
 };
-use crate::error::BoxError;
+use crate::{error::BoxError, http::deadline::AttemptsLeft};
 use http::{Request, Response};
 use http_body::Body;
 use std::{
@@ -47,11 +47,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         self.policy.budget.deposit(Instant::now().into_std());
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         if !self.policy.covers(&head) {
             let request = Request::from_parts(head, ReplayBody::once(body));
             return ResponseFuture::new(self.inner.call(request), None);
         }
+        AttemptsLeft(self.policy.attempts_left(&head.method, 0)).mark(&mut head);
         let (body, replay) = ReplayBody::new(body, self.policy.body_limit);
         // Whoever called `poll_ready` made this one ready, not its clone.
         let next = Next::new(self.inner.clone(), Arc::clone(&self.policy), head.clone(), replay);
