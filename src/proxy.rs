@@ -114,9 +114,8 @@ where
 impl ReverseProxy<RoundRobin, ()> {
     /// A proxy over `pool`, to be adjusted.
     pub fn builder(pool: &BackendPool<Origin>) -> Builder<RoundRobin> {
-        Builder {
+        let settings = Settings {
             pool: pool.clone(),
-            strategy: RoundRobin::new(),
             client: ClientConfig::new(),
             response_timeout: RESPONSE_TIMEOUT,
             body_timeout: BodyTimeoutLayer::new(BODY_TIMEOUT),
@@ -126,15 +125,22 @@ impl ReverseProxy<RoundRobin, ()> {
             session: None,
             retry: RetryLayer::default(),
             hedge: HedgeLayer::none(),
-        }
+        };
+        Builder { strategy: RoundRobin::new(), settings }
     }
 }
 
 /// The settings of a [`ReverseProxy`].
 #[derive(Clone, Debug)]
 pub struct Builder<G> {
-    pool: BackendPool<Origin>,
     strategy: G,
+    settings: Settings,
+}
+
+/// All but the strategy, which has a type of its own.
+#[derive(Clone, Debug)]
+struct Settings {
+    pool: BackendPool<Origin>,
     client: ClientConfig,
     response_timeout: Duration,
     body_timeout: BodyTimeoutLayer,
@@ -149,82 +155,65 @@ pub struct Builder<G> {
 impl<G: Strategy> Builder<G> {
     /// Which backend takes the next request.
     pub fn strategy<H: Strategy>(self, strategy: H) -> Builder<H> {
-        let Self {
-            pool,
-            strategy: _,
-            client,
-            response_timeout,
-            body_timeout,
-            deadline,
-            address,
-            key,
-            session,
-            retry,
-            hedge,
-        } = self;
-        Builder {
-            pool,
-            strategy,
-            client,
-            response_timeout,
-            body_timeout,
-            deadline,
-            address,
-            key,
-            session,
-            retry,
-            hedge,
-        }
+        Builder { strategy, settings: self.settings }
     }
 
     /// What is tried again, how often, and out of which budget; [`RetryLayer::none`] for nothing.
-    pub fn retry(self, retry: RetryLayer) -> Self {
-        Self { retry, ..self }
+    pub fn retry(mut self, retry: RetryLayer) -> Self {
+        self.settings.retry = retry;
+        self
     }
 
     /// When a second backend is asked because the first takes long: never, unless set.
-    pub fn hedge(self, hedge: HedgeLayer) -> Self {
-        Self { hedge, ..self }
+    pub fn hedge(mut self, hedge: HedgeLayer) -> Self {
+        self.settings.hedge = hedge;
+        self
     }
 
     /// What binds a request to a backend, for strategies that keep equal keys together.
-    pub fn key(self, key: RequestKey) -> Self {
-        Self { key, ..self }
+    pub fn key(mut self, key: RequestKey) -> Self {
+        self.settings.key = key;
+        self
     }
 
     /// The cookie that keeps a client on its backend, where the strategy is [`Sticky`](crate::strategy::Sticky).
-    pub fn session(self, cookie: SessionCookie) -> Self {
-        Self { session: Some(cookie), ..self }
+    pub fn session(mut self, cookie: SessionCookie) -> Self {
+        self.settings.session = Some(cookie);
+        self
     }
 
     /// How connections to the backends are made.
-    pub fn client(self, client: ClientConfig) -> Self {
-        Self { client, ..self }
+    pub fn client(mut self, client: ClientConfig) -> Self {
+        self.settings.client = client;
+        self
     }
 
     /// How long a backend may be silent while it is its turn, before the head of its answer; see [`ResponseTimeout`]. Then
     /// the client is told 504.
-    pub fn response_timeout(self, response_timeout: Duration) -> Self {
-        Self { response_timeout, ..self }
+    pub fn response_timeout(mut self, response_timeout: Duration) -> Self {
+        self.settings.response_timeout = response_timeout;
+        self
     }
 
     /// How long a backend may be silent in the middle of its answer, while the client waits for more of it; see
     /// [`BodyTimeout`]. Then the answer is broken off. `None` for ever, where streams are silent for hours.
-    pub fn body_timeout(self, body_timeout: impl Into<Option<Duration>>) -> Self {
-        let body_timeout = body_timeout.into().map_or(BodyTimeoutLayer::none(), BodyTimeoutLayer::new);
-        Self { body_timeout, ..self }
+    pub fn body_timeout(mut self, body_timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.body_timeout = body_timeout.into().map_or(BodyTimeoutLayer::none(), BodyTimeoutLayer::new);
+        self
     }
 
     /// How long a request may take to the head of its answer, all attempts together; see [`deadline`](crate::http::deadline).
     /// Then the client is told 504. Whether set or not, a request that says itself how much time it has is taken at its
     /// word, where that is less.
-    pub fn deadline(self, time: Duration) -> Self {
-        Self { deadline: DeadlineLayer::new(time), ..self }
+    pub fn deadline(mut self, time: Duration) -> Self {
+        self.settings.deadline = DeadlineLayer::new(time);
+        self
     }
 
     /// The backends get the `Host` that the client asked for, instead of their own.
-    pub fn keep_host(self) -> Self {
-        Self { address: self.address.keep_host(), ..self }
+    pub fn keep_host(mut self) -> Self {
+        self.settings.address = self.settings.address.keep_host();
+        self
     }
 
     /// The proxy.
@@ -232,21 +221,22 @@ impl<G: Strategy> Builder<G> {
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
-        let told = (TriedBackends, (self.key, self.session.clone()));
+        let Self { strategy, settings } = self;
+        let told = (TriedBackends, (settings.key, settings.session.clone()));
         let stack = ServiceBuilder::new()
             .layer(RespondLayer::new())
             .layer(ForwardLayer::new())
-            .layer(self.session.map_or(SessionLayer::none(), SessionLayer::new))
-            .layer(self.deadline)
-            .layer(self.retry)
-            .layer(self.hedge)
-            .layer(BalancerLayer::new(&self.pool, self.strategy).describe_by(told))
+            .layer(settings.session.map_or(SessionLayer::none(), SessionLayer::new))
+            .layer(settings.deadline)
+            .layer(settings.retry)
+            .layer(settings.hedge)
+            .layer(BalancerLayer::new(&settings.pool, strategy).describe_by(told))
             .layer(FeedbackLayer::http())
             .layer(AccessLogLayer::new())
-            .layer(self.address)
-            .layer(ResponseTimeoutLayer::new(self.response_timeout))
-            .layer(self.body_timeout)
-            .service(self.client.build());
+            .layer(settings.address)
+            .layer(ResponseTimeoutLayer::new(settings.response_timeout))
+            .layer(settings.body_timeout)
+            .service(settings.client.build());
         ReverseProxy { stack }
     }
 }
