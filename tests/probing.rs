@@ -4,9 +4,12 @@ mod common;
 
 use axum::{Router, routing::get};
 use common::{Server, get as fetch, says};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -16,12 +19,16 @@ use tower_balancer::{
     backend::{Moment, Origin, Report},
     http::{HttpLoadProbe, ReportLoadLayer},
     pool::Member,
-    probing::Prober,
-    strategy::Prequal,
+    probing::{LoadProbe, Prober},
+    strategy::{Grouped, Hint, Prequal, Tiers},
 };
 
+fn now_std() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 fn now() -> Moment {
-    Moment::of(tokio::time::Instant::now().into_std())
+    Moment::of(now_std())
 }
 
 #[tokio::test]
@@ -55,7 +62,7 @@ async fn a_backend_that_tells_nothing_is_served_all_the_same() {
     let (silent, gone) = (Server::http(says("silent")).await, "http://127.0.0.1:1");
     let pool = BackendPool::new([silent.url(), gone.to_owned()]).unwrap();
     let probe = HttpLoadProbe::new("/load".parse().unwrap());
-    assert!(tower_balancer::probing::LoadProbe::ask(&probe, silent.url().parse::<Origin>().unwrap()).await.is_err());
+    assert!(probe.ask(silent.url().parse::<Origin>().unwrap()).await.is_err());
     let strategy = Prequal::new();
     let prober = tokio::spawn(Prober::new(&pool, &strategy, probe).run());
     let proxy = Server::http(ReverseProxy::builder(&pool).strategy(strategy).build()).await;
@@ -65,6 +72,76 @@ async fn a_backend_that_tells_nothing_is_served_all_the_same() {
     }
     // The one that is gone costs one request at the most.
     assert!(answered >= 9, "{answered}");
+    prober.abort();
+}
+
+/// Serves, with a load in the head of each answer, what `body` makes; and counts the connections.
+async fn tells_with(body: impl Fn() -> axum::body::Body + Clone + Send + Sync + 'static) -> (Server, Arc<AtomicU32>) {
+    let app = Router::new().route("/load", get(move || async move { body() })).layer(ReportLoadLayer::new());
+    let connections = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&connections);
+    let server = Server::raw(move |stream| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let (stream, service) = (TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        async move { _ = http1::Builder::new().serve_connection(stream, service).await }
+    });
+    (server.await, connections)
+}
+
+#[tokio::test]
+async fn probes_of_an_endpoint_with_a_body_use_one_connection() {
+    for size in [0, 1, 10_000, 64 * 1024] {
+        let (server, connections) = tells_with(move || vec![0; size].into()).await;
+        let probe = HttpLoadProbe::new("/load".parse().unwrap());
+        for _ in 0..5 {
+            let report = probe.ask(server.url().parse().unwrap()).await.unwrap();
+            assert_eq!(report.in_flight, Some(1.0));
+            // The connection goes back to the others in a task of its own.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(connections.load(Ordering::Relaxed), 1, "{size} bytes");
+    }
+}
+
+#[tokio::test]
+async fn what_an_endpoint_tells_counts_though_its_body_has_no_end() {
+    let endless = || axum::body::Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, BoxError>>());
+    let long = || {
+        let parts = || Some(Ok::<_, BoxError>(bytes::Bytes::from(vec![0; 1024])));
+        axum::body::Body::from_stream(futures_util::stream::iter(std::iter::from_fn(parts)))
+    };
+    for (server, _) in [tells_with(endless).await, tells_with(long).await] {
+        let probe = HttpLoadProbe::new("/load".parse().unwrap());
+        let asked = probe.ask(server.url().parse().unwrap());
+        let report = tokio::time::timeout(Duration::from_secs(30), asked).await.expect("no probe takes so long");
+        assert!(report.unwrap().in_flight >= Some(1.0));
+    }
+}
+
+#[tokio::test]
+async fn the_backend_that_a_group_wants_to_know_about_is_asked_and_who_has_left_is_not() {
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let list = Arc::clone(&asked);
+    let probe = move |target: u32| {
+        list.lock().unwrap().insert(target);
+        async { Ok::<_, BoxError>(Report { in_flight: Some(0.0), ..Report::default() }) }
+    };
+    let pool = BackendPool::from_members((0..40).map(|n| Member::new(n.to_string(), n).priority(n / 20))).unwrap();
+    (0..20).for_each(|n| assert!(pool.mark_unhealthy(&n.to_string())));
+    let strategy = Prequal::new();
+    let within = strategy.clone();
+    let view = pool.view(Grouped::new(Tiers, move || within.clone()));
+    let pick = |seed| _ = view.load().pick(&Hint::new(now_std(), seed)).unwrap();
+    // What was wanted before somebody left is asked after.
+    (0..10).for_each(pick);
+    assert!(pool.remove("0") && pool.remove("39"));
+    let prober = tokio::spawn(Prober::new(&pool, &strategy, probe).run());
+    for seed in 10..300 {
+        pick(seed);
+        tokio::task::yield_now().await;
+    }
+    common::until(|| async { asked.lock().unwrap().len() >= 19 }).await;
+    assert_eq!(*asked.lock().unwrap(), (20..39).collect());
     prober.abort();
 }
 
@@ -88,14 +165,39 @@ async fn no_more_probes_are_under_way_than_allowed_and_late_ones_are_given_up() 
     let view = pool.view(strategy.clone());
     let prober = tokio::spawn(Prober::new(&pool, &strategy, probe).limit(4).timeout(Duration::from_millis(100)).run());
     for seed in 0..20 {
-        let hint = tower_balancer::strategy::Hint::new(tokio::time::Instant::now().into_std(), seed);
-        view.load().pick(&hint).unwrap();
+        view.load().pick(&Hint::new(now_std(), seed)).unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(most.load(Ordering::Relaxed), 4);
     prober.abort();
     assert!(prober.await.unwrap_err().is_cancelled());
     assert_eq!(under_way.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_hangs_is_asked_once_at_a_time() {
+    let asked = Arc::new([0; 3].map(AtomicU32::new));
+    let counts = Arc::clone(&asked);
+    let probe = move |target: usize| {
+        counts[target].fetch_add(1, Ordering::Relaxed);
+        async move {
+            // The first hangs.
+            tokio::time::sleep(Duration::from_secs(if target == 0 { 3_600 } else { 0 })).await;
+            Ok::<_, BoxError>(Report { in_flight: Some(1.0), ..Report::default() })
+        }
+    };
+    let pool = BackendPool::from_members((0..3).map(|n: usize| Member::new(n.to_string(), n))).unwrap();
+    let strategy = Prequal::new();
+    let view = pool.view(strategy.clone());
+    let prober = tokio::spawn(Prober::new(&pool, &strategy, probe).limit(3).timeout(Duration::from_secs(60)).run());
+    for seed in 0..100 {
+        view.load().pick(&Hint::new(now_std(), seed)).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let [hangs, others @ ..] = [0, 1, 2].map(|place: usize| asked[place].load(Ordering::Relaxed));
+    assert_eq!(hangs, 1);
+    assert!(others.into_iter().all(|asked| asked > 10), "{others:?}");
+    prober.abort();
 }
 
 /// Runs something when dropped.

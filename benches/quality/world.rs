@@ -414,8 +414,11 @@ impl World<'_> {
 
     /// Sends the probes that a balancer's strategy wants.
     fn probe(&mut self, balancer: usize) {
-        while let Some(place) = self.balancers[balancer].prequal.as_ref().and_then(Prequal::wanted) {
-            self.at(self.now + TRAVEL, Event::Probe(balancer, place.get()));
+        while let Some(backend) = self.balancers[balancer].prequal.as_ref().and_then(Prequal::wanted) {
+            let members = self.balancers[balancer].pool.members();
+            if let Some((_, &replica)) = members.find(backend.id().as_str()) {
+                self.at(self.now + TRAVEL, Event::Probe(balancer, replica));
+            }
         }
     }
 

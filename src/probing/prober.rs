@@ -1,7 +1,11 @@
 use super::LoadProbe;
-use crate::{backend::Backend, pool::BackendPool, strategy::Prequal};
+use crate::{
+    backend::{Backend, BackendId},
+    pool::BackendPool,
+    strategy::Prequal,
+};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{collections::HashSet, fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -39,29 +43,36 @@ impl<T: Clone + Send + Sync + 'static, P: LoadProbe<T>> Prober<T, P> {
     /// Safe: dropping it drops the probes that are under way.
     pub async fn run(self) {
         let mut asking = FuturesUnordered::new();
+        // One probe a backend: one that hangs would take the places of all.
+        let mut asked = HashSet::new();
         poll_fn(|cx| {
             loop {
                 while asking.len() < self.limit
-                    && let Poll::Ready(place) = self.strategy.poll_wanted(cx)
+                    && let Poll::Ready(backend) = self.strategy.poll_wanted(cx)
                 {
-                    // The pool may have changed since: then it is another that is asked, or none.
-                    if let Some((backend, target)) = self.pool.members().get(place) {
-                        asking.push(self.ask(Arc::clone(backend), target.clone()));
+                    // Who has left since is not asked.
+                    if let Some((_, target)) = self.pool.members().find(backend.id().as_str())
+                        && asked.insert(backend.id().clone())
+                    {
+                        asking.push(self.ask(backend, target.clone()));
                     }
                 }
                 // Whoever has told makes room for the next.
-                let Poll::Ready(Some(())) = asking.poll_next_unpin(cx) else { return Poll::Pending };
+                let Poll::Ready(Some(id)) = asking.poll_next_unpin(cx) else { return Poll::Pending };
+                asked.remove(&id);
             }
         })
         .await
     }
 
-    async fn ask(&self, backend: Arc<Backend>, target: T) {
+    /// Whom it has asked.
+    async fn ask(&self, backend: Arc<Backend>, target: T) -> BackendId {
         match timeout(self.timeout, self.probe.ask(target)).await {
             Ok(Ok(report)) => backend.reported(&report, Instant::now().into_std()),
             Ok(Err(error)) => debug!(backend = %backend.id(), error, "told nothing about its load"),
             Err(_late) => debug!(backend = %backend.id(), "told nothing about its load in time"),
         }
+        backend.id().clone()
     }
 }
 

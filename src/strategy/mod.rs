@@ -53,11 +53,11 @@
 //! ```
 //! use std::{sync::Arc, time::Instant};
 //! use tower_balancer::{
-//!     backend::Backend,
-//!     strategy::{Candidates, Eligible, Hint, Index, Picker, Strategy},
+//!     backend::{Backend, Moment},
+//!     strategy::{Candidates, Eligible, Hint, Index, Picker, Strategy, conformance},
 //! };
 //!
-//! /// Always the backend with the fewest requests in flight.
+//! /// The backend with the fewest requests in flight, by lot where several have as few.
 //! #[derive(Clone, Copy, Debug)]
 //! struct LeastLoaded;
 //!
@@ -69,8 +69,14 @@
 //! }
 //!
 //! impl Picker for LeastLoaded {
-//!     fn pick(&self, candidates: &Candidates<'_>, _hint: &Hint<'_>) -> Option<Index> {
-//!         let least = candidates.iter().min_by_key(|(_, backend)| backend.load().in_flight());
+//!     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+//!         let (mut rng, now) = (hint.rng(), Moment::of(hint.now));
+//!         // One that fails at once has little in flight, and would draw the requests that it fails.
+//!         let fails = |backend: &Backend| {
+//!             backend.load().latency().faults(now).is_some_and(|faults| faults.value > 0.5 && faults.idle < 10.0)
+//!         };
+//!         let cost = |backend: &Backend| (fails(backend), backend.load().in_flight());
+//!         let least = candidates.iter().min_by_key(|(_, backend)| (cost(backend), rng.next_u64()));
 //!         least.map(|(index, _)| index)
 //!     }
 //! }
@@ -80,6 +86,8 @@
 //! let picker = LeastLoaded.build(&backends);
 //! let picked = picker.pick(&Candidates::new(&backends, &only_b), &Hint::new(Instant::now(), 0));
 //! assert_eq!(picked, Some(Index::new(1)));
+//!
+//! conformance::check(|| LeastLoaded, Instant::now());
 //! ```
 //!
 //! [`conformance`] is a test of what every strategy must do; run it on yours.

@@ -1,9 +1,11 @@
+#[cfg(test)]
+mod tests;
 mod wanted;
 
 use self::wanted::Wanted;
 use super::{Candidates, Hint, Index, Picker, Score, Strategy, sample};
 use crate::{
-    backend::{Backend, Moment},
+    backend::{Backend, Moment, Reported},
     rng::Rng,
 };
 use std::{
@@ -25,8 +27,8 @@ use std::{
 ///
 /// The probes are asked by a [`Prober`](crate::probing::Prober) that the host spawns; without one nothing comes back, and
 /// the pick is the less busy of two. Answers that carry a [`Report`](crate::backend::Report) are as good as probes, and save
-/// them. What the paper leaves open: recent failures make a backend look slow, since one that fails at once has little in
-/// flight and would draw everything.
+/// them. What the paper leaves open: recent failures make a backend look busy and slow, since one that fails at once has
+/// little in flight and would draw everything.
 ///
 /// Clones want probes together: use one for each pool.
 #[derive(Clone, Debug)]
@@ -74,15 +76,15 @@ impl Prequal {
         Self { rule: Rule { cold: part.clamp(0.0, 1.0), ..self.rule }, ..self }
     }
 
-    /// The place of the next backend to probe; `None` while none is wanted. For those who ask themselves what a
+    /// The next backend to probe; `None` while none is wanted. For those who ask themselves what a
     /// [`Prober`](crate::probing::Prober) asks, as a simulation does: what the backend tells goes to
     /// [`reported`](Backend::reported).
-    pub fn wanted(&self) -> Option<Index> {
+    pub fn wanted(&self) -> Option<Arc<Backend>> {
         self.wanted.take()
     }
 
     /// The same, to wait for.
-    pub fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<Index> {
+    pub fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<Arc<Backend>> {
         self.wanted.poll_take(cx)
     }
 }
@@ -97,19 +99,22 @@ impl Strategy for Prequal {
     type Picker = PrequalPicker;
 
     fn build(&self, members: &[Arc<Backend>]) -> PrequalPicker {
-        let members = members.len() as f64;
-        // The paper's reuse of probes, with its δ of 1, less the one that is removed for each pick.
-        let spare = (1.0 - KNOWN as f64 / members) * self.rule.probes as f64 - 1.0;
-        let uses = (2.0 / spare).clamp(1.0, 1_000.0) as u32;
         PrequalPicker {
             rule: self.rule,
             wanted: Arc::clone(&self.wanted),
             slots: Default::default(),
             asked: Default::default(),
             next: AtomicU64::new(0),
-            uses,
+            uses: reuse(members.len(), self.rule.probes),
         }
     }
+}
+
+/// How often what a backend told is used among so many members: the paper's rule, with its δ of 1, less the one that is
+/// removed for each pick.
+fn reuse(members: usize, probes: usize) -> u32 {
+    let spare = (1.0 - KNOWN as f64 / members as f64) * probes as f64 - 1.0;
+    (2.0 / spare).clamp(1.0, 1_000.0) as u32
 }
 
 /// The picker of a [`Prequal`], with the backends that it knows about.
@@ -130,6 +135,7 @@ pub struct PrequalPicker {
 struct Known {
     slot: usize,
     place: u32,
+    /// As failures and the weight make it look.
     in_flight: f64,
     /// Seconds; not a number where it was not told.
     latency: f64,
@@ -187,10 +193,11 @@ impl PrequalPicker {
         let draws = probes.max(DRAWS).min(eligible.len());
         sample::distinct(eligible.len(), draws, rng, |at, _| {
             let index = eligible[at];
-            let told = candidates.get(index).and_then(|backend| backend.report(now));
-            let ask = probes > 0 && told.is_none_or(|told| told.age > told.report.latency.unwrap_or(0.0));
+            let Some(backend) = candidates.get(index) else { return };
+            let is_old = |told: Reported| told.age > told.report.latency.unwrap_or(0.0);
+            let ask = probes > 0 && backend.report(now).is_none_or(is_old);
             if ask {
-                self.wanted.put(index);
+                self.wanted.put(backend);
                 probes -= 1;
             }
             if eligible.len() > KNOWN {
@@ -204,10 +211,10 @@ impl PrequalPicker {
     /// What a backend told in the last seconds, this many.
     fn told(&self, backend: &Backend, hint: &Hint<'_>, now: Moment, since: f64) -> Option<Known> {
         let told = backend.report(now).filter(|told| told.age <= since)?;
-        let in_flight = told.others? + backend.load().work() + hint.work();
         let (latency, weight) = (told.report.latency.unwrap_or(f64::NAN), hint.weight(backend));
         let failures = sample::failures(backend.load(), now);
-        Some(Known { in_flight: in_flight / weight, latency, failures, weight, ..Known::default() })
+        let in_flight = (told.others? + backend.load().work() + hint.work()) * (1.0 + failures);
+        Some(Known { in_flight: for_its_weight(in_flight, weight), latency, failures, weight, ..Known::default() })
     }
 
     /// What was used counts down; every other pick forgets the worst that is known.
@@ -241,136 +248,25 @@ fn coldest<'a>(known: &'a [Known], cold: f64, rng: &mut Rng) -> Option<&'a Known
     // Rounded down: of two, the busier one is hot.
     let hot = in_flight[(cold * (known.len() - 1) as f64) as usize];
     let told = || known.iter().map(|known| known.latency).filter(|latency| !latency.is_nan());
-    let mean = told().sum::<f64>() / (told().count() as f64).max(1.0);
+    let mean = told().sum::<f64>() / told().count() as f64;
+    // Where nobody told a latency that is one, failures weigh all the same.
+    let mean = if mean > 0.0 { mean } else { 1.0 };
     let mut least = sample::Least::default();
     for (at, known) in known.iter().enumerate().filter(|(_, known)| known.in_flight <= hot) {
         // One that fails before it has a latency to tell of has none that is short.
         let latency = if known.latency.is_nan() { mean } else { known.latency };
-        least.offer(Index::new(at), (latency + known.failures * mean) / known.weight, rng);
+        least.offer(Index::new(at), for_its_weight(latency + known.failures * mean, known.weight), rng);
     }
     known.get(least.index?.get())
+}
+
+/// What a load is to one of such a weight: to one of weight 0 every load is too much, none too.
+fn for_its_weight(load: f64, weight: f64) -> f64 {
+    if weight > 0.0 { load / weight } else { f64::INFINITY }
 }
 
 /// What is known where nobody told anything.
 fn by_own_requests(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
     let load = backend.load();
     (load.work() + hint.work()) * (1.0 + sample::failures(load, now)) / hint.weight(backend)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        backend::{Lease, Report},
-        strategy::{Eligible, conformance},
-    };
-    use std::time::Instant;
-
-    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
-    fn start() -> Instant {
-        Instant::now()
-    }
-
-    fn told(in_flight: f64, latency: f64) -> Report {
-        Report { in_flight: Some(in_flight), latency: Some(latency), ..Report::default() }
-    }
-
-    fn known(loads: &[(f64, f64)]) -> Vec<Known> {
-        let known = |&(in_flight, latency): &(f64, f64)| Known { in_flight, latency, weight: 1.0, ..Known::default() };
-        loads.iter().map(known).collect()
-    }
-
-    #[test]
-    fn it_conforms_with_and_without_probes() {
-        conformance::check(Prequal::new, start());
-        conformance::check(|| Prequal::new().probes(0), start());
-    }
-
-    #[test]
-    fn the_fastest_of_the_cold_is_picked() {
-        let loads = known(&[(1.0, 0.030), (2.0, 0.020), (3.0, 0.010), (9.0, 0.001)]);
-        let picked = |cold| coldest(&loads, cold, &mut Rng::new(1)).unwrap().latency;
-        assert_eq!(picked(0.0), 0.030);
-        assert_eq!(picked(0.34), 0.020);
-        assert_eq!(picked(0.66), 0.020);
-        assert_eq!(picked(0.67), 0.010);
-        assert_eq!(picked(1.0), 0.001);
-    }
-
-    #[test]
-    fn what_was_sent_since_a_backend_told_counts_on_top() {
-        let start = start();
-        let backends = [Arc::new(Backend::new("a")), Arc::new(Backend::new("b"))];
-        let (all, prequal) = (Eligible::new([true; 2]), Prequal::new().cold(0.0));
-        let picker = prequal.build(&backends);
-        backends[0].reported(&told(3.0, 0.01), start);
-        backends[1].reported(&told(5.0, 0.01), start);
-        let mut leases = Vec::new();
-        let mut pick = |seed| {
-            let index = picker.pick(&Candidates::new(&backends, &all), &Hint::new(start, seed)).unwrap();
-            leases.push(Lease::take(Arc::clone(&backends[index.get()]), start));
-            index.get()
-        };
-        assert!([pick(1), pick(2)] == [0, 0]);
-        let next = [pick(3), pick(4)];
-        assert!(next == [0, 1] || next == [1, 0], "{next:?}");
-    }
-
-    #[test]
-    fn what_was_told_too_long_ago_counts_for_nothing() {
-        let start = start();
-        let backends: Vec<_> = (0..3).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
-        let (all, picker) = (Eligible::new([true; 3]), Prequal::new().build(&backends));
-        backends.iter().zip([1.0, 9.0, 9.0]).for_each(|(backend, load)| backend.reported(&told(load, load), start));
-        let picks = |now| {
-            let pick = |seed| picker.pick(&Candidates::new(&backends, &all), &Hint::new(now, seed)).unwrap().get();
-            (0..100).map(pick).filter(|&place| place == 0).count()
-        };
-        assert_eq!(picks(start + Duration::from_millis(900)), 100);
-        assert!((10..60).contains(&picks(start + Duration::from_millis(1_100))));
-    }
-
-    #[test]
-    fn what_was_told_before_a_probe_is_no_answer_to_it() {
-        let start = start();
-        let backends: Vec<_> = (0..40).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
-        let (all, prequal) = (Eligible::new([true; 40]), Prequal::new());
-        let picker = prequal.build(&backends);
-        let asked_at = |now: Instant, answer: bool| {
-            let candidates = Candidates::new(&backends, &all);
-            let mut picks = [0; 40];
-            for seed in 0..200 {
-                let now = now + Duration::from_micros(seed * 100);
-                picks[picker.pick(&candidates, &Hint::new(now, seed)).unwrap().get()] += 1;
-                while let Some(index) = prequal.wanted() {
-                    // Number 0 hangs, and has once told that it is idle.
-                    if answer || index.get() != 0 {
-                        let (busy, latency) = if index.get() == 0 { (0.0, 1e-6) } else { (5.0, 1e-5) };
-                        backends[index.get()].reported(&told(busy, latency), now);
-                    }
-                }
-            }
-            picks[0]
-        };
-        assert!(asked_at(start, true) > 5);
-        assert_eq!(asked_at(start + Duration::from_millis(100), false), 0);
-    }
-
-    #[test]
-    fn probes_are_wanted_of_whoever_has_told_nothing_for_as_long_as_a_request_takes() {
-        let start = start();
-        let backends: Vec<_> = (0..3).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
-        let (all, prequal) = (Eligible::new([true; 3]), Prequal::new());
-        let picker = prequal.build(&backends);
-        let wanted = |now| {
-            picker.pick(&Candidates::new(&backends, &all), &Hint::new(now, 1));
-            let mut wanted: Vec<_> = std::iter::from_fn(|| prequal.wanted()).map(Index::get).collect();
-            wanted.sort_unstable();
-            wanted
-        };
-        assert_eq!(wanted(start), [0, 1, 2]);
-        backends[1].reported(&told(1.0, 0.5), start);
-        assert_eq!(wanted(start + Duration::from_millis(400)), [0, 2]);
-        assert_eq!(wanted(start + Duration::from_millis(600)), [0, 1, 2]);
-    }
 }

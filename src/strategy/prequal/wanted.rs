@@ -1,15 +1,21 @@
-use crate::strategy::Index;
+use crate::backend::Backend;
+use arc_swap::ArcSwapOption;
 use futures_util::task::AtomicWaker;
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
 /// The backends of which a probe is wanted: the last 64. Who wants one more loses the oldest, for nobody asks fast enough.
+///
+/// Backends and not places: the picker that wants a probe may know a group of the members alone, and the members may have
+/// changed by the time somebody asks.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// Places plus 1; 0 is taken.
-    places: [AtomicU32; WANTED],
+    backends: [ArcSwapOption<Backend>; WANTED],
     put: AtomicU64,
     taken: AtomicU64,
     waker: AtomicWaker,
@@ -20,7 +26,7 @@ const WANTED: usize = 64;
 impl Default for Wanted {
     fn default() -> Self {
         Self {
-            places: std::array::from_fn(|_| AtomicU32::new(0)),
+            backends: std::array::from_fn(|_| ArcSwapOption::empty()),
             put: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             waker: AtomicWaker::new(),
@@ -29,13 +35,13 @@ impl Default for Wanted {
 }
 
 impl Wanted {
-    pub(super) fn put(&self, index: Index) {
+    pub(super) fn put(&self, backend: &Arc<Backend>) {
         let at = self.put.fetch_add(1, Ordering::Relaxed) as usize % WANTED;
-        self.places[at].store(index.get() as u32 + 1, Ordering::Release);
+        self.backends[at].store(Some(Arc::clone(backend)));
         self.waker.wake();
     }
 
-    pub(super) fn take(&self) -> Option<Index> {
+    pub(super) fn take(&self) -> Option<Arc<Backend>> {
         let mut at = self.taken.load(Ordering::Relaxed);
         loop {
             let put = self.put.load(Ordering::Relaxed);
@@ -44,21 +50,19 @@ impl Wanted {
                 return None;
             }
             match self.taken.compare_exchange(at, oldest + 1, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    let place = self.places[oldest as usize % WANTED].swap(0, Ordering::Acquire);
-                    if let Some(place) = place.checked_sub(1) {
-                        return Some(Index::new(place as usize));
-                    }
-                    at = oldest + 1;
-                }
+                Ok(_) => match self.backends[oldest as usize % WANTED].swap(None) {
+                    Some(backend) => return Some(backend),
+                    // Who wants it is about to write it down, and will wake whoever asks: by then it is late.
+                    None => at = oldest + 1,
+                },
                 Err(now) => at = now,
             }
         }
     }
 
-    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Index> {
-        if let Some(place) = self.take() {
-            return Poll::Ready(place);
+    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Arc<Backend>> {
+        if let Some(backend) = self.take() {
+            return Poll::Ready(backend);
         }
         self.waker.register(cx.waker());
         // What came in between woke nobody.
@@ -73,8 +77,8 @@ mod tests {
     #[test]
     fn who_wants_more_than_is_asked_loses_the_oldest() {
         let wanted = Wanted::default();
-        (0..100).for_each(|place| wanted.put(Index::new(place)));
-        let taken: Vec<_> = std::iter::from_fn(|| wanted.take()).map(Index::get).collect();
-        assert_eq!(taken, (36..100).collect::<Vec<_>>());
+        (0..100).for_each(|n: u32| wanted.put(&Arc::new(Backend::new(n.to_string()))));
+        let taken = std::iter::from_fn(|| wanted.take()).map(|backend| backend.id().as_str().parse().unwrap());
+        assert_eq!(taken.collect::<Vec<u32>>(), (36..100).collect::<Vec<_>>());
     }
 }
