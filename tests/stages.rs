@@ -199,6 +199,79 @@ fn one_that_is_new_in_rotation_gets_little_at_first() {
 }
 
 #[test]
+fn one_that_is_new_gets_something_however_little_there_is_to_do() {
+    let start = Instant::now();
+    let slow = |name| SlowStart::new(named(name)).window(Duration::from_secs(60));
+    for (name, evidence) in AnyStrategy::NAMES.into_iter().flat_map(|name| [(name, 0), (name, 50)]) {
+        let backends: Vec<_> = (0..4).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
+        let all = Eligible::new([true; 4]);
+        let serve = |backend: &Arc<Backend>, now| {
+            Lease::take(Arc::clone(backend), now).complete(Outcome::Success, now + Duration::from_millis(10));
+        };
+        // All but the last are warm, by time and by evidence.
+        for number in 0..50 {
+            backends[..3].iter().for_each(|backend| serve(backend, start + Duration::from_millis(number)));
+        }
+        let picker = slow(name).evidence(evidence).build(&backends);
+        // One at a time, 20 a second.
+        let mut rng = Rng::new(1);
+        let mut got = |from: u64, to: u64| {
+            let picks = (from..to).filter(|request| {
+                let now = start + Duration::from_millis(100_000 + request * 50);
+                let hint = Hint::new(now, rng.next_u64()).key(rng.next_u64());
+                let picked = picker.pick(&Candidates::new(&backends, &all), &hint).unwrap();
+                serve(&backends[picked.get()], now);
+                picked.get() == 3
+            });
+            picks.count() as f64 / (to - from) as f64
+        };
+        let (at_first, warm) = (got(0, 400), (got(400, 6_000), got(6_000, 8_000)).1);
+        assert!((0.001..0.2).contains(&at_first), "{name}, {evidence}: {at_first} at first");
+        assert!(warm > 0.19, "{name}, {evidence}: {warm} when it is warm");
+    }
+}
+
+#[test]
+fn where_all_are_new_nobody_gets_little() {
+    let start = Instant::now();
+    for (name, n) in
+        ["ring", "maglev", "rendezvous", "memento", "round_robin"].into_iter().flat_map(|it| [(it, 10), (it, 100)])
+    {
+        let backends: Vec<_> = (0..n).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
+        let all = Eligible::new((0..n).map(|_| true));
+        let (plain, slow) = (named(name).build(&backends), SlowStart::new(named(name)).build(&backends));
+        let mut rng = Rng::new(1);
+        let mut same = |seconds| {
+            let candidates = Candidates::new(&backends, &all);
+            (0..200).for_each(|_| {
+                let hint = Hint::new(start + Duration::from_secs(seconds), rng.next_u64()).key(rng.next_u64());
+                assert_eq!(plain.pick(&candidates, &hint), slow.pick(&candidates, &hint), "{name} after {seconds} s");
+            });
+        };
+        same(0);
+        backends.iter().for_each(|backend| drop(Lease::take(Arc::clone(backend), start)));
+        [0, 1, 10, 30, 61].into_iter().for_each(same);
+    }
+}
+
+#[test]
+fn half_a_share_beside_a_whole_one_is_a_third_of_both() {
+    let start = Instant::now();
+    let backends: Vec<_> = (0..2).map(|n| Arc::new(Backend::new(n.to_string()))).collect();
+    let (all, new) = (Eligible::new([true; 2]), start + Duration::from_secs(100));
+    backends.iter().zip([start, new]).for_each(|(backend, since)| drop(Lease::take(Arc::clone(backend), since)));
+    for name in ["random", "round_robin", "weighted_round_robin"] {
+        let picker = SlowStart::new(named(name)).build(&backends);
+        let mut rng = Rng::new(1);
+        let picks = (0..40_000).filter(|_| {
+            let hint = Hint::new(new + Duration::from_secs(30), rng.next_u64());
+            picker.pick(&Candidates::new(&backends, &all), &hint).unwrap().get() == 1
+        });
+        assert_near(&[picks.count() as f64 / 40_000.0], &[1.0 / 3.0], 0.01, name);
+    }
+}
+
+#[test]
 fn evidence_warms_a_backend_and_slow_answers_are_none() {
     let pool = BackendPool::from_members((0..4).map(|n| Member::new(n.to_string(), ()))).unwrap();
     let view = pool.view(SlowStart::new(RoundRobin::new()).evidence(50));

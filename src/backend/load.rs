@@ -14,6 +14,8 @@ pub struct Load {
     since: AtomicU32,
     /// The answers that it had given before.
     before: AtomicU32,
+    /// Answers since then: in the upper half those that were looked at, in the lower half those of them that count.
+    proven: AtomicU64,
     /// What the requests in flight cost beyond 1 each, in [`UNITS`] of it.
     extra: AtomicI64,
     outcomes: [AtomicU64; Outcome::ALL.len()],
@@ -45,6 +47,21 @@ impl Load {
     /// Answers since it came into rotation, modulo 2^32.
     pub fn answers_in_rotation(&self) -> u32 {
         self.answers().wrapping_sub(self.before.load(Ordering::Relaxed))
+    }
+
+    /// How many of those were found to prove that it is warm.
+    pub(crate) fn proven(&self) -> u32 {
+        self.proven.load(Ordering::Relaxed) as u32
+    }
+
+    /// Looks at the answers since the last look, which prove that it is warm or do not.
+    pub(crate) fn prove(&self, good: bool) {
+        let word = self.proven.load(Ordering::Relaxed);
+        let (answers, seen, proven) = (self.answers_in_rotation(), (word >> 32) as u32, word as u32);
+        let more = if good { answers.saturating_sub(seen) } else { 0 };
+        let looked = u64::from(answers) << 32 | u64::from(proven.saturating_add(more));
+        // Where it fails, another has looked just now.
+        _ = self.proven.compare_exchange(word, looked, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Requests that ended with `outcome` since the backend was created.
@@ -90,6 +107,7 @@ impl Load {
     pub(super) fn restart(&self) {
         self.before.store(self.answers(), Ordering::Relaxed);
         self.since.store(0, Ordering::Relaxed);
+        self.proven.store(0, Ordering::Relaxed);
     }
 
     fn answers(&self) -> u32 {

@@ -100,7 +100,8 @@ impl<T, P: Picker> Snapshot<T, P> {
             let mut rest = Eligible::new(backends.map(|(place, backend)| {
                 let may_be = untried.contains(Index::new(place)) && !backend.is_full();
                 may_be && (silent || !backend.is_silent(hint.now))
-            }));
+            }))
+            .one_off();
             // Each turn takes one away, so this ends.
             while !rest.as_slice().is_empty()
                 && let Ok(index) = self.index_among(Candidates::new(self.members.backends(), &rest), hint)
@@ -118,7 +119,7 @@ impl<T, P: Picker> Snapshot<T, P> {
     /// Those that are eligible and were not tried; where all were, those that are eligible, if that will do. Excluding is taking away, once,
     /// for every strategy.
     fn untried(&self, hint: &Hint<'_>) -> Eligible {
-        let mut untried = (*self.eligible).clone();
+        let mut untried = (*self.eligible).clone().one_off();
         for id in hint.excluded {
             if let Some(index) = self.members.place(id.as_str()) {
                 untried.set(index, false);

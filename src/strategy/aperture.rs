@@ -1,7 +1,8 @@
 use super::{
-    Candidates, Grouped, GroupedPicker, Grouping, Hint, Index, Picker, Score, Standing, Strategy, hint::Factor,
+    GroupedPicker, Strategy,
+    grouped::{Standing, Strategies},
 };
-use crate::backend::{Backend, Moment};
+use crate::backend::Backend;
 use std::{fmt, sync::Arc};
 
 /// A stage before any strategy: each of several balancers uses a few backends of its own, such that all of them together
@@ -9,9 +10,14 @@ use std::{fmt, sync::Arc};
 ///
 /// Balancers and backends stand on two rings of the same length. Each balancer takes its own slice, and as many of the
 /// next ones as it needs for the least number of backends. A backend at the end of its aperture, of which it has a part
-/// only, gets that part of its share. So each balancer has few connections, and each backend the same load. Every balancer
-/// has to know its number, and how many there are; where numbers are not to be had, a [`Subset`](super::Subset) is even on
-/// average. When all backends of an aperture are out, the others serve.
+/// only, gets that part of its share: that part of the requests may go there, by lot and by key, and the others are
+/// picked for among the rest of the aperture. So each balancer has few connections, and each backend the same load, in
+/// proportion to its weight, from strategies that are even. Every balancer has to know its number, and how many there are;
+/// where numbers are not to be had, a [`Subset`](super::Subset) is even on average. When all backends of an aperture are
+/// out, the others serve.
+///
+/// With and without each end, an aperture has a strategy of its own. What holds of [`Grouped`](super::Grouped) holds here:
+/// they are kept, and a [`Sticky`](super::Sticky) goes around.
 ///
 /// ```
 /// use tower_balancer::strategy::{Aperture, LeastRequest};
@@ -21,9 +27,8 @@ use std::{fmt, sync::Arc};
 /// # let _ = strategy;
 /// ```
 pub struct Aperture<G, M> {
-    inner: Grouped<Slice, G, M>,
     slice: Slice,
-    make: M,
+    strategies: Strategies<G, M>,
 }
 
 /// What a balancer has of the ring.
@@ -34,21 +39,18 @@ struct Slice {
     least: usize,
 }
 
-impl<G: Strategy, M: Fn() -> G + Clone> Aperture<G, M> {
-    /// The aperture of one of so many `balancers`, counted from 0, over at least 12 backends; `make` makes the strategy
+impl<G: Strategy, M: Fn() -> G> Aperture<G, M> {
+    /// The aperture of one of so many `balancers`, counted from 0, over at least 12 backends; `make` makes the strategies
     /// within. A number beyond the last begins again at the first.
     pub fn new(balancer: usize, balancers: usize, make: M) -> Self {
         let balancers = balancers.max(1);
-        Self::over(Slice { balancer: balancer % balancers, balancers, least: 12 }, make)
+        let slice = Slice { balancer: balancer % balancers, balancers, least: 12 };
+        Self { slice, strategies: Strategies::new(make) }
     }
 
     /// Over at least so many backends, and at least 1. All balancers need the same number here.
     pub fn least(self, least: usize) -> Self {
-        Self::over(Slice { least: least.max(1), ..self.slice }, self.make)
-    }
-
-    fn over(slice: Slice, make: M) -> Self {
-        Self { inner: Grouped::new(slice, make.clone()), slice, make }
+        Self { slice: Slice { least: least.max(1), ..self.slice }, ..self }
     }
 }
 
@@ -75,54 +77,41 @@ impl Slice {
     }
 }
 
-impl Grouping for Slice {
-    fn groups(&self, members: &[Arc<Backend>]) -> Vec<u32> {
-        self.parts(members).into_iter().map(|part| u32::from(part == 0.0)).collect()
-    }
-
-    fn shares(&self, groups: &[Standing]) -> Vec<f64> {
-        groups.iter().map(|group| if group.group == 0 { 1.0 } else { 0.0 }).collect()
-    }
-}
-
 impl<G: Strategy, M: Fn() -> G + Send + Sync + 'static> Strategy for Aperture<G, M> {
     type Picker = AperturePicker<G::Picker>;
 
+    /// As layers: on the whole aperture lies, as thick as its lesser end is a part, what the lesser end has; on the aperture
+    /// without that end lies what the other end has beyond; and on the aperture without either the rest of 1. A layer gets of
+    /// the requests what it has of it all. So each backend gets its part, if every layer is even in itself.
     fn build(&self, members: &[Arc<Backend>]) -> Self::Picker {
         let parts = self.slice.parts(members);
-        let ends = members.iter().zip(parts).filter(|(_, part)| (0.0..1.0).contains(part) && *part > 0.0);
-        let ends = ends.map(|(backend, part)| (backend.id().hash64(), part)).collect();
-        AperturePicker { inner: self.inner.build(members), ends: Ends(ends) }
+        let mut tops: Vec<f64> = parts.iter().copied().filter(|&part| part > 0.0).collect();
+        tops.sort_unstable_by(f64::total_cmp);
+        tops.dedup();
+        let places = |is_in: &dyn Fn(f64) -> bool| (0..members.len()).filter(|&place| is_in(parts[place])).collect();
+        let layers = tops.iter().map(|&top| places(&|part| part >= top));
+        let mut groups: Vec<(u32, Vec<usize>)> = (0..).zip(layers).collect();
+        groups.push((REST, places(&|part| part == 0.0)));
+        let thickness: Vec<f64> =
+            tops.iter().scan(0.0, |below, top| Some(top - std::mem::replace(below, *top))).collect();
+        self.strategies.build(members, groups, move |standings| shares(standings, &thickness))
     }
+}
+
+/// The group of those that are not in the aperture.
+const REST: u32 = u32::MAX;
+
+/// What each layer has of it all; the rest has nothing.
+fn shares(standings: &[Standing], thickness: &[f64]) -> Vec<f64> {
+    // Where nothing weighs anything, backends count.
+    let layers = || standings.iter().zip(thickness);
+    let weighs = layers().any(|(layer, _)| layer.weight > 0.0);
+    let size = |layer: &Standing| if weighs { layer.weight } else { layer.eligible as f64 };
+    layers().map(|(layer, thickness)| size(layer) * thickness).collect()
 }
 
 /// The picker of an [`Aperture`].
-#[derive(Debug)]
-pub struct AperturePicker<P> {
-    inner: GroupedPicker<Slice, P>,
-    ends: Ends,
-}
-
-/// The members of which the balancer has a part only: two at the most, by the hash of their ids.
-#[derive(Debug)]
-struct Ends(Vec<(u64, f64)>);
-
-impl Factor for Ends {
-    fn of(&self, backend: &Backend, _now: Moment) -> f64 {
-        let end = self.0.iter().find(|(hash, _)| *hash == backend.id().hash64());
-        end.map_or(1.0, |(_, part)| *part)
-    }
-}
-
-impl<P: Picker> Picker for AperturePicker<P> {
-    fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
-        hint.scaled(&self.ends, |hint| self.inner.pick(candidates, hint))
-    }
-
-    fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
-        hint.scaled(&self.ends, |hint| self.inner.score(candidates, index, hint))
-    }
-}
+pub type AperturePicker<P> = GroupedPicker<P>;
 
 impl<G, M> fmt::Debug for Aperture<G, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,8 +123,12 @@ impl<G, M> fmt::Debug for Aperture<G, M> {
 mod tests {
     use super::*;
     use crate::{
+        backend::Weight,
         rng::Rng,
-        strategy::{Eligible, Random, RoundRobin, conformance},
+        strategy::{
+            AnyStrategy, Candidates, ConsistentHash, Eligible, Hint, Index, Maglev, Picker, Random, RoundRobin,
+            conformance,
+        },
     };
     use std::time::Instant;
 
@@ -173,19 +166,84 @@ mod tests {
         }
     }
 
+    /// What each backend gets of all requests through one balancer, with nothing in flight.
+    fn loads<S: Strategy>(aperture: &S, members: &[Arc<Backend>], eligible: &Eligible) -> Vec<f64> {
+        const PICKS: u32 = 40_000;
+        let (picker, mut rng) = (aperture.build(members), Rng::new(1));
+        let mut loads = vec![0.0; members.len()];
+        for _ in 0..PICKS {
+            let hint = Hint::new(now(), rng.next_u64()).key(rng.next_u64());
+            let index = picker.pick(&Candidates::new(members, eligible), &hint).unwrap();
+            loads[index.get()] += 1.0 / f64::from(PICKS);
+        }
+        loads
+    }
+
+    fn assert_near(loads: &[f64], expected: impl IntoIterator<Item = f64>, what: &str) {
+        let expected: Vec<f64> = expected.into_iter().collect();
+        let near = loads.iter().zip(&expected).all(|(load, expected)| (load - expected).abs() < 0.01);
+        assert!(near && loads.len() == expected.len(), "{what}: {loads:.3?}, expected {expected:.3?}");
+    }
+
     #[test]
-    fn every_backend_gets_the_same_load_from_all_balancers_together() {
-        let members = members(10);
-        let all = Eligible::new([true; 10]);
-        let mut counts = [0.0; 10];
-        let mut rng = Rng::new(1);
-        for balancer in 0..4 {
-            let picker = Aperture::new(balancer, 4, || Random).least(3).build(&members);
-            for _ in 0..20_000 {
-                let hint = Hint::new(now(), rng.next_u64());
-                counts[picker.pick(&Candidates::new(&members, &all), &hint).unwrap().get()] += 1.0 / 8_000.0;
+    fn each_backend_gets_its_part_from_each_balancer_and_the_same_load_from_all() {
+        let names =
+            ["round_robin", "weighted_round_robin", "random", "maglev", "rendezvous", "least_request", "peak_ewma"];
+        // Two ends, one, none; and apertures of ends alone.
+        for (n, balancers, least) in [(3, 2, 1), (10, 4, 3), (5, 3, 2), (7, 20, 2), (6, 3, 1)] {
+            let (members, all) = (members(n), Eligible::new((0..n).map(|_| true)));
+            for name in names {
+                let mut together = vec![0.0; n];
+                for balancer in 0..balancers {
+                    let make = move || name.parse::<AnyStrategy>().unwrap();
+                    let aperture = Aperture::new(balancer, balancers, make).least(least);
+                    let loads = loads(&aperture, &members, &all);
+                    let parts = aperture.slice.parts(&members);
+                    let sum: f64 = parts.iter().sum();
+                    let what = format!("{name}, {balancer} of {balancers}");
+                    assert_near(&loads, parts.iter().map(|part| part / sum), &what);
+                    together.iter_mut().zip(loads).for_each(|(all, load)| *all += load / balancers as f64);
+                }
+                assert_near(&together, vec![1.0 / n as f64; n], name);
             }
         }
-        assert!(counts.iter().all(|count: &f64| (count - 1.0).abs() < 0.06), "{counts:?}");
+    }
+
+    #[test]
+    fn parts_are_parts_of_the_weights() {
+        let members = members(3);
+        let aperture = || Aperture::new(0, 2, || Random).least(1);
+        let parts = aperture().slice.parts(&members);
+        let all = Eligible::new([true; 3]);
+        // One whole, half of another, and one that is not in it.
+        let place = |part: f64| parts.iter().position(|&had| had == part).unwrap();
+        for (whole, half) in [(1.0, 4.0), (3.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0)] {
+            members[place(1.0)].set_weight(Weight::new(whole).unwrap());
+            members[place(0.5)].set_weight(Weight::new(half).unwrap());
+            // Where neither weighs anything they are alike.
+            let (whole, half) = if whole + half == 0.0 { (1.0, 1.0) } else { (whole, half) };
+            let loads = loads(&aperture(), &members, &all);
+            let expected = whole / (whole + half / 2.0);
+            let loads = [loads[place(1.0)], loads[place(0.5)], loads[place(0.0)]];
+            assert_near(&loads, [expected, 1.0 - expected, 0.0], &format!("{whole} {half}"));
+        }
+        // Without its whole one the half is all there is, and without both the rest serves.
+        let none_whole = all.with(Index::new(place(1.0)), false);
+        assert_eq!(loads(&aperture(), &members, &none_whole)[place(0.5)].round(), 1.0);
+        let none = none_whole.with(Index::new(place(0.5)), false);
+        assert_eq!(loads(&aperture(), &members, &none)[place(0.0)].round(), 1.0);
+    }
+
+    #[test]
+    fn equal_keys_meet_the_same_backend() {
+        let members = members(10);
+        let picker = Aperture::new(1, 4, || ConsistentHash::new(Maglev::new())).least(3).build(&members);
+        let all = Eligible::new([true; 10]);
+        let of = |key, seed| picker.pick(&Candidates::new(&members, &all), &Hint::new(now(), seed).key(key));
+        let mut rng = Rng::new(1);
+        for _ in 0..500 {
+            let key = rng.next_u64();
+            assert_eq!(of(key, rng.next_u64()), of(key, rng.next_u64()));
+        }
     }
 }

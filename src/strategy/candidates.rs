@@ -50,9 +50,9 @@ impl<'a> Candidates<'a> {
         Candidates { backends: self.backends, list, set: None }
     }
 
-    /// The number of the set that may be picked; `None` where it has none.
+    /// The number of the set that may be picked; `None` where it has none, or will not come again.
     pub(super) fn version(&self) -> Option<u64> {
-        self.set.map(Eligible::version)
+        self.set.map(Eligible::version).filter(|&version| version != Eligible::ONE_OFF)
     }
 
     /// Every member, eligible or not, in the order in which the picker's tables were built.

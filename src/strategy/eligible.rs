@@ -10,10 +10,14 @@ pub struct Eligible {
     list: Vec<Index>,
     bits: Vec<u64>,
     members: usize,
+    /// [`ONE_OFF`](Self::ONE_OFF) where it has none.
     version: u64,
 }
 
 impl Eligible {
+    /// The version of a set that will not come again.
+    pub(super) const ONE_OFF: u64 = 0;
+
     /// The places at which `flags` says yes.
     pub fn new(flags: impl IntoIterator<Item = bool>) -> Self {
         let mut eligible = Self { version: next_version(), ..Self::default() };
@@ -35,9 +39,15 @@ impl Eligible {
         &self.list
     }
 
-    /// A number that no other set has, and every copy of this one: what was worked out for the set holds for it still.
+    /// A number that no other set has, and every copy of this one: what was worked out for the set holds for it still. Or
+    /// [`ONE_OFF`](Self::ONE_OFF).
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The same set for one decision: nobody need remember what he works out for it, nor for what it is changed into.
+    pub(crate) fn one_off(self) -> Self {
+        Self { version: Self::ONE_OFF, ..self }
     }
 
     /// Whether `index` is among them. O(1).
@@ -66,7 +76,9 @@ impl Eligible {
             }
             _ => return,
         }
-        self.version = next_version();
+        if self.version != Self::ONE_OFF {
+            self.version = next_version();
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 use super::{Candidates, Eligible, Hint, Index, Picker, Score, Strategy};
-use crate::{backend::Backend, hash::mix};
+use crate::backend::Backend;
 use arc_swap::ArcSwapOption;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -13,7 +13,7 @@ pub trait Grouping: Send + Sync + 'static {
     fn groups(&self, members: &[Arc<Backend>]) -> Vec<u32>;
 
     /// What each group gets, in any unit, given how it stands; the groups come by number. Asked when the health of a
-    /// member changes.
+    /// member changes. What is negative, no finite number, or not there, is nothing.
     fn shares(&self, groups: &[Standing]) -> Vec<f64>;
 }
 
@@ -38,8 +38,11 @@ pub struct Standing {
 /// [`Grouping`] of your own. Requests with equal keys go to the same group. A group that has nobody to give passes the
 /// request on to the first that has, in the order of their numbers.
 ///
-/// The strategies are made once for each group and kept, so their cursors survive. Who is eligible in which group, and the
-/// shares that follow from it, are worked out by the first pick after each change.
+/// The strategies are made once for each group and kept as long as it has members, so their cursors survive. Who is
+/// eligible in which group, and the shares that follow from it, are worked out by the first pick after each change.
+///
+/// [`Sticky`](super::Sticky) goes around all stages, never inside of one: the lot knows nothing of sessions, and would send
+/// a request to another group than the one where its session is.
 ///
 /// ```
 /// use tower_balancer::{
@@ -60,14 +63,47 @@ pub struct Standing {
 /// ```
 pub struct Grouped<R, G, M> {
     rule: Arc<R>,
+    strategies: Strategies<G, M>,
+}
+
+/// The strategies of the groups that there are, by number.
+pub(super) struct Strategies<G, M> {
     make: M,
-    strategies: Mutex<HashMap<u32, G>>,
+    made: Mutex<HashMap<u32, G>>,
 }
 
 impl<R: Grouping, G: Strategy, M: Fn() -> G> Grouped<R, G, M> {
     /// Groups by `rule`; `make` makes the strategy of each.
     pub fn new(rule: R, make: M) -> Self {
-        Self { rule: Arc::new(rule), make, strategies: Mutex::default() }
+        Self { rule: Arc::new(rule), strategies: Strategies::new(make) }
+    }
+}
+
+impl<G, M> Strategies<G, M> {
+    pub(super) fn new(make: M) -> Self {
+        Self { make, made: Mutex::default() }
+    }
+}
+
+impl<G: Strategy, M: Fn() -> G> Strategies<G, M> {
+    /// Builds a picker over `groups` of members that get their `shares`: the number of each, in order, and the places of its
+    /// members, in order. Groups may overlap.
+    pub(super) fn build(
+        &self,
+        members: &[Arc<Backend>],
+        groups: Vec<(u32, Vec<usize>)>,
+        shares: impl Fn(&[Standing]) -> Vec<f64> + Send + Sync + 'static,
+    ) -> GroupedPicker<G::Picker> {
+        // A strategy that panicked while it built has changed nothing here.
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|made, _| groups.binary_search_by_key(made, |(number, _)| *number).is_ok());
+        let group = |(number, places): (u32, Vec<usize>)| {
+            let backends: Vec<_> = places.iter().map(|&place| Arc::clone(&members[place])).collect();
+            let picker = made.entry(number).or_insert_with(&self.make).build(&backends);
+            Group { number, backends, places: places.into_iter().map(Index::new).collect(), picker }
+        };
+        let groups = groups.into_iter().map(group).collect();
+        GroupedPicker { shares: Box::new(shares), groups, latest: ArcSwapOption::empty() }
     }
 }
 
@@ -77,25 +113,18 @@ where
     G: Strategy,
     M: Fn() -> G + Send + Sync + 'static,
 {
-    type Picker = GroupedPicker<R, G::Picker>;
+    type Picker = GroupedPicker<G::Picker>;
 
     fn build(&self, members: &[Arc<Backend>]) -> Self::Picker {
         let mut numbers = self.rule.groups(members);
         // A rule of somebody else's that says too little is no reason to lose a backend.
         numbers.resize(members.len(), u32::MAX);
-        let mut listed = numbers.clone();
-        listed.sort_unstable();
-        listed.dedup();
-        // A strategy that panicked while it built has changed nothing here.
-        let mut strategies = self.strategies.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = |number: u32| {
-            let places: Vec<usize> = (0..members.len()).filter(|&place| numbers[place] == number).collect();
-            let backends: Vec<_> = places.iter().map(|&place| Arc::clone(&members[place])).collect();
-            let picker = strategies.entry(number).or_insert_with(&self.make).build(&backends);
-            Group { number, backends, places: places.into_iter().map(Index::new).collect(), picker }
-        };
-        let groups = listed.into_iter().map(group).collect();
-        GroupedPicker { rule: Arc::clone(&self.rule), groups, latest: ArcSwapOption::empty() }
+        let mut groups: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (place, number) in numbers.into_iter().enumerate() {
+            groups.entry(number).or_default().push(place);
+        }
+        let rule = Arc::clone(&self.rule);
+        self.strategies.build(members, groups.into_iter().collect(), move |groups| rule.shares(groups))
     }
 }
 
@@ -106,11 +135,13 @@ impl<R: fmt::Debug, G, M> fmt::Debug for Grouped<R, G, M> {
 }
 
 /// The picker of a [`Grouped`].
-pub struct GroupedPicker<R, P> {
-    rule: Arc<R>,
+pub struct GroupedPicker<P> {
+    shares: Box<Shares>,
     groups: Vec<Group<P>>,
     latest: ArcSwapOption<Division>,
 }
+
+type Shares = dyn Fn(&[Standing]) -> Vec<f64> + Send + Sync;
 
 struct Group<P> {
     number: u32,
@@ -122,23 +153,33 @@ struct Group<P> {
 
 /// The eligible members by group, and what part of the traffic the groups up to each get together.
 struct Division {
-    version: Option<u64>,
+    version: u64,
     eligible: Vec<Eligible>,
     up_to: Vec<f64>,
 }
 
-impl<R: Grouping, P: Picker> Picker for GroupedPicker<R, P> {
+impl<P: Picker> Picker for GroupedPicker<P> {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
+        let version = candidates.version();
         let latest = self.latest.load();
-        if let Some(division) = latest.as_ref().filter(|division| candidates.version() == division.version) {
+        if let Some(division) = latest.as_ref().filter(|division| version == Some(division.version)) {
             return self.pick_in(division, hint);
         }
-        let division = Arc::new(self.divide(candidates));
+        let division = self.divide(candidates);
         // A list of which nobody knows the version, or that one retry made for itself, will not come again.
-        if candidates.version().is_some() && hint.excluded.is_empty() {
-            self.latest.store(Some(Arc::clone(&division)));
+        if version.is_none() || !hint.excluded.is_empty() {
+            return self.pick_in(&division, hint);
         }
+        let division = Arc::new(division);
+        self.latest.store(Some(Arc::clone(&division)));
         self.pick_in(&division, hint)
+    }
+
+    fn binds(&self, index: Index, hint: &Hint<'_>) -> bool {
+        let binds = |group: &Group<P>| {
+            group.places.binary_search(&index).is_ok_and(|place| group.picker.binds(Index::new(place), hint))
+        };
+        self.groups.iter().any(binds)
     }
 
     fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
@@ -153,13 +194,12 @@ impl<R: Grouping, P: Picker> Picker for GroupedPicker<R, P> {
     }
 }
 
-impl<R: Grouping, P: Picker> GroupedPicker<R, P> {
+impl<P: Picker> GroupedPicker<P> {
     /// From the group that the lot falls on; where that has none to give, from the first that has.
     fn pick_in(&self, division: &Division, hint: &Hint<'_>) -> Option<Index> {
         // Equal keys draw equal lots: what is bound to a backend is bound to its group.
-        let lot = mix(hint.key.unwrap_or(hint.seed), 0x67_726f_7570);
-        let lot = (lot >> 11) as f64 / (1_u64 << 53) as f64;
-        let drawn = division.up_to.iter().position(|&up_to| lot < up_to);
+        let (lot, hint) = &hint.draw();
+        let drawn = division.up_to.iter().position(|up_to| lot < up_to);
         let all = 0..self.groups.len();
         drawn.into_iter().chain(all).find_map(|group| {
             let (group, eligible) = (&self.groups[group], &division.eligible[group]);
@@ -169,7 +209,12 @@ impl<R: Grouping, P: Picker> GroupedPicker<R, P> {
     }
 
     fn divide(&self, candidates: &Candidates<'_>) -> Division {
-        let is_in = |group: &Group<P>| Eligible::new(group.places.iter().map(|&place| candidates.is_eligible(place)));
+        let version = candidates.version();
+        let is_in = |group: &Group<P>| {
+            let eligible = Eligible::new(group.places.iter().map(|&place| candidates.is_eligible(place)));
+            // What comes but once is so within as well.
+            if version.is_some() { eligible } else { eligible.one_off() }
+        };
         let eligible: Vec<Eligible> = self.groups.iter().map(is_in).collect();
         let standing = |(group, eligible): (&Group<P>, &Eligible)| Standing {
             group: group.number,
@@ -178,21 +223,170 @@ impl<R: Grouping, P: Picker> GroupedPicker<R, P> {
             weight: Candidates::new(&group.backends, eligible).iter().map(|(_, backend)| backend.weight()).sum(),
         };
         let standings: Vec<_> = self.groups.iter().zip(&eligible).map(standing).collect();
-        let shares = self.rule.shares(&standings);
-        let share = |(standing, share): (&Standing, &f64)| if standing.eligible > 0 { share.max(0.0) } else { 0.0 };
-        let shares: Vec<f64> = standings.iter().zip(&shares).map(share).collect();
-        let total: f64 = shares.iter().sum();
+        let mut shares = (self.shares)(&standings);
+        // Nor does a rule of somebody else's get to say what makes no sense.
+        shares.resize(standings.len(), 0.0);
+        for (share, standing) in shares.iter_mut().zip(&standings) {
+            *share = if standing.eligible > 0 && share.is_finite() { share.max(0.0) } else { 0.0 };
+        }
+        // In parts of the greatest, so that no sum overflows.
+        let greatest = shares.iter().copied().fold(0.0, f64::max);
+        let part = |share: &f64| if greatest > 0.0 { share / greatest } else { 0.0 };
+        let total: f64 = shares.iter().map(part).sum();
         let up_to = shares.iter().scan(0.0, |sum, share| {
-            *sum += share / total;
-            Some(*sum)
+            *sum += part(share);
+            Some(if total > 0.0 { *sum / total } else { 0.0 })
         });
-        Division { version: candidates.version(), up_to: up_to.collect(), eligible }
+        Division { version: version.unwrap_or(Eligible::ONE_OFF), up_to: up_to.collect(), eligible }
     }
 }
 
-impl<R, P> fmt::Debug for GroupedPicker<R, P> {
+impl<P> fmt::Debug for GroupedPicker<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes = self.groups.iter().map(|group| (group.number, group.places.len()));
         f.debug_map().entries(sizes).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::RoundRobin;
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        time::Instant,
+    };
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    fn members(ids: impl IntoIterator<Item = u32>) -> Vec<Arc<Backend>> {
+        ids.into_iter().map(|id| Arc::new(Backend::new(id.to_string()))).collect()
+    }
+
+    /// A group for each, by its id, with what the rule says.
+    struct Each<F>(F);
+
+    impl<F: Fn(&[Standing]) -> Vec<f64> + Send + Sync + 'static> Grouping for Each<F> {
+        fn groups(&self, members: &[Arc<Backend>]) -> Vec<u32> {
+            members.iter().map(|backend| backend.id().as_str().parse().unwrap()).collect()
+        }
+
+        fn shares(&self, groups: &[Standing]) -> Vec<f64> {
+            (self.0)(groups)
+        }
+    }
+
+    #[test]
+    fn a_rule_that_says_what_makes_no_sense_is_as_good_as_defined() {
+        const MAX: f64 = f64::MAX;
+        let said: [(&[f64], [u32; 3]); 8] = [
+            (&[1.0], [300, 0, 0]),
+            (&[0.0, 1.0, 0.0, 7.0, 7.0], [0, 300, 0]),
+            (&[f64::INFINITY, 1.0, f64::NEG_INFINITY], [0, 300, 0]),
+            (&[f64::NAN, -1.0, 1.0], [0, 0, 300]),
+            (&[1.0, 0.0, 1.0], [150, 0, 150]),
+            (&[MAX, MAX, MAX], [100, 100, 100]),
+            // Nobody gets anything: then the first that has somebody to give.
+            (&[0.0, f64::NAN], [300, 0, 0]),
+            (&[], [300, 0, 0]),
+        ];
+        let (members, all) = (members(0..3), Eligible::new([true; 3]));
+        for (shares, expected) in said {
+            let picker = Grouped::new(Each(|_: &[Standing]| shares.to_vec()), RoundRobin::new).build(&members);
+            let candidates = Candidates::new(&members, &all);
+            let mut counts = [0_u32; 3];
+            for seed in 0..300 {
+                counts[picker.pick(&candidates, &Hint::new(now(), seed)).unwrap().get()] += 1;
+            }
+            let near = counts.iter().zip(expected).all(|(&count, expected)| {
+                if expected == 0 || expected == 300 { count == expected } else { count.abs_diff(expected) < 40 }
+            });
+            assert!(near, "{shares:?}: {counts:?}");
+            // To explain a pick is no reason to panic either.
+            (0..3).for_each(|place| _ = picker.score(&candidates, Index::new(place), &Hint::new(now(), 0)));
+        }
+    }
+
+    #[test]
+    fn groups_that_come_and_go_leave_nothing_behind() {
+        let strategy = Grouped::new(Each(|groups: &[Standing]| vec![1.0; groups.len()]), RoundRobin::new);
+        for first in 0..1_000 {
+            drop(strategy.build(&members(first..first + 2)));
+        }
+        assert_eq!(strategy.strategies.made.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_comes_but_once_is_not_remembered() {
+        let divided = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&divided);
+        let count = move || {
+            let divided = Arc::clone(&counter);
+            Each(move |groups: &[Standing]| {
+                divided.fetch_add(1, Ordering::Relaxed);
+                vec![1.0; groups.len()]
+            })
+        };
+        /// All in one group, so that the one within sees all.
+        struct One;
+        impl Grouping for One {
+            fn groups(&self, members: &[Arc<Backend>]) -> Vec<u32> {
+                vec![0; members.len()]
+            }
+
+            fn shares(&self, groups: &[Standing]) -> Vec<f64> {
+                vec![1.0; groups.len()]
+            }
+        }
+        let (members, all) = (members(0..4), Eligible::new([true; 4]));
+        let within = move || Grouped::new(count(), RoundRobin::new);
+        let picker = Grouped::new(One, within).build(&members);
+        let pick =
+            |eligible: &Eligible| picker.pick(&Candidates::new(&members, eligible), &Hint::new(now(), 1)).unwrap();
+        for _ in 0..10 {
+            pick(&all);
+        }
+        assert_eq!(divided.load(Ordering::Relaxed), 1);
+        let mut rest = all.clone().one_off();
+        rest.set(Index::new(2), false);
+        for _ in 0..10 {
+            assert_ne!(pick(&rest), Index::new(2));
+            pick(&all);
+        }
+        // Each time for what comes but once, and never again for the other.
+        assert_eq!(divided.load(Ordering::Relaxed), 11);
+    }
+
+    /// Even and odd halves: of all, and then of each half.
+    struct Bit(u32);
+
+    impl Grouping for Bit {
+        fn groups(&self, members: &[Arc<Backend>]) -> Vec<u32> {
+            let number = |backend: &Arc<Backend>| backend.id().as_str().parse::<u32>().unwrap();
+            members.iter().map(|backend| number(backend) >> self.0 & 1).collect()
+        }
+
+        fn shares(&self, groups: &[Standing]) -> Vec<f64> {
+            vec![1.0; groups.len()]
+        }
+    }
+
+    #[test]
+    fn each_stage_draws_a_lot_of_its_own() {
+        let (members, all) = (members(0..4), Eligible::new([true; 4]));
+        let strategy = Grouped::new(Bit(0), || Grouped::new(Bit(1), RoundRobin::new));
+        let picker = strategy.build(&members);
+        let mut counts = [0_u32; 4];
+        for seed in 0..4_000 {
+            let hint = Hint::new(now(), seed);
+            counts[picker.pick(&Candidates::new(&members, &all), &hint).unwrap().get()] += 1;
+            // Equal keys meet the same group of each stage, whatever the seed.
+            let of = |seed| picker.pick(&Candidates::new(&members, &all), &Hint::new(now(), seed).key(7)).unwrap();
+            assert_eq!(of(seed), of(seed + 1));
+        }
+        assert!(counts.iter().all(|count| count.abs_diff(1_000) < 120), "{counts:?}");
     }
 }

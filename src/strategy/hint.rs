@@ -30,6 +30,8 @@ pub struct Hint<'a> {
     pub excluded: &'a [BackendId],
     /// They must not be picked where nothing else is left either: what took one of them too long would take it too long again.
     pub others_only: bool,
+    /// The stages that have drawn a lot for it.
+    draws: u64,
     /// What stages around the strategy take off the weights.
     scale: Option<&'a Scale<'a>>,
 }
@@ -52,13 +54,26 @@ impl fmt::Debug for Scale<'_> {
     }
 }
 
+/// Keeps the lots of the stages apart from what else is drawn from the same key.
+const LOT: u64 = 0x67_726f_7570;
+
 /// A request that costs more than so many ordinary ones counts as so many.
 const MOST_COST: f64 = 1e6;
 
 impl<'a> Hint<'a> {
     /// A hint about a request of which nothing is known.
     pub fn new(now: Instant, seed: u64) -> Self {
-        Self { now, seed, key: None, session: None, cost: 1.0, excluded: &[], others_only: false, scale: None }
+        Self {
+            now,
+            seed,
+            key: None,
+            session: None,
+            cost: 1.0,
+            excluded: &[],
+            others_only: false,
+            draws: 0,
+            scale: None,
+        }
     }
 
     /// The same hint, with the hash of what the request is bound to.
@@ -86,13 +101,22 @@ impl<'a> Hint<'a> {
         Self { session: None, ..self }
     }
 
+    /// A number in `0.0..1.0`, the same for equal keys, and the hint for the next stage, which draws another.
+    pub(super) fn draw(&self) -> (f64, Self) {
+        let lot = mix(self.key.unwrap_or(self.seed), LOT.wrapping_add(self.draws));
+        (Rng::new(lot).unit(), Self { draws: self.draws + 1, ..*self })
+    }
+
     /// Runs `decide` with the same hint where the weights have one more factor.
     pub(super) fn scaled<R>(&self, factor: &dyn Factor, decide: impl FnOnce(&Hint<'_>) -> R) -> R {
         decide(&Hint { scale: Some(&Scale { factor, outer: self.scale }), ..*self })
     }
 
-    /// The product of all factors.
-    fn factor(&self, backend: &Backend) -> f64 {
+    /// What part of its weight a backend has: the product of all factors.
+    pub(super) fn factor(&self, backend: &Backend) -> f64 {
+        if self.scale.is_none() {
+            return 1.0;
+        }
         let now = Moment::of(self.now);
         let scales = std::iter::successors(self.scale, |scale| scale.outer);
         scales.map(|scale| scale.factor.of(backend, now)).product()
@@ -109,20 +133,27 @@ impl<'a> Hint<'a> {
     }
 
     /// The weight of a backend for this decision: its own, less what a stage around the strategy takes off, because it is
-    /// not warm yet, say. For strategies that weigh.
+    /// not warm yet, say. For strategies that weigh what is in flight.
+    ///
+    /// Of less than one request in flight nobody can have a part: while nothing is in flight on it, a backend has all of its
+    /// weight by lot, as often as a part is left of it. Beside others that are idle it would never be picked otherwise.
     pub fn weight(&self, backend: &Backend) -> f64 {
-        if self.scale.is_none() { backend.weight() } else { backend.weight() * self.factor(backend) }
+        let factor = self.factor(backend);
+        let is_whole = factor >= 1.0 || (backend.load().in_flight() == 0 && self.lot(backend) < factor);
+        if is_whole { backend.weight() } else { backend.weight() * factor }
     }
 
     /// Whether a backend takes its turn: always, or by lot where a stage takes something off its weight. For strategies
     /// that go by turns, tables or keys: where it does not, offer the turn to the next. The same backend always gives the
     /// same answer to the same hint.
     pub fn takes(&self, candidates: &Candidates<'_>, index: Index) -> bool {
-        if self.scale.is_none() {
-            return true;
-        }
         let Some(backend) = candidates.get(index) else { return true };
         let factor = self.factor(backend);
-        factor >= 1.0 || Rng::new(mix(self.seed, backend.id().hash64())).unit() < factor
+        factor >= 1.0 || self.lot(backend) < factor
+    }
+
+    /// A number in `0.0..1.0` for this decision and this backend.
+    fn lot(&self, backend: &Backend) -> f64 {
+        Rng::new(mix(self.seed, backend.id().hash64())).unit()
     }
 }

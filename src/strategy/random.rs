@@ -38,15 +38,18 @@ impl Picker for RandomPicker {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
         let mut rng = hint.rng();
         if !self.table.is_empty() {
-            // Drawing again on a miss leaves the proportions among the eligible as they are.
+            // Drawing again on a miss leaves the proportions among the eligible as they are, where one that passes on now may
+            // take the next.
             for _ in 0..DRAWS {
                 let index = self.draw(&mut rng);
-                if candidates.is_eligible(index) && hint.takes(candidates, index) {
+                let Some(backend) = candidates.get(index).filter(|_| candidates.is_eligible(index)) else { continue };
+                let factor = hint.factor(backend);
+                if factor >= 1.0 || rng.unit() < factor {
                     return Some(index);
                 }
             }
         }
-        scan(candidates, &mut rng, |_, backend| hint.weight(backend))
+        scan(candidates, &mut rng, |_, backend| backend.weight() * hint.factor(backend))
     }
 }
 

@@ -109,13 +109,23 @@ impl Scale {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{backend::Weight, strategy::Eligible};
+    use std::time::Instant;
 
+    /// The first picks over backends of such weights.
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
     fn letters(weights: &[f64], picks: usize) -> String {
-        let strides = strides(weights);
-        let n = weights.len() as u64;
-        let offers = (0..).map(|sequence: u64| (sequence / n, sequence % n));
-        let due = offers.filter(|&(generation, place)| is_due(strides[place as usize], generation, place));
-        due.take(picks).map(|(_, place)| char::from(b'a' + place as u8)).collect()
+        let backend = |(place, &weight): (usize, &f64)| {
+            let backend = Backend::new(place.to_string());
+            backend.set_weight(Weight::new(weight).unwrap());
+            Arc::new(backend)
+        };
+        let members: Vec<_> = weights.iter().enumerate().map(backend).collect();
+        let all = Eligible::new(members.iter().map(|_| true));
+        let (picker, candidates) = (WeightedRoundRobin::new().build(&members), Candidates::new(&members, &all));
+        let hint = Hint::new(Instant::now(), 0);
+        let picked = |_| char::from(b'a' + picker.pick(&candidates, &hint).unwrap().get() as u8);
+        (0..picks).map(picked).collect()
     }
 
     #[test]

@@ -1,7 +1,6 @@
 use super::*;
 use crate::{
-    backend::{Lease, Outcome, Report, Weight},
-    pool::{BackendPool, Member},
+    backend::{Lease, Locality, Outcome, Report, Weight},
     strategy::{Eligible, Grouped, Tiers, conformance},
 };
 use proptest::prelude::{Just, any, prop_assert, prop_oneof, proptest};
@@ -168,15 +167,15 @@ fn one_that_fails_at_once_draws_nothing_however_many_there_are_and_whatever_they
 #[test]
 fn probes_are_wanted_of_the_backends_that_are_picked_from() {
     // Ten in the first tier, all of them out, thirty in the second.
-    let member = |n: u32| Member::new(n.to_string(), ()).priority(u32::from(n >= 10));
-    let pool = BackendPool::from_members((0..40).map(member)).unwrap();
+    let backends = members(40);
+    backends[10..].iter().for_each(|backend| backend.set_locality(Locality { priority: 1, zone: None }));
+    let all_of_the_second = Eligible::new((0..40).map(|n| n >= 10));
     let prequal = Prequal::new();
     let within = prequal.clone();
-    let view = pool.view(Grouped::new(Tiers, move || within.clone()));
-    (0..10).for_each(|n| assert!(pool.mark_unhealthy(&n.to_string())));
+    let picker = Grouped::new(Tiers, move || within.clone()).build(&backends);
     let mut asked = BTreeSet::new();
     for seed in 0..100 {
-        view.load().pick(&Hint::new(start(), seed)).unwrap();
+        picker.pick(&Candidates::new(&backends, &all_of_the_second), &Hint::new(start(), seed)).unwrap();
         asked.extend(std::iter::from_fn(|| wanted(&prequal)));
     }
     assert_eq!(asked, (10..40).collect());
