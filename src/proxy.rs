@@ -49,7 +49,7 @@ use crate::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, BodyTimeout, BodyTimeoutLayer, Client,
         ClientBody, ClientConfig, Deadline, DeadlineLayer, Forward, ForwardLayer, Hedge, HedgeLayer, HttpClassify,
         LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout, ResponseTimeoutLayer,
-        Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends, WatchedBody,
+        Retry, RetryBudget, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends, WatchedBody,
         future::{DeadlineFuture, ForwardFuture, RespondFuture, RetryFuture, SessionFuture},
     },
     pool::BackendPool,
@@ -114,6 +114,7 @@ where
 impl ReverseProxy<RoundRobin, ()> {
     /// A proxy over `pool`, to be adjusted.
     pub fn builder(pool: &BackendPool<Origin>) -> Builder<RoundRobin> {
+        let budget = RetryBudget::default();
         let settings = Settings {
             pool: pool.clone(),
             client: ClientConfig::new(),
@@ -123,8 +124,8 @@ impl ReverseProxy<RoundRobin, ()> {
             address: AddressLayer::new(),
             key: RequestKey::none(),
             session: None,
-            retry: RetryLayer::default(),
-            hedge: HedgeLayer::none(),
+            retry: RetryLayer::new(budget.clone()),
+            hedge: HedgeLayer::silent(budget),
         };
         Builder { strategy: RoundRobin::new(), settings }
     }
@@ -158,13 +159,15 @@ impl<G: Strategy> Builder<G> {
         Builder { strategy, settings: self.settings }
     }
 
-    /// What is tried again, how often, and out of which budget; [`RetryLayer::none`] for nothing.
+    /// What is tried again, how often, and out of which budget; [`RetryLayer::none`] for nothing. The requests that it counts
+    /// pay for second attempts of its [`hedge`](Self::hedge) as well, where they share a budget.
     pub fn retry(mut self, retry: RetryLayer) -> Self {
         self.settings.retry = retry;
         self
     }
 
-    /// When a second backend is asked because the first takes long: never, unless set.
+    /// When a second backend is asked while the first has not answered: where it has stopped answering, unless set;
+    /// [`HedgeLayer::none`] for never.
     pub fn hedge(mut self, hedge: HedgeLayer) -> Self {
         self.settings.hedge = hedge;
         self

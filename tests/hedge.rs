@@ -11,8 +11,8 @@ use tower::ServiceExt;
 use tower_balancer::{
     BackendPool, ReverseProxy,
     backend::{Backend, Origin, Outcome},
-    http::{HedgeLayer, RetryBudget, RetryLayer, ServedBy},
-    strategy::RoundRobin,
+    http::{HedgeLayer, RetryBudget, RetryLayer, ServedBy, SessionCookie},
+    strategy::{RoundRobin, SessionSecret, Sticky},
 };
 
 type Proxy = ReverseProxy<RoundRobin, Full<Bytes>>;
@@ -140,4 +140,79 @@ async fn of_two_attempts_the_good_one_counts_and_the_first_failure_where_both_fa
     }
     statuses.sort_unstable();
     assert!(statuses.iter().all(|status| [502, 503].contains(status)), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_backend_that_has_stopped_is_answered_by_another() {
+    let (quick, silent) = (Server::http(says("quick")).await, silent().await);
+    let pool = BackendPool::new([quick.url(), silent.url()]).unwrap();
+    // As it comes.
+    let proxy: Proxy = ReverseProxy::new(&pool);
+    let answers = futures_util::future::join_all((0..8).map(|_| send(&proxy, "GET", ""))).await;
+    assert!(answers.iter().all(|answer| *answer == (StatusCode::OK, Some(quick.url()))), "{answers:?}");
+    let stopped = pool.get(&silent.url()).unwrap();
+    assert_eq!((count(&stopped, Outcome::Cancelled), stopped.load().completed()), (4, 4));
+    // Nobody waits for it any more, and it is silent all the same: one now and then tries whether it still is.
+    assert_eq!(stopped.load().in_flight(), 0);
+    for _ in 0..50 {
+        assert_eq!(send(&proxy, "GET", "").await, (StatusCode::OK, Some(quick.url())));
+    }
+    assert!((4..10).contains(&stopped.load().completed()), "{}", stopped.load().completed());
+    assert!(stopped.is_eligible());
+}
+
+#[tokio::test]
+async fn a_request_that_takes_long_by_itself_is_sent_once() {
+    let slow = || {
+        Server::http(common::answers_with(|request| async move {
+            let wait = if request.uri().path() == "/report" { 600 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            http::Response::new(Full::<Bytes>::default())
+        }))
+    };
+    let servers = [slow().await, slow().await];
+    let pool = BackendPool::new(servers.iter().map(Server::url)).unwrap();
+    let proxy: Proxy = ReverseProxy::new(&pool);
+    for _ in 0..10 {
+        assert_eq!(send(&proxy, "GET", "").await.0, 200);
+    }
+    let report = || Request::get("http://service/report").body(Full::default()).unwrap();
+    // Alone on its backend, and then beside others that are answered.
+    assert_eq!(proxy.clone().oneshot(report()).await.unwrap().status(), 200);
+    let asked = tokio::spawn(proxy.clone().oneshot(report()));
+    while !asked.is_finished() {
+        assert_eq!(send(&proxy, "GET", "").await.0, 200);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+    assert!(pool.backends().iter().all(|backend| count(backend, Outcome::Cancelled) == 0));
+}
+
+#[tokio::test]
+async fn what_changes_something_and_what_belongs_to_a_session_waits() {
+    let (quick, silent) = (Server::http(says("quick")).await, silent().await);
+    let pool = BackendPool::new([quick.url(), silent.url()]).unwrap();
+    let secret = SessionSecret::new([7; 16]);
+    let proxy: ReverseProxy<_, Full<Bytes>> = ReverseProxy::builder(&pool)
+        .strategy(Sticky::new(secret.clone(), RoundRobin::new()))
+        .session(SessionCookie::new("at", secret.clone()).unwrap())
+        .build();
+    let cookie = format!("at={}", secret.token(&silent.url().as_str().into()));
+    let with = |method, cookie: &str| {
+        Request::builder().method(method).uri("http://service/").header("cookie", cookie).body(Full::default()).unwrap()
+    };
+    let waits: Vec<_> = [("GET", &*cookie), ("GET", &cookie), ("POST", &cookie)]
+        .into_iter()
+        .map(|(method, cookie)| tokio::spawn(proxy.clone().oneshot(with(method, cookie))))
+        .collect();
+    let stopped = pool.get(&silent.url()).unwrap();
+    until(|| async { stopped.load().in_flight() == 3 }).await;
+    for _ in 0..20 {
+        assert_eq!(proxy.clone().oneshot(with("GET", "")).await.unwrap().status(), 200);
+    }
+    // Longer than it takes to know.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(waits.iter().all(|wait| !wait.is_finished()));
+    assert_eq!(stopped.load().in_flight(), 3);
+    waits.into_iter().for_each(|wait| wait.abort());
 }

@@ -81,6 +81,11 @@ impl Latency {
         self.waiting.load(Ordering::Relaxed) == 0
     }
 
+    /// How many requests do, modulo 2^20.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed) & ((1 << COUNT_BITS) - 1)
+    }
+
     pub(super) fn begin(&self, now: Moment) {
         self.waiting.fetch_add(one_waiting(now), Ordering::Relaxed);
     }

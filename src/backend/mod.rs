@@ -204,13 +204,24 @@ impl Backend {
     /// Whether requests wait for it and nothing has ended for much longer than its answers take: then the next ones had better
     /// go elsewhere.
     pub fn is_silent(&self, now: Instant) -> bool {
-        Silence::is_silent(self.load.latency(), Moment::of(now))
+        self.silence.is_silent(self.load.latency(), Moment::of(now))
     }
 
     /// Whether it is silent and a request that was picked for it is not the one that tries whether it still is.
     pub(crate) fn keeps_off(&self, now: Instant) -> bool {
-        // Mostly nobody waits, and the time need not be known.
-        !self.load.latency().is_idle() && self.silence.keeps_off(self.load.latency(), Moment::of(now))
+        self.silence.keeps_off(self.load.latency(), Moment::of(now))
+    }
+
+    /// Whether a request that waits for it had better be asked of another: it is silent, and not to one alone, or it is out by
+    /// now.
+    pub(crate) fn has_stopped(&self, now: Instant) -> bool {
+        let (latency, now) = (self.load.latency(), Moment::of(now));
+        self.silence.is_proven(latency, now) || !self.is_eligible() && self.silence.is_silent(latency, now)
+    }
+
+    /// Another has answered a request that has waited for this one since `started`.
+    pub(crate) fn outrun(&self, started: Instant, now: Instant) {
+        self.silence.leave(self.load.latency(), Moment::of(started), Moment::of(now));
     }
 
     /// Takes in what the server said about itself at `now`, in place of what it said before.

@@ -1,4 +1,5 @@
-use crate::{backend::BackendId, strategy::Hint};
+use crate::{backend::Backend, strategy::Hint};
+use std::sync::Arc;
 
 /// Tells the strategy about a request: the key it is bound to, the backends it has tried.
 ///
@@ -20,7 +21,7 @@ pub trait Describe<Req> {
     fn describe<'a>(&self, request: &'a Req, hint: &mut Hint<'a>);
 
     /// Hears which backend was picked for the request. Mostly nobody wants to know before there is an answer.
-    fn picked(&self, _request: &Req, _backend: &BackendId) {}
+    fn picked(&self, _request: &Req, _backend: &Arc<Backend>) {}
 }
 
 /// Tells nothing.
@@ -35,7 +36,7 @@ impl<Req, A: Describe<Req>, B: Describe<Req>> Describe<Req> for (A, B) {
         self.1.describe(request, hint);
     }
 
-    fn picked(&self, request: &Req, backend: &BackendId) {
+    fn picked(&self, request: &Req, backend: &Arc<Backend>) {
         self.0.picked(request, backend);
         self.1.picked(request, backend);
     }
@@ -49,7 +50,7 @@ impl<Req, A: Describe<Req>> Describe<Req> for Option<A> {
         }
     }
 
-    fn picked(&self, request: &Req, backend: &BackendId) {
+    fn picked(&self, request: &Req, backend: &Arc<Backend>) {
         if let Some(describe) = self {
             describe.picked(request, backend);
         }

@@ -130,7 +130,7 @@ where
         if let Some(turn) = turn {
             turn.take();
         }
-        self.describe.picked(&request, lease.backend().id());
+        self.describe.picked(&request, lease.backend());
         ResponseFuture::called(self.inner.call(Dispatch { lease, target, request }))
     }
 }

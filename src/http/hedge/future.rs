@@ -1,4 +1,4 @@
-use super::Rule;
+use super::{Rule, Why};
 use crate::{
     backend::Moment,
     error::BoxError,
@@ -15,8 +15,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower::{Service, util::Oneshot};
 
 pin_project! {
@@ -45,42 +46,90 @@ pub(super) struct Second<S, R> {
     head: request::Parts,
     /// Where the first one went.
     first: Picked,
+    /// When it takes long.
+    late: Option<Instant>,
+    /// How long until somebody looks again whether its backend has stopped.
+    look: Duration,
+    why: Option<Why>,
     /// What the second attempt is paid with, until it is known that it went somewhere.
-    paid: Option<[Charge; 2]>,
+    paid: Vec<Charge>,
     /// What one attempt came to, while the other goes on.
     failed: Option<Result<R, BoxError>>,
 }
 
+/// Nobody looks before whether the backend has stopped, for most answers come sooner. Each look comes after twice the time.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 impl<S, R> Second<S, R> {
     pub(super) fn new(service: S, rule: Arc<Rule>, head: &mut request::Parts) -> Self {
-        let first = Picked::default();
+        let (first, started) = (Picked::default(), Instant::now());
         let copy = head.clone();
         head.extensions.insert(first.clone());
-        Self { service: Some(service), rule, started: Instant::now(), head: copy, first, paid: None, failed: None }
+        let late = rule.late_after(started.into_std()).map(|after| started + after);
+        Self {
+            service: Some(service),
+            rule,
+            started,
+            head: copy,
+            first,
+            late,
+            look: FIRST_LOOK,
+            why: None,
+            paid: Vec::new(),
+            failed: None,
+        }
     }
 
-    /// The second attempt, where there may be one.
+    /// When there is something to decide.
+    fn due(&self) -> Instant {
+        let look = self.started + self.look;
+        self.late.map_or(look, |late| late.min(look))
+    }
+
+    /// The second attempt, where there is reason for one now, and the means.
     fn attempt<B: Default>(&mut self) -> Option<Oneshot<S, Request<B>>>
     where
         S: Service<Request<B>>,
     {
+        let now = Instant::now();
+        let is_late = self.late.take_if(|late| *late <= now).is_some();
+        if self.started + self.look <= now {
+            self.look += self.look.min(LAST_LOOK);
+        }
+        let has_stopped = self.first.backend().is_some_and(|first| first.has_stopped(now.into_std()));
+        let why = if has_stopped { Why::Stopped } else { Why::Late };
+        if !(is_late || has_stopped) {
+            return None;
+        }
+        self.paid = self.rule.charge(why, now.into_std())?;
         let service = self.service.take()?;
-        self.paid = Some(self.rule.charge(Instant::now().into_std())?);
+        self.why = Some(why);
         let mut head = self.head.clone();
         let mut tried = head.extensions.remove::<Tried>().unwrap_or_default();
-        tried.backends.extend(self.first.backend().cloned());
+        tried.backends.extend(self.first.backend().map(|first| first.id().clone()));
         tried.others_only = true;
         tried.mark(&mut head);
-        tracing::debug!(after = ?self.started.elapsed(), "asking a second backend");
+        tracing::debug!(?why, after = ?self.started.elapsed(), "asking a second backend");
         Some(Oneshot::new(service, Request::from_parts(head, B::default())))
+    }
+
+    /// The second attempt has answered well, and the first is still waiting.
+    fn outrun(&self) {
+        // Nobody waits there any more, but that is no sign of life.
+        if self.why == Some(Why::Stopped)
+            && let Some(first) = self.first.backend()
+        {
+            first.outrun(self.started.into_std(), Instant::now().into_std());
+        }
     }
 
     /// The end: with `answer`, or with what failed first where that failed too.
     fn settle(&mut self, answer: Result<R, BoxError>, is_good: bool) -> Result<R, BoxError> {
         // A failure may be quick, and is no measure of what is late.
-        if is_good {
+        if is_good && let Some(late) = &self.rule.late {
             let now = Instant::now();
-            self.rule.times.record(now - self.started, Moment::of(now.into_std()));
+            late.times.record(now - self.started, Moment::of(now.into_std()));
         }
         self.failed.take().filter(|_| answer.is_err()).unwrap_or(answer)
     }
@@ -96,8 +145,8 @@ where
     S: Service<Request<B>>,
 {
     pub(super) fn new(first: S::Future, second: Option<Second<S, S::Response>>) -> Self {
-        let delay = second.as_ref().and_then(|second| second.rule.delay(second.started.into_std()));
-        Self { first: Some(first), hedge: None, timer: delay.map(tokio::time::sleep), second }
+        let timer = second.as_ref().map(|second| sleep_until(second.due()));
+        Self { first: Some(first), hedge: None, timer, second }
     }
 }
 
@@ -126,21 +175,30 @@ where
             second.failed = Some(answer);
         }
         let Some(second) = this.second else { return Poll::Pending };
-        if let Some(timer) = this.timer.as_mut().as_pin_mut()
-            && timer.poll(cx).is_ready()
+        while let Some(mut timer) = this.timer.as_mut().as_pin_mut()
+            && timer.as_mut().poll(cx).is_ready()
         {
-            this.timer.set(None);
             this.hedge.set(second.attempt());
+            match &*this.hedge {
+                Some(_) => this.timer.set(None),
+                None => timer.reset(second.due()),
+            }
         }
         if let Some(hedge) = this.hedge.as_mut().as_pin_mut() {
             let answer = hedge.poll(cx).map_err(Into::into);
             let nowhere = matches!(&answer, Poll::Ready(answer) if is_unavailable(answer));
-            second.paid.take().filter(|_| !nowhere).map(|paid| paid.map(Charge::spend));
+            let paid = std::mem::take(&mut second.paid);
+            if !nowhere {
+                paid.into_iter().for_each(Charge::spend);
+            }
             let answer = ready!(answer);
             this.hedge.set(None);
             let is_good = is_good(&answer);
             if this.first.is_none() || is_good {
-                this.first.set(None);
+                if this.first.is_some() {
+                    second.outrun();
+                    this.first.set(None);
+                }
                 return Poll::Ready(second.settle(answer, is_good));
             }
             // That there was nobody else to ask is no answer.

@@ -1,16 +1,20 @@
-//! Asking a second backend when the first takes long.
+//! Asking a second backend when the first takes long, or has stopped answering.
 //!
-//! Most answers come fast, and a few take many times as long, because their server paused, or its line was long. Asking
-//! another server once an answer is later than nearly all others costs a few percent more requests and cuts the tail
-//! (Dean and Barroso, "The Tail at Scale", 2013). [`Hedge`] does so for requests that may be sent twice and have no body:
-//! after the 95th percentile of the last seconds, to a backend other than the first; the first good answer wins, and the
-//! other attempt is dropped, which counts for nobody.
+//! Requests that may be sent twice, have no body and belong to no session are sent to a backend other than the first; the
+//! first good answer wins, and the other attempt is dropped, which counts for nobody. When, is one of two rules:
 //!
-//! It is bounded twice: by a share of the requests, a twentieth unless set otherwise, and by the [`RetryBudget`] that it
-//! shares with [`Retry`](super::Retry), below which it stands. Off in a [`ReverseProxy`](crate::ReverseProxy) unless asked
-//! for: a backend must be able to bear a request that nobody waits for any more. The requests are counted into the shared
-//! budget by the [`Retry`](super::Retry) above; without one, give it a budget of so many a second. Where both attempts
-//! failed, a retry after that excludes the one whose failure it sees.
+//! * Where the first [has stopped answering](HedgeLayer::silent): it is silent for many times as long as its answers take, and
+//!   to others as well, or is out by now. So who waits for a backend that hangs need not wait until a timeout; a request
+//!   that takes long by itself is left alone. A [`ReverseProxy`](crate::ReverseProxy) does so unless told otherwise.
+//! * Where it [takes long](HedgeLayer::new): most answers come fast, and a few take many times as long, because their server
+//!   paused, or its line was long. Asking another once an answer is later than nearly all others, after the 95th percentile
+//!   of the last seconds, costs a few percent more requests and cuts the tail (Dean and Barroso, "The Tail at Scale", 2013).
+//!   A backend must be able to bear requests that nobody waits for any more, so this has to be asked for.
+//!
+//! All of it is paid out of the [`RetryBudget`] that it shares with [`Retry`](super::Retry), below which it stands, and what
+//! takes long out of a share of the requests as well, a twentieth unless set otherwise. The requests are counted into the
+//! shared budget by the [`Retry`](super::Retry) above; without one, give it a budget of so many a second. Where both
+//! attempts failed, a retry after that excludes the one whose failure it sees.
 //!
 //! ```
 //! use tower_balancer::{BackendPool, ReverseProxy, http::{HedgeLayer, RetryBudget, RetryLayer}};
@@ -53,24 +57,36 @@ pub struct HedgeLayer {
 /// When a second attempt is made.
 #[derive(Debug)]
 struct Rule {
+    /// What takes long; `None` where only those are hedged whose backend has stopped.
+    late: Option<Late>,
+    /// What it shares with retries.
+    budget: RetryBudget,
+}
+
+/// What takes long.
+#[derive(Debug)]
+struct Late {
     quantile: f64,
     times: Histogram,
     /// Its own share of the requests.
     share: RetryBudget,
-    /// What it shares with retries.
-    budget: RetryBudget,
 }
 
 /// Before that many answers nobody knows what is late.
 const LEAST: u32 = 100;
 
 impl HedgeLayer {
-    /// A second attempt after the 95th percentile, for a twentieth of the requests, out of `budget`.
+    /// A second attempt where the backend has stopped answering, out of `budget`.
+    pub fn silent(budget: RetryBudget) -> Self {
+        Self { rule: Some(Arc::new(Rule { late: None, budget })) }
+    }
+
+    /// The same, and after the 95th percentile, for a twentieth of the requests.
     pub fn new(budget: RetryBudget) -> Self {
         Self::with(0.95, 0.05, budget)
     }
 
-    /// A second attempt after that `quantile`, for that `share` of the requests: both from 0 to 1.
+    /// The same, and after that `quantile`, for that `share` of the requests: both from 0 to 1.
     ///
     /// # Panics
     ///
@@ -78,8 +94,8 @@ impl HedgeLayer {
     pub fn with(quantile: f64, share: f64, budget: RetryBudget) -> Self {
         assert!((0.0..=1.0).contains(&quantile), "the quantile of a hedge is from 0 to 1, not {quantile}");
         assert!((0.0..=1.0).contains(&share), "the share of a hedge is from 0 to 1, not {share}");
-        let rule = Rule { quantile, times: Histogram::new(), share: RetryBudget::new(share, 0), budget };
-        Self { rule: Some(Arc::new(rule)) }
+        let late = Late { quantile, times: Histogram::new(), share: RetryBudget::new(share, 0) };
+        Self { rule: Some(Arc::new(Rule { late: Some(late), budget })) }
     }
 
     /// No second attempt.
@@ -89,16 +105,25 @@ impl HedgeLayer {
 }
 
 impl Rule {
-    /// Counts a request that could be hedged, and says after which time it would be.
-    fn delay(&self, now: Instant) -> Option<Duration> {
-        self.share.deposit(now);
-        self.times.quantile(self.quantile, LEAST, Moment::of(now))
+    /// Counts a request that could be hedged, and says after which time it takes long.
+    fn late_after(&self, now: Instant) -> Option<Duration> {
+        let late = self.late.as_ref()?;
+        late.share.deposit(now);
+        late.times.quantile(late.quantile, LEAST, Moment::of(now))
     }
 
-    /// What one more now is paid with. What one budget has and the other has not is given back.
-    fn charge(&self, now: Instant) -> Option<[Charge; 2]> {
-        Some([self.share.charge(now)?, self.budget.charge(now)?])
+    /// What a second attempt now is paid with. What one budget has and the other has not is given back.
+    fn charge(&self, why: Why, now: Instant) -> Option<Vec<Charge>> {
+        let share = self.late.as_ref().filter(|_| why == Why::Late).map(|late| &late.share);
+        share.into_iter().chain([&self.budget]).map(|budget| budget.charge(now)).collect()
     }
+}
+
+/// Why a second attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Late,
+    Stopped,
 }
 
 impl<S> Layer<S> for HedgeLayer {

@@ -2,7 +2,7 @@ use super::{
     Rule,
     future::{ResponseFuture, Second},
 };
-use crate::error::BoxError;
+use crate::{error::BoxError, strategy::SessionToken};
 use http::{Request, Response};
 use http_body::Body;
 use std::{
@@ -43,7 +43,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let may_be_sent_twice = request.method().is_idempotent() && request.body().is_end_stream();
+        let may_be_sent_twice = request.method().is_idempotent()
+            && request.body().is_end_stream()
+            // Another backend knows nothing of it, and would begin it anew.
+            && request.extensions().get::<SessionToken>().is_none();
         let Some(rule) = self.rule.as_ref().filter(|_| may_be_sent_twice) else {
             return ResponseFuture::new(self.inner.call(request), None);
         };

@@ -1,5 +1,9 @@
 use super::policy::ATTEMPT;
-use crate::{backend::BackendId, balance::Describe, strategy::Hint};
+use crate::{
+    backend::{Backend, BackendId},
+    balance::Describe,
+    strategy::Hint,
+};
 use http::{HeaderValue, Request, request};
 use std::sync::{Arc, OnceLock};
 
@@ -24,11 +28,11 @@ impl Tried {
 
 /// Where a request went, for whoever sent it and has no answer yet: in its extensions.
 #[derive(Clone, Debug, Default)]
-pub(in crate::http) struct Picked(Arc<OnceLock<BackendId>>);
+pub(in crate::http) struct Picked(Arc<OnceLock<Arc<Backend>>>);
 
 impl Picked {
     /// The backend, once one is picked.
-    pub(in crate::http) fn backend(&self) -> Option<&BackendId> {
+    pub(in crate::http) fn backend(&self) -> Option<&Arc<Backend>> {
         self.0.get()
     }
 }
@@ -44,9 +48,9 @@ impl<B> Describe<Request<B>> for TriedBackends {
         }
     }
 
-    fn picked(&self, request: &Request<B>, backend: &BackendId) {
+    fn picked(&self, request: &Request<B>, backend: &Arc<Backend>) {
         if let Some(Picked(cell)) = request.extensions().get() {
-            _ = cell.set(backend.clone());
+            _ = cell.set(Arc::clone(backend));
         }
     }
 }
