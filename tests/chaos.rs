@@ -68,7 +68,7 @@ async fn a_backend_that_resets_in_the_head_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_accepts_and_never_answers_costs_no_request() {
-    // Named so that it comes first: while it waits for what is held to time out, the others run.
+    // What it holds must time out before it goes to another: that takes half a minute, in which other scenarios run.
     costs_no_request(2.0, Scenario::Silent).await;
 }
 

@@ -6,8 +6,9 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// A proxy that is killed when this is dropped, with its directory.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ pub struct Report {
 impl Report {
     /// The titles of the columns.
     pub const TITLES: &str =
-        "scenario   offered answered  failed duplicated  answered meanwhile   p50 ms   p99 ms   max ms";
+        "scenario   offered answered  failed seen twice  answered meanwhile   p50 ms   p99 ms   max ms";
 
     pub fn offered(&self) -> usize {
         self.answers.len()
