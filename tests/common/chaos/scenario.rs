@@ -5,6 +5,9 @@ use http::Method;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
+/// A program takes a moment to start. Without it hardly a request would meet a restart.
+const STARTING: Duration = Duration::from_millis(400);
+
 /// What happens to the backends while the load goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
@@ -73,10 +76,12 @@ impl Scenario {
                 return one.signal("-CONT");
             }
             Self::Rolling => {
-                let pause = length / backends.len() as u32;
+                let each = length / backends.len() as u32;
                 for backend in backends {
+                    backend.kill();
+                    sleep(STARTING).await;
                     backend.restart();
-                    sleep(pause).await;
+                    sleep(each.saturating_sub(STARTING)).await;
                 }
                 return;
             }
