@@ -1,18 +1,13 @@
 //! What a user notices when backends die, hang, lie and come back: real processes behind the real gateway, under load.
+//!
+//! `cargo bench --bench chaos` runs the same for longer, beside others.
 
-#[path = "common/chaos.rs"]
+#[path = "common/chaos/mod.rs"]
 mod chaos;
-mod common;
 
-use chaos::{Answer, Backend, Load, Mode, be_a_backend_if_told, free_port};
-use std::{
-    collections::HashMap,
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
-use tokio::sync::{Mutex, MutexGuard};
+use chaos::{Report, Scenario, Trial, be_a_backend_if_told, gateway};
+use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// With these arguments this program runs nothing but the backend.
 const ENTRY: [&str; 4] = ["--exact", "is_a_backend_where_it_was_started_as_one", "--nocapture", "--quiet"];
@@ -22,159 +17,98 @@ fn is_a_backend_where_it_was_started_as_one() {
     be_a_backend_if_told();
 }
 
-/// One at a time: each wants the machine for itself.
-async fn alone() -> MutexGuard<'static, ()> {
+/// Runs a scenario of so many seconds, with a second before and a second after.
+async fn seconds(seconds: f64, scenario: Scenario) -> Report {
+    // One load at a time: each wants the machine for itself. To wait for late answers nobody needs it.
     static ALONE: Mutex<()> = Mutex::const_new(());
-    ALONE.lock().await
+    let second = Duration::from_secs(1);
+    let during = second.mul_f64(seconds);
+    let trial = Trial { scenario, entry: &ENTRY, before: second, during, after: second };
+    let quick: &[&str] = if scenario.wants_quick_checks() { &["--health-interval", "100ms"] } else { &[] };
+    let offered = {
+        let _alone = ALONE.lock().await;
+        trial.offer(|address, backends| gateway(address, backends, quick)).await
+    };
+    let report = offered.report().await;
+    eprintln!("{}\n{report}", Report::TITLES);
+    report
 }
 
-/// Three backends behind a gateway as it is started by a first user.
-struct Site {
-    backends: Vec<Backend>,
-    gateway: Child,
-    address: SocketAddr,
-}
-
-impl Site {
-    fn start() -> Self {
-        let backends: Vec<_> = (0..3).map(|_| Backend::start(free_port(), &ENTRY)).collect();
-        let binary: PathBuf = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/gateway");
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let gateway = Command::new(binary)
-            .args(["--listen", &address.to_string(), "--admin", "off", "--log", "off"])
-            .args(backends.iter().flat_map(|backend| ["--backend".to_owned(), backend.url()]))
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("build it with `cargo build --example gateway`");
-        let site = Self { backends, gateway, address };
-        while TcpStream::connect(address).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        site
-    }
-
-    fn load(&self, method: &'static str, seconds: u64) -> Load {
-        Load { target: self.address, method, per_second: 200, connections: 8, length: Duration::from_secs(seconds) }
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        _ = self.gateway.kill();
-        _ = self.gateway.wait();
-    }
-}
-
-/// Runs a load of GETs, and `disturb` after a second of it; none may fail.
-async fn costs_no_request<F: Future<Output = Site>>(seconds: u64, disturb: impl FnOnce(Site) -> F) -> Vec<Answer> {
-    let site = Site::start();
-    let load = tokio::spawn(site.load("GET", seconds).run());
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let _site = disturb(site).await;
-    let answers = load.await.unwrap();
-    let failed: Vec<_> = answers.iter().filter(|answer| !answer.well).collect();
-    assert!(failed.is_empty(), "{} of {} failed: {failed:?}", failed.len(), answers.len());
-    answers
+async fn costs_no_request(length: f64, scenario: Scenario) -> Report {
+    let report = seconds(length, scenario).await;
+    assert_eq!(report.failed(), 0, "of {}: {:?}", report.offered(), report.failures());
+    report
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_killed_costs_no_request() {
-    let _alone = alone().await;
-    costs_no_request(4, |mut site| async {
-        site.backends[1].kill();
-        site
-    })
-    .await;
+    costs_no_request(2.0, Scenario::Killed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_stopped_costs_no_request_and_little_of_the_load() {
-    let _alone = alone().await;
-    let answers = costs_no_request(6, |site| async {
-        site.backends[1].signal("-STOP");
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        site.backends[1].signal("-CONT");
-        site
-    })
-    .await;
-    let (from, to) = (Duration::from_secs(1), Duration::from_secs(5));
-    let offered = answers.iter().filter(|answer| (from..to).contains(&answer.due)).count();
-    let answered = answers.iter().filter(|answer| answer.due >= from && answer.done < to).count();
-    assert!(answered * 100 >= offered * 95, "{answered} of {offered} answered while it was stopped");
+    let share = costs_no_request(4.0, Scenario::Stopped).await.answered_meanwhile();
+    assert!(share >= 0.95, "{share} answered while it was stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_fails_in_any_other_way_costs_no_request() {
-    let _alone = alone().await;
-    for mode in [Mode::Busy, Mode::Broken, Mode::Lying, Mode::Slow] {
-        eprintln!("{mode:?}");
-        costs_no_request(4, |mut site| async move {
-            site.backends[1].set(mode);
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            site.backends[1].set(Mode::Well);
-            site
-        })
-        .await;
-    }
+#[ignore = "needs what a silent backend holds to go elsewhere, or one trial of it at a time"]
+async fn a_backend_that_is_stopped_for_long_costs_no_request_and_little_of_the_load() {
+    // One connection after the other is held: those of its first moment, and one for each trial.
+    let share = costs_no_request(16.0, Scenario::Stopped).await.answered_meanwhile();
+    assert!(share >= 0.95, "{share} answered while it was stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_answers_503_costs_no_request() {
+    costs_no_request(2.0, Scenario::Busy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_answers_503_and_passes_its_health_checks_costs_no_request() {
+    costs_no_request(2.0, Scenario::Lying).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_resets_in_the_head_costs_no_request() {
+    costs_no_request(2.0, Scenario::Broken).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_accepts_and_never_answers_costs_no_request() {
-    let _alone = alone().await;
-    costs_no_request(4, |mut site| async move {
-        site.backends[1].set(Mode::Silent);
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        // What it holds by then it will never answer.
-        site.backends[1].kill();
-        site
-    })
-    .await;
+    // What it holds must time out before it goes to another: that takes half a minute, in which other scenarios run.
+    costs_no_request(2.0, Scenario::Silent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_is_ten_times_slower_costs_no_request() {
+    costs_no_request(2.0, Scenario::Slow).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_all_one_after_the_other_costs_no_request() {
-    let _alone = alone().await;
     // After a restart a backend is back with the next health check, within five seconds.
-    costs_no_request(18, |mut site| async {
-        for backend in &mut site.backends {
-            backend.restart(&ENTRY);
-            tokio::time::sleep(Duration::from_millis(5_500)).await;
-        }
-        site
-    })
-    .await;
+    costs_no_request(16.5, Scenario::Rolling).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs checks that hurry after a passive fault"]
+async fn a_hurried_restart_of_all_costs_no_request() {
+    // The next goes before the last one was checked.
+    costs_no_request(4.5, Scenario::Rolling).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_comes_and_goes_each_second_costs_no_request() {
-    let _alone = alone().await;
-    costs_no_request(9, |mut site| async {
-        for _ in 0..4 {
-            site.backends[1].kill();
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            site.backends[1].restart(&ENTRY);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        site
-    })
-    .await;
+    costs_no_request(8.0, Scenario::Flapping).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_post_is_ever_sent_twice() {
-    let _alone = alone().await;
-    let mut site = Site::start();
-    let load = tokio::spawn(site.load("POST", 8).run());
-    for mode in [Mode::Broken, Mode::Busy, Mode::Slow, Mode::Well] {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        site.backends[0].set(mode);
-        site.backends[1].restart(&ENTRY);
-    }
-    let answers = load.await.unwrap();
-    let well = answers.iter().filter(|answer| answer.well).count();
-    assert!(well * 10 > answers.len() * 9, "{well} of {}", answers.len());
-    let mut seen = HashMap::<_, u32>::new();
-    site.backends.iter().flat_map(Backend::posts).for_each(|id| *seen.entry(id).or_default() += 1);
-    let twice: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(seen.len() >= well && twice.is_empty(), "sent twice: {twice:?}");
+    let report = seconds(8.0, Scenario::Posts).await;
+    assert!(report.duplicated().is_empty(), "sent twice: {:?}", report.duplicated());
+    // It failed where it had to, and was answered where it could be: something was tested.
+    let answered = report.offered() - report.failed();
+    assert!(report.failed() > 0 && answered * 2 > report.offered(), "{:?}", report.failures());
+    assert!(report.seen.len() >= answered);
 }
