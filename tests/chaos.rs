@@ -52,7 +52,6 @@ async fn a_backend_that_is_stopped_costs_no_request_and_little_of_the_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs what a silent backend holds to go elsewhere, or one trial of it at a time"]
 async fn a_backend_that_is_stopped_for_long_costs_no_request_and_little_of_the_load() {
     // One connection after the other is held: those of its first moment, and one for each trial.
     let share = costs_no_request(16.0, Scenario::Stopped).await.answered_meanwhile();
@@ -92,7 +91,6 @@ async fn a_restart_of_all_one_after_the_other_costs_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs checks that hurry after a passive fault"]
 async fn a_hurried_restart_of_all_costs_no_request() {
     // The next goes before the last one was checked.
     costs_no_request(4.5, Scenario::Rolling).await;

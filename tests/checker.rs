@@ -190,12 +190,12 @@ async fn ten_thousand_on_one_checker() {
     tokio::spawn(HealthChecker::new(&pool, ward.clone()).seed(1).run());
     sleep(SECOND * 4).await;
     assert_eq!(pool.healthy().len(), 9_000, "the first checks of all fit into the limit");
-    // By then those are made up for that were due meanwhile.
-    sleep(SECOND * 4).await;
+    // By then those are made up for that were due meanwhile, and those that fail are none that restart.
+    sleep(SECOND * 12).await;
     ward.asked();
     sleep(SECOND * 32).await;
     let mut seconds = [0; 32];
-    ward.times().into_iter().for_each(|at| seconds[((at - 8_000) / 1_000) as usize] += 1);
+    ward.times().into_iter().for_each(|at| seconds[((at - 16_000) / 1_000) as usize] += 1);
     assert!(seconds.iter().all(|count| (1_700..2_300).contains(count)), "no bursts: {seconds:?}");
     assert!(ward.most_at_once() <= 64);
 }
@@ -262,16 +262,17 @@ async fn it_asks_fast_while_a_change_is_pending() {
     sleep(SECOND * 9).await;
     ward.set_ill(1, true);
     sleep(SECOND * 8).await;
-    assert_eq!(ward.times(), [0, 5_000, 10_000, 10_500, 11_000, 16_000]);
+    // Two that contradict, one that settles it, and two more in which it may be restarting.
+    assert_eq!(ward.times(), [0, 5_000, 10_000, 10_500, 11_000, 11_500, 12_000, 12_500]);
     ward.set_ill(1, false);
     sleep(SECOND * 10).await;
-    assert_eq!((ward.times(), is_in(&pool, "1")), (vec![21_000, 21_500, 26_500], true));
+    assert_eq!((ward.times(), is_in(&pool, "1")), (vec![17_500, 18_000, 23_000], true));
     // A single failure is forgotten by the next answer.
     ward.set_ill(1, true);
-    sleep(MS * 4_600).await;
+    sleep(MS * 1_100).await;
     ward.set_ill(1, false);
     sleep(MS * 5_000).await;
-    assert_eq!((ward.times(), is_in(&pool, "1")), (vec![31_500, 32_000], true));
+    assert_eq!((ward.times(), is_in(&pool, "1")), (vec![28_000, 28_500], true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,14 +295,15 @@ async fn one_that_somebody_else_has_taken_out_is_asked_at_once_and_fast_until_it
     // What the checker itself has found out is nobody else's word.
     ward.set_ill(1, true);
     sleep(SECOND * 10).await;
-    assert_eq!(of_1(ward.asked()), [(18_000, 1), (23_000, 1)]);
+    let at = |times: &[u64]| times.iter().map(|at| (*at, 1)).collect::<Vec<_>>();
+    assert_eq!(of_1(ward.asked()), at(&[18_000, 19_000, 20_000, 21_000, 22_000, 23_000]));
     assert!(!is_in(&pool, "1"));
     // It was right.
     pool.mark_healthy("1");
     sleep(MS * 100).await;
     pool.mark_unhealthy("1");
     sleep(SECOND * 6).await;
-    assert_eq!(of_1(ward.asked()), [(23_600, 1), (28_600, 1)]);
+    assert_eq!(of_1(ward.asked()), at(&[23_600, 24_600, 25_600, 26_600, 27_600, 28_600]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -352,7 +354,7 @@ async fn one_that_is_drained_goes_on_being_checked_as_before() {
     assert_eq!(of_1(), [5_000, 10_000], "the host's wish is no sign that it is not well");
     ward.set_ill(1, true);
     sleep(MS * 10_500).await;
-    assert_eq!(of_1(), [15_000, 16_000, 21_000]);
+    assert_eq!(of_1(), [15_000, 16_000, 17_000, 18_000, 19_000, 20_000]);
     pool.enable("1");
     sleep(MS * 100).await;
     assert_eq!((of_1(), is_in(&pool, "1")), (vec![], false), "what was found out meanwhile holds");
@@ -535,7 +537,8 @@ async fn each_change_is_told_once_and_a_checker_does_not_take_fright_at_its_own(
     sleep(MS * 4_000).await;
     ward.set_ill(1, true);
     sleep(SECOND * 10).await;
-    assert_eq!(ward.times(), [0, 5_000, 10_000]);
+    // It may be restarting, for so long.
+    assert_eq!(ward.times(), [0, 5_000, 6_000, 7_000, 8_000, 9_000, 10_000]);
     let change = |state, cause: &str| Change::Health { id: "1".into(), state, cause: cause.into() };
     assert_eq!(watch.next().await, Some(change(HealthState::Healthy, "well")));
     assert_eq!(watch.next().await, Some(change(HealthState::Unhealthy, "ill")));

@@ -58,15 +58,17 @@ impl<T, P> HealthChecker<T, P> {
     }
 
     /// The interval while something is not settled, by default 1 s: results have begun to contradict a backend's state and
-    /// are too few yet to change it, or something other than this checker has taken it out. From 1 ms, which is what 0 counts
-    /// as; more than the [`interval`](Self::interval) counts as that.
+    /// are too few yet to change it, something other than this checker has taken it out, or it has failed no more than five
+    /// checks in a row and may be restarting. From 1 ms, which is what 0 counts as; more than the
+    /// [`interval`](Self::interval) counts as that.
     pub fn fast_interval(self, interval: Duration) -> Self {
         self.intervals(|intervals| intervals.fast(interval))
     }
 
     /// The longest interval for a backend that has failed 10 checks in a row, by default six times the
     /// [`interval`](Self::interval), so 30 s: from then on each is twice as long as the one before, up to this. One check that
-    /// passes ends it, and while no backend is in, all are asked at the interval. Anything up to the interval, 0 among it, turns it off; more than a year counts as that.
+    /// passes ends it, and while no backend is in, all are asked at the interval. Anything up to the interval, 0 among it,
+    /// turns it off; more than a year counts as that.
     pub fn down_interval(self, interval: Duration) -> Self {
         self.intervals(|intervals| intervals.down(interval))
     }

@@ -22,6 +22,9 @@ pub(super) struct Streak {
     doubted: bool,
 }
 
+/// So many failures in a row may be a restart: then it is back within seconds.
+const RESTARTING: u32 = 5;
+
 /// Failures in a row after which a backend is taken for one that will not be back soon.
 const LONG_DEAD: u32 = 10;
 
@@ -59,9 +62,11 @@ impl Streak {
 
     /// How soon it wants to be checked again.
     pub(super) fn pace(&self) -> Pace {
+        let is_out = self.settled == Some(false);
         match self.failures.checked_sub(LONG_DEAD) {
             _ if self.settled.is_none() || self.against > 0 || self.doubted => Pace::Fast,
-            Some(more) if self.settled == Some(false) => Pace::Slow(more),
+            _ if is_out && self.failures <= RESTARTING => Pace::Fast,
+            Some(more) if is_out => Pace::Slow(more),
             _ => Pace::Steady,
         }
     }
@@ -101,12 +106,15 @@ mod tests {
             ("+", Pace::Steady),
             ("-", Pace::Fast),
             ("-", Pace::Fast),
+            // It counts; but it may be restarting.
+            ("-", Pace::Fast),
+            ("--", Pace::Fast),
             ("-", Pace::Steady),
-            ("------", Pace::Steady),
+            ("---", Pace::Steady),
             ("-", Pace::Slow(0)),
             ("--", Pace::Slow(2)),
             ("+", Pace::Fast),
-            ("-", Pace::Steady),
+            ("+", Pace::Steady),
         ] {
             count(&mut streak, results);
             assert_eq!(streak.pace(), pace, "{results}");
@@ -128,7 +136,7 @@ mod tests {
         streak.left(Some(true));
 
         assert!(streak.notice(Some(false)));
-        assert_eq!((count(&mut streak, "-"), streak.pace()), ("-".into(), Pace::Steady));
+        assert_eq!((count(&mut streak, "-"), streak.pace()), ("-".into(), Pace::Fast));
         streak.left(Some(false));
         assert!(!streak.notice(Some(true)), "put in, not out");
         assert_eq!(count(&mut streak, "---"), "..-");
