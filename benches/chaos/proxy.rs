@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum Proxy {
     Gateway,
     Haproxy,
