@@ -1,10 +1,10 @@
 //! The error-mapping layer: what becomes of an answer, an error, a cancelled request.
 
-use std::{error::Error, io};
+use std::{error::Error, io, time::Duration};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_balancer::{
     BackendPool, ProxyError,
-    backend::{HealthState, Outcome},
+    backend::{HealthState, Lease, Moment, Outcome},
     balance::BalancerLayer,
     feedback::{Classify, Fault, FeedbackLayer},
     pool::{Change, Member, Routed},
@@ -63,6 +63,70 @@ async fn a_connection_that_breaks_is_a_reset_and_may_have_been_sent() {
     let error = error.downcast_ref::<ProxyError>().unwrap();
     assert_eq!((error.kind(), error.sent()), (Outcome::Reset, true));
     assert!(!pool.get("a").unwrap().is_eligible());
+}
+
+/// Of answers that say "busy" the backend asks for ten minutes.
+#[derive(Clone)]
+struct Busy;
+
+impl Classify<&'static str> for Busy {
+    fn response(&self, response: &&'static str) -> Outcome {
+        if *response == "busy" { Outcome::Overload } else { Outcome::Success }
+    }
+
+    fn rest(&self, response: &&'static str) -> Option<Duration> {
+        (*response == "busy").then_some(Duration::from_secs(600))
+    }
+
+    fn error(&self, error: &(dyn Error + 'static)) -> Fault {
+        Fault::of(error)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_asks_to_be_left_alone_is_while_there_are_others_and_for_five_minutes_at_most() {
+    let pool = pool();
+    let mut service = stack(&pool, FeedbackLayer::new(Busy));
+    let mut send = async |answer| service.ready().await.unwrap().call(Ok(answer)).await.unwrap();
+    let counts = || ["a", "b"].map(|id| pool.get(id).unwrap().load().completed());
+    send("busy").await;
+    assert_eq!(counts(), [1, 0]);
+    for _ in 0..10 {
+        send("well").await;
+    }
+    assert_eq!(counts(), [1, 10]);
+    // The other one too: then they take turns all the same.
+    send("busy").await;
+    for _ in 0..8 {
+        send("busy").await;
+    }
+    assert!(counts().iter().all(|count| *count > 3), "{:?}", counts());
+
+    tokio::time::advance(Duration::from_secs(301)).await;
+    send("busy").await;
+    let rests: Vec<_> = ["a", "b"].into_iter().filter(|id| pool.get(id).unwrap().is_resting(now())).collect();
+    assert_eq!(rests.len(), 1);
+    // A good answer ends it.
+    Lease::take(pool.get(rests[0]).unwrap(), now()).complete(Outcome::Success, now());
+    assert!(!pool.get(rests[0]).unwrap().is_resting(now()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_nobody_waits_for_any_more_took_at_least_so_long() {
+    let pool = pool();
+    let backend = pool.get("a").unwrap();
+    Lease::take(backend.clone(), now()).complete(Outcome::Success, now() + Duration::from_millis(10));
+    let end = service_fn(|_: Routed<&'static str, Answer>| std::future::pending::<Answer>());
+    let service = BalancerLayer::new(&pool, RoundRobin::new()).layer(FeedbackLayer::default().layer(end));
+    let answer = service.oneshot(Ok("hello"));
+    assert!(tokio::time::timeout(Duration::from_secs(1), answer).await.is_err());
+    let mean = backend.load().latency().mean(Moment::of(now())).unwrap().value;
+    assert!(mean > 0.4, "{mean}");
+    assert_eq!(backend.load().count(Outcome::Cancelled), 1);
+}
+
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[tokio::test]

@@ -99,11 +99,31 @@ fn a_failure_is_no_sample_of_the_latency_and_a_timeout_only_of_more() {
     world.took(Outcome::Timeout, 1.0, 9.0);
     world.took(Outcome::Lost, 9.0, 9.0);
     drop(world.begin(1.0));
+    world.begin(8.0).give_up(world.at(9.0));
     assert!(near(world.mean(9.0), 2.0));
     let faults = world.latency().faults(world.moment(9.0)).unwrap();
     assert!((0.4..0.9).contains(&faults.value), "{faults:?}");
     world.took(Outcome::Timeout, 8.0, 9.0);
     assert!(near(world.mean(9.0), 4.0));
+}
+
+#[test]
+fn what_was_given_up_took_at_least_as_long() {
+    let world = World::new();
+    for _ in 0..40 {
+        world.took(Outcome::Success, 1.0, 9.0);
+    }
+    for (waited, mean) in [(0.5, 1.0), (3.0, 1.05), (100.0, 1.155)] {
+        world.begin(200.0 - waited).give_up(world.at(200.0));
+        assert!(near(world.mean(200.0), mean), "{waited}: {}", world.mean(200.0));
+    }
+    assert_eq!(world.age(200.0), 0.0);
+    // What has begun is known.
+    let mut answered = world.begin(199.0);
+    answered.answered(Outcome::Success, world.at(200.0));
+    let mean = world.mean(200.0);
+    answered.give_up(world.at(300.0));
+    assert!(near(world.mean(300.0), mean));
 }
 
 #[test]

@@ -25,8 +25,8 @@ const FAILURE_PEAK: f64 = 1.0;
 /// What completed and open requests say about how fast a backend is.
 ///
 /// A fast failure must not make a backend look fast, so only answers count as samples of the latency, and failures are
-/// an average of their own. A request that timed out took at least as long as it did. One that was cancelled says
-/// nothing once it is gone; while it is open its age counts like every other's.
+/// an average of their own. A request that timed out, or that nobody waits for any more, took at least as long as it did:
+/// it can raise the mean, and never lower it. While it is open its age counts like every other's.
 #[derive(Debug, Default)]
 pub struct Latency {
     mean: Average,
@@ -94,6 +94,15 @@ impl Latency {
         self.waiting.fetch_sub(one_waiting(started), Ordering::Relaxed);
     }
 
+    /// Takes in that a request was given up after `took`: it would have taken at least that.
+    pub(super) fn record_given_up(&self, took: Duration, samples: u64, now: Moment) {
+        let weight = 1.0 / (samples + 1).min(MEMORY) as f64;
+        let took = took.as_secs_f64();
+        if let Some(Sampled { value, .. }) = self.mean.read(now).filter(|mean| took > mean.value) {
+            self.mean.update(now, |_| blend(value, bounded(took, value, samples), weight));
+        }
+    }
+
     /// Takes in how a request went, after so many `samples`.
     pub(super) fn record(&self, outcome: Outcome, took: Duration, samples: u64, now: Moment) {
         // The first samples are averaged evenly: the very first one is not worth forty.
@@ -104,11 +113,7 @@ impl Latency {
             Outcome::Cancelled | Outcome::Lost => return,
             Outcome::Success | Outcome::ClientFault => {
                 self.mean.update(now, |seen| match seen {
-                    // Until there is a mean to go by, every sample is as good as any.
-                    Some(Sampled { value, .. }) if samples >= MEMORY && value > 0.0 => {
-                        blend(value, took.min(value * OUTLIER), weight)
-                    }
-                    Some(Sampled { value, .. }) => blend(value, took, weight),
+                    Some(Sampled { value, .. }) => blend(value, bounded(took, value, samples), weight),
                     None => took,
                 });
                 self.peak.update(now, |seen| match seen {
@@ -128,6 +133,12 @@ impl Latency {
         let fault = f64::from(u8::from(outcome.is_fault()));
         self.faults.update(now, |seen| seen.map_or(fault, |faults| blend(faults.value, fault, one_of(FAULT_MEMORY))));
     }
+}
+
+/// What one of so many samples counts for, beside the mean of those before. Until there is a mean to go by, every sample is
+/// as good as any.
+fn bounded(took: f64, mean: f64, samples: u64) -> f64 {
+    if samples >= MEMORY && mean > 0.0 { took.min(mean * OUTLIER) } else { took }
 }
 
 /// An average, and how long ago it was last changed.

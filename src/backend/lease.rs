@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Instant};
 ///
 /// A lease is taken at the pick and travels with the request by ownership: into the response future, then, for HTTP,
 /// into the response body. Whoever learns how the request ended says so with [`complete`](Self::complete) or
-/// [`fail`](Self::fail). A lease that is dropped without a word was [`Cancelled`](Outcome::Cancelled). In every case
-/// `Drop` releases it, once.
+/// [`fail`](Self::fail), or that nobody wants to know any more with [`give_up`](Self::give_up). A lease that is dropped
+/// without a word was [`Cancelled`](Outcome::Cancelled). In every case `Drop` releases it, once.
 ///
 /// ```
 /// use std::{sync::Arc, time::Instant};
@@ -106,6 +106,14 @@ impl Lease {
             self.judge(outcome, now, Moment::of(now));
         }
         self.outcome = outcome;
+    }
+
+    /// Says that nobody waits for the answer any more, at `now`: it was [`Cancelled`](Outcome::Cancelled), and would have taken
+    /// longer than it has. After it has begun this says nothing.
+    pub fn give_up(mut self, now: Instant) {
+        if !std::mem::replace(&mut self.answered, true) {
+            self.backend.load().given_up(self.started, Moment::of(now));
+        }
     }
 
     fn judge(&mut self, outcome: Outcome, now: Instant, moment: Moment) {

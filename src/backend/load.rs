@@ -116,9 +116,18 @@ impl Load {
 
     /// An answer has begun, or will not come: a sample of the latency.
     pub(super) fn answered(&self, outcome: Outcome, started: Moment, now: Moment) {
-        let samples = self.count(Outcome::Success) + self.count(Outcome::ClientFault) + self.count(Outcome::Timeout);
-        self.latency.record(outcome, now.since(started), samples, now);
+        self.latency.record(outcome, now.since(started), self.samples(), now);
         self.latency.end(started);
+    }
+
+    /// Nobody waits for the answer any more, as of `now`.
+    pub(super) fn given_up(&self, started: Moment, now: Moment) {
+        self.latency.record_given_up(now.since(started), self.samples(), now);
+        self.latency.end(started);
+    }
+
+    fn samples(&self) -> u64 {
+        self.count(Outcome::Success) + self.count(Outcome::ClientFault) + self.count(Outcome::Timeout)
     }
 
     /// An answer that had begun well did not end well.
@@ -126,7 +135,7 @@ impl Load {
         self.latency.record(outcome, now.since(started), u64::from(u32::MAX), now);
     }
 
-    /// Nobody waits for the answer any more.
+    /// Nobody waits for the answer any more, and nobody says since when.
     pub(super) fn abandoned(&self, started: Moment) {
         self.latency.end(started);
     }

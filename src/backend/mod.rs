@@ -95,6 +95,9 @@ pub(crate) trait Home: Send + Sync {
     fn backoff(&self) -> Backoff;
 }
 
+/// No route that is closed for the night puts out the backend that it is on.
+const LONGEST_REST: Duration = Duration::from_secs(300);
+
 /// One server behind the balancer. See the [module](self).
 pub struct Backend {
     id: BackendId,
@@ -109,6 +112,8 @@ pub struct Backend {
     limit: AtomicU32,
     record: Record,
     silence: Silence,
+    /// Until when it wants to be left alone, in microseconds of a [`Moment`].
+    rests: AtomicU64,
     home: Option<Weak<dyn Home>>,
     locality: ArcSwap<Locality>,
     /// Most servers report nothing, and cost a pointer.
@@ -139,6 +144,7 @@ impl Backend {
             limit: AtomicU32::new(u32::MAX),
             record: Record::default(),
             silence: Silence::default(),
+            rests: AtomicU64::new(0),
             home,
             locality: ArcSwap::default(),
             report: OnceLock::new(),
@@ -207,9 +213,10 @@ impl Backend {
         self.silence.is_silent(self.load.latency(), Moment::of(now))
     }
 
-    /// Whether it is silent and a request that was picked for it is not the one that tries whether it still is.
+    /// Whether a request that was picked for it had better go elsewhere: it rests, or is silent and the request is not the one
+    /// that tries whether it still is.
     pub(crate) fn keeps_off(&self, now: Instant) -> bool {
-        self.silence.keeps_off(self.load.latency(), Moment::of(now))
+        self.is_resting(now) || self.silence.keeps_off(self.load.latency(), Moment::of(now))
     }
 
     /// Whether a request that waits for it had better be asked of another: it is silent, and not to one alone, or it is out by
@@ -222,6 +229,19 @@ impl Backend {
     /// Another has answered a request that has waited for this one since `started`.
     pub(crate) fn outrun(&self, started: Instant, now: Instant) {
         self.silence.leave(self.load.latency(), Moment::of(started), Moment::of(now));
+    }
+
+    /// It has asked at `now` to be left alone for so long, of which 5 minutes count.
+    pub(crate) fn rest(&self, length: Duration, now: Instant) {
+        self.rests.store(Moment::of(now + length.min(LONGEST_REST)).micros(), Ordering::Relaxed);
+    }
+
+    /// Whether it has asked to be left alone, and has not answered well since: then others get its requests as long as there
+    /// are some.
+    pub fn is_resting(&self, now: Instant) -> bool {
+        let until = self.rests.load(Ordering::Relaxed);
+        // Mostly it has not, and the time need not be known.
+        until != 0 && Moment::of(now).micros() < until
     }
 
     /// Takes in what the server said about itself at `now`, in place of what it said before.
@@ -307,6 +327,9 @@ impl Backend {
     /// An answer has begun, or there was none.
     fn answered(&self, outcome: Outcome, pass: Pass, now: Instant, moment: Moment) {
         let is_first = self.record.add(outcome, moment);
+        if outcome == Outcome::Success && self.rests.load(Ordering::Relaxed) != 0 {
+            self.rests.store(0, Ordering::Relaxed);
+        }
         if let Pass::Trial(permit) = pass {
             match outcome {
                 Outcome::Cancelled | Outcome::Lost => {}

@@ -2,12 +2,19 @@ use crate::{
     backend::Outcome,
     error::{causes, is_local},
 };
-use std::{error::Error, io};
+use std::{error::Error, io, time::Duration};
 
 /// What an answer or an error says about the backend.
 pub trait Classify<Res> {
     /// What `response`, as far as it is there, says. It may still break while its body is on the way.
     fn response(&self, response: &Res) -> Outcome;
+
+    /// How long the backend asks to be left alone, where `response` says so: up to 5 minutes, in which others get its requests
+    /// as long as there are some, or until it answers well.
+    fn rest(&self, response: &Res) -> Option<Duration> {
+        let _ = response;
+        None
+    }
 
     /// What `error` says.
     fn error(&self, error: &(dyn Error + 'static)) -> Fault;

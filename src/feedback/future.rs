@@ -20,6 +20,14 @@ pin_project! {
         classify: C,
         complete: W,
     }
+
+    impl<F, C, W> PinnedDrop for ResponseFuture<F, C, W> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(lease) = this.project().lease.take() {
+                lease.give_up(Instant::now().into_std());
+            }
+        }
+    }
 }
 
 impl<F, C, W> ResponseFuture<F, C, W> {
@@ -47,6 +55,9 @@ where
         Poll::Ready(match result {
             Ok(response) => {
                 let outcome = this.classify.response(&response);
+                if let Some(rest) = this.classify.rest(&response) {
+                    lease.backend().rest(rest, Instant::now().into_std());
+                }
                 Ok(this.complete.complete(lease, outcome, response, this.classify.clone()))
             }
             Err(error) => {

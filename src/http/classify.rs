@@ -11,7 +11,7 @@ use crate::{
 };
 use http::{HeaderMap, Response, StatusCode, header};
 use hyper_util::client::legacy;
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 /// What HTTP statuses, those of gRPC in heads and trailers, and the errors of hyper clients (hyper's own, tonic's channel)
 /// say about a backend.
@@ -88,6 +88,13 @@ impl<B> Classify<Response<B>> for HttpClassify {
         }
     }
 
+    /// A `Retry-After` of a 503, in seconds. That of a 429 is for one client.
+    fn rest(&self, response: &Response<B>) -> Option<Duration> {
+        let unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+        let after = response.headers().get(header::RETRY_AFTER).filter(|_| unavailable)?;
+        after.to_str().ok()?.parse().ok().map(Duration::from_secs)
+    }
+
     fn error(&self, error: &(dyn Error + 'static)) -> Fault {
         Self::fault(error)
     }
@@ -138,6 +145,22 @@ mod tests {
         assert_eq!(fault(h2::Reason::NO_ERROR), Fault::LOST);
         assert_eq!(fault(h2::Reason::REFUSED_STREAM), Fault { kind: Outcome::Overload, sent: false });
         assert_eq!(fault(h2::Reason::PROTOCOL_ERROR), Fault::RESET);
+    }
+
+    #[test]
+    fn a_backend_may_ask_to_be_left_alone_and_not_for_one_client() {
+        for (status, after, rest) in [
+            (503, "7", Some(7)),
+            (503, "18446744073709551615", Some(u64::MAX)),
+            (503, "18446744073709551616", None),
+            (503, "-1", None),
+            (503, "Fri, 20 Nov 2026 08:00:00 GMT", None),
+            (429, "7", None),
+            (200, "7", None),
+        ] {
+            let response = Response::builder().status(status).header("retry-after", after).body(()).unwrap();
+            assert_eq!(HttpClassify.rest(&response), rest.map(Duration::from_secs), "{status} {after}");
+        }
     }
 
     #[test]

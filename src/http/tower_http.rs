@@ -4,7 +4,7 @@ use crate::{
     feedback::{Classify, Fault, FeedbackLayer},
 };
 use http::{HeaderMap, Response};
-use std::error::Error;
+use std::{error::Error, time::Duration};
 use tower_http::classify::{ClassifiedResponse, ClassifyEos, ClassifyResponse};
 
 /// Judges backends by a classifier of [tower-http](tower_http::classify): what that calls a failure is a
@@ -33,6 +33,10 @@ impl<C: ClassifyResponse + Clone, B> Classify<Response<B>> for TowerHttpClassify
             ClassifiedResponse::Ready(result) => outcome(result),
             ClassifiedResponse::RequiresEos(_) => Outcome::Success,
         }
+    }
+
+    fn rest(&self, response: &Response<B>) -> Option<Duration> {
+        HttpClassify.rest(response)
     }
 
     fn error(&self, error: &(dyn Error + 'static)) -> Fault {

@@ -35,6 +35,8 @@ pub enum WhyOut {
     Full,
     /// It has stopped answering, and requests go elsewhere while there is an elsewhere.
     Silent,
+    /// It has asked to be left alone, and requests go elsewhere while there is an elsewhere.
+    Resting,
     /// It is out of rotation.
     Out {
         /// On whose word.
@@ -105,7 +107,8 @@ fn why_out(backend: &Backend, is_eligible: bool, hint: &Hint<'_>) -> Option<WhyO
         return Some(WhyOut::Tried);
     }
     let full = backend.is_full().then_some(WhyOut::Full);
-    full.or_else(|| backend.is_silent(hint.now).then_some(WhyOut::Silent))
+    let resting = || backend.is_resting(hint.now).then_some(WhyOut::Resting);
+    full.or_else(resting).or_else(|| backend.is_silent(hint.now).then_some(WhyOut::Silent))
 }
 
 /// One line for the decision, and one for each member.
@@ -144,6 +147,7 @@ impl fmt::Display for WhyOut {
             Self::Tried => f.write_str("tried already"),
             Self::Full => f.write_str("full"),
             Self::Silent => f.write_str("silent"),
+            Self::Resting => f.write_str("asks to be left alone"),
             Self::Out { state, cause, since, tried_in } => {
                 write!(f, "{state}, {cause}")?;
                 if let Some(since) = since {

@@ -74,41 +74,53 @@ impl<T, P: Picker> Snapshot<T, P> {
     }
 
     /// Picks as [`pick`](Self::pick) does, and takes a lease on what was picked. A backend that is full, on trial with another
-    /// request, or has stopped answering, is passed over: then the strategy is asked again about the others.
+    /// request, has stopped answering, or asked to be left alone, is passed over: then the strategy is asked again about the
+    /// others.
     ///
     /// # Errors
     ///
     /// [`Unavailable`] where no backend can take it.
     pub fn lease(&self, hint: &Hint<'_>) -> Result<(Lease, &T), Unavailable> {
         let index = self.index(hint)?;
-        let (backend, target) = self.at(index)?;
         // Who is bound to a backend waits for it.
-        let may_go = !backend.keeps_off(hint.now) || self.picker.binds(index, hint);
-        if may_go && let Some(lease) = Lease::try_take(backend, hint.work(), hint.now) {
-            return Ok((lease, target));
+        let may_go = !self.at(index)?.0.keeps_off(hint.now) || self.picker.binds(index, hint);
+        if may_go && let Some(leased) = self.try_lease(index, hint)? {
+            return Ok(leased);
         }
-        self.lease_another(hint)
+        self.lease_another(hint, index)
+    }
+
+    /// A lease on the backend at `index`, if that has room.
+    fn try_lease(&self, index: Index, hint: &Hint<'_>) -> Result<Option<(Lease, &T)>, Unavailable> {
+        let (backend, target) = self.at(index)?;
+        Ok(Lease::try_take(backend, hint.work(), hint.now).map(|lease| (lease, target)))
     }
 
     /// The strategy picked one that cannot take the request. That is seldom, and may cost a list.
     #[cold]
-    fn lease_another(&self, hint: &Hint<'_>) -> Result<(Lease, &T), Unavailable> {
+    fn lease_another(&self, hint: &Hint<'_>, picked: Index) -> Result<(Lease, &T), Unavailable> {
         let (hint, untried) = (&hint.unbound(), self.untried(hint));
-        // One that is silent is better than none.
-        for silent in [false, true] {
+        // One that is silent or rests is better than none: then the one that was picked, or a strategy that takes turns would
+        // take two for each request.
+        for any in [false, true] {
+            if any
+                && untried.contains(picked)
+                && let Some(leased) = self.try_lease(picked, hint)?
+            {
+                return Ok(leased);
+            }
             let backends = self.members.backends().iter().enumerate();
             let mut rest = Eligible::new(backends.map(|(place, backend)| {
                 let may_be = untried.contains(Index::new(place)) && !backend.is_full();
-                may_be && (silent || !backend.is_silent(hint.now))
+                may_be && (any || !backend.is_silent(hint.now) && !backend.is_resting(hint.now))
             }))
             .one_off();
             // Each turn takes one away, so this ends.
             while !rest.as_slice().is_empty()
                 && let Ok(index) = self.index_among(Candidates::new(self.members.backends(), &rest), hint)
             {
-                let (backend, target) = self.at(index)?;
-                if let Some(lease) = Lease::try_take(backend, hint.work(), hint.now) {
-                    return Ok((lease, target));
+                if let Some(leased) = self.try_lease(index, hint)? {
+                    return Ok(leased);
                 }
                 rest.set(index, false);
             }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// The latency is an average that jumps to every peak and forgets it over tens of seconds, so that one slow answer keeps
 /// traffic away at once. Reading projects the average to now and writes nothing. A backend that was never measured costs
 /// nothing until it has a request in flight, and then as much as Finagle's penalty: so it is tried by one request at a
-/// time.
+/// time. Beyond Finagle, recent failures multiply the cost: where all answers take seconds, a failure after a millisecond
+/// is no lesser peak.
 ///
 /// Right where a slow answer foretells more of them. Where every backend pauses now and then, as garbage collectors do,
 /// each peak drives traffic away for no reason: [`LeastLatency`](super::LeastLatency) averages instead.
@@ -35,7 +36,12 @@ impl Picker for PeakEwma {
         let (backend, now) = (candidates.get(index)?, Moment::of(hint.now));
         let load = backend.load();
         let peak = load.latency().peak(now).unwrap_or(0.0);
-        let parts = [("peak latency", peak), ("in flight", load.work()), ("weight", hint.weight(backend))];
+        let parts = [
+            ("peak latency", peak),
+            ("in flight", load.work()),
+            ("failures", sample::failures(load, now)),
+            ("weight", hint.weight(backend)),
+        ];
         Some(Score::new(cost(backend, hint, now), parts))
     }
 }
@@ -48,5 +54,5 @@ fn cost(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
         None if in_flight > 0.0 => PENALTY + in_flight,
         None => 0.0,
     };
-    cost / hint.weight(backend)
+    cost * (1.0 + sample::failures(load, now)) / hint.weight(backend)
 }
