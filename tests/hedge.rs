@@ -194,8 +194,8 @@ async fn what_changes_something_and_what_belongs_to_a_session_waits() {
     let pool = BackendPool::new([quick.url(), silent.url()]).unwrap();
     let secret = SessionSecret::new([7; 16]);
     let proxy: ReverseProxy<_, Full<Bytes>> = ReverseProxy::builder(&pool)
-        .strategy(Sticky::new(secret.clone(), RoundRobin::new()))
-        .session(SessionCookie::new("at", secret.clone()).unwrap())
+        .strategy(Sticky::new(secret, RoundRobin::new()))
+        .session(SessionCookie::new("at", secret).unwrap())
         .build();
     let cookie = format!("at={}", secret.token(&silent.url().as_str().into()));
     let with = |method, cookie: &str| {
