@@ -221,13 +221,14 @@ impl Backend {
 
     /// Whether a request that waits for it had better be asked of another: it is silent, and not to one alone, or it is out by
     /// now.
-    pub(crate) fn has_stopped(&self, now: Instant) -> bool {
+    pub fn has_stopped(&self, now: Instant) -> bool {
         let (latency, now) = (self.load.latency(), Moment::of(now));
         self.silence.is_proven(latency, now) || !self.is_eligible() && self.silence.is_silent(latency, now)
     }
 
-    /// Another has answered a request that has waited for this one since `started`.
-    pub(crate) fn outrun(&self, started: Instant, now: Instant) {
+    /// Another has answered a request that has waited for this one since `started`, and that is now to be dropped: nobody waits
+    /// for it any more, and it is as silent as before.
+    pub fn outrun(&self, started: Instant, now: Instant) {
         self.silence.leave(self.load.latency(), Moment::of(started), Moment::of(now));
     }
 
