@@ -68,7 +68,7 @@ async fn main() -> Result<(), BoxError> {
 
 /// Axum knows who asks. The proxy tells the backends if it finds it here.
 async fn who_asks(ConnectInfo(address): ConnectInfo<SocketAddr>, mut request: Request) -> Request {
-    request.extensions_mut().insert(Peer { address, scheme: Scheme::HTTP });
+    request.extensions_mut().insert(Peer::new(address, &Scheme::HTTP));
     request
 }
 

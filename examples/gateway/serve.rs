@@ -82,7 +82,7 @@ where
 
 /// Tells the proxy who the client is.
 fn with_peer(address: SocketAddr) -> impl Fn(Request<Incoming>) -> Request<Incoming> + Clone {
-    let peer = Peer { address, scheme: Scheme::HTTP };
+    let peer = Peer::new(address, &Scheme::HTTP);
     move |mut request| {
         request.extensions_mut().insert(peer.clone());
         request

@@ -77,10 +77,13 @@ fn prepare<B>(request: &mut Request<B>) -> Result<(), Refused> {
     if request.method() == Method::CONNECT {
         return Err(Refused { status: StatusCode::NOT_IMPLEMENTED, reason: "CONNECT is not supported" });
     }
-    if request.headers().get_all(header::HOST).iter().count() > 1 {
-        return Err(Refused { status: StatusCode::BAD_REQUEST, reason: "there is more than one Host" });
+    // Mostly no header has more than one line, and there is nothing to look at.
+    if request.headers().len() > request.headers().keys_len() {
+        if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+            return Err(Refused { status: StatusCode::BAD_REQUEST, reason: "there is more than one Host" });
+        }
+        join_cookies(request.headers_mut());
     }
-    join_cookies(request.headers_mut());
     hop_by_hop::strip(request.headers_mut())
         .map_err(|_| Refused { status: StatusCode::BAD_REQUEST, reason: "the Connection header is malformed" })?;
     say_who_asks(request);
@@ -105,10 +108,9 @@ pub(super) fn host_of<B>(request: &Request<B>) -> Option<HeaderValue> {
 
 fn say_who_asks<B>(request: &mut Request<B>) {
     let peer = request.extensions().get::<Peer>();
-    let text = |text: &str| HeaderValue::from_str(text).ok();
 
-    let address = peer.and_then(|peer| text(&peer.address.ip().to_canonical().to_string()));
-    let scheme = peer.and_then(|peer| text(peer.scheme.as_str()));
+    let address = peer.map(|peer| peer.ip_text().clone());
+    let scheme = peer.map(|peer| peer.scheme_text().clone());
     let host = host_of(request);
 
     for (name, value) in [(X_FORWARDED_FOR, address), (X_FORWARDED_PROTO, scheme), (X_FORWARDED_HOST, host)] {

@@ -3,17 +3,21 @@ use http::{
     header::{self, HeaderName, HeaderValue},
 };
 
-/// The headers that speak to the next hop only (RFC 9110 §7.6.1), beside those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+/// Whether a header speaks to the next hop only (RFC 9110 §7.6.1), beside those that `Connection` names.
+fn is_for_the_next_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
 
 /// A `Connection` header that is no list of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +28,21 @@ pub(super) struct Malformed;
 /// The whole nomination is read before anything is removed, and nothing of what frames or addresses the message can be
 /// nominated away.
 pub(super) fn strip(headers: &mut HeaderMap) -> Result<(), Malformed> {
+    // One look at the names that are there costs less than to ask for each that may be.
+    if !headers.keys().any(is_for_the_next_hop) {
+        return Ok(());
+    }
     let nominated = nominated(headers)?;
-    for name in HOP_BY_HOP.iter().chain(&nominated) {
+    let trailers = asks_for_trailers(headers);
+    while let Some(name) = headers.keys().find(|name| is_for_the_next_hop(name)).cloned() {
         headers.remove(name);
     }
-    keep_only_trailers(headers);
+    for name in nominated {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     Ok(())
 }
 
@@ -50,16 +64,11 @@ fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Malformed> {
 }
 
 /// `TE` is for the next hop, except that `trailers` asks the whole way (RFC 9110 §10.1.4), and gRPC needs it.
-fn keep_only_trailers(headers: &mut HeaderMap) {
+fn asks_for_trailers(headers: &HeaderMap) -> bool {
     let asks = |line: &HeaderValue| {
         line.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     };
-    let trailers = headers.get_all(header::TE).iter().any(asks);
-    if trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    } else {
-        headers.remove(header::TE);
-    }
+    headers.get_all(header::TE).iter().any(asks)
 }
 
 #[cfg(test)]

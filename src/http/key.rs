@@ -95,7 +95,7 @@ impl Source {
             Self::Cookie(name) => cookies(request.headers(), name).find(|value| !value.is_empty()).map(hash_key),
             Self::Query(name) => parameter(request.uri().query()?, name).filter(|it| !it.is_empty()).map(hash_key),
             Self::Path => Some(hash_key(request.uri().path())),
-            Self::Address => match request.extensions().get::<Peer>()?.address.ip().to_canonical() {
+            Self::Address => match request.extensions().get::<Peer>()?.ip() {
                 IpAddr::V4(address) => Some(hash_key(address.octets())),
                 IpAddr::V6(address) => Some(hash_key(address.octets())),
             },
@@ -204,7 +204,7 @@ mod tests {
             assert_eq!(key(none, &request), None, "{none}");
         }
         for address in ["10.0.0.1:1", "10.0.0.1:2", "[::ffff:10.0.0.1]:3"] {
-            request.extensions_mut().insert(Peer { address: address.parse().unwrap(), scheme: Scheme::HTTP });
+            request.extensions_mut().insert(Peer::new(address.parse().unwrap(), &Scheme::HTTP));
             assert_eq!(key("address", &request), Some(hash_key([10, 0, 0, 1])), "{address}");
         }
     }

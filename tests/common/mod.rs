@@ -44,7 +44,7 @@ impl Server {
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         Self::raw_at(address, move |stream| {
-            let peer = Peer { address: stream.peer_addr().unwrap(), scheme: Scheme::HTTP };
+            let peer = Peer::new(stream.peer_addr().unwrap(), &Scheme::HTTP);
             let service = service.clone().map_request(move |mut request: Request<_>| {
                 request.extensions_mut().insert(peer.clone());
                 request
