@@ -49,7 +49,7 @@ use crate::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, BodyTimeout, BodyTimeoutLayer, Client,
         ClientBody, ClientConfig, Deadline, DeadlineLayer, Forward, ForwardLayer, Hedge, HedgeLayer, HttpClassify,
         LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout, ResponseTimeoutLayer,
-        Retry, RetryBudget, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends, WatchedBody,
+        Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends, WatchedBody,
         future::{DeadlineFuture, ForwardFuture, RespondFuture, RetryFuture, SessionFuture},
     },
     pool::BackendPool,
@@ -114,7 +114,6 @@ where
 impl ReverseProxy<RoundRobin, ()> {
     /// A proxy over `pool`, to be adjusted.
     pub fn builder(pool: &BackendPool<Origin>) -> Builder<RoundRobin> {
-        let budget = RetryBudget::default();
         let settings = Settings {
             pool: pool.clone(),
             client: ClientConfig::new(),
@@ -124,8 +123,8 @@ impl ReverseProxy<RoundRobin, ()> {
             address: AddressLayer::new(),
             key: RequestKey::none(),
             session: None,
-            retry: RetryLayer::new(budget.clone()),
-            hedge: HedgeLayer::silent(budget),
+            retry: RetryLayer::default(),
+            hedge: None,
         };
         Builder { strategy: RoundRobin::new(), settings }
     }
@@ -150,7 +149,8 @@ struct Settings {
     key: RequestKey,
     session: Option<SessionCookie>,
     retry: RetryLayer,
-    hedge: HedgeLayer,
+    /// `None` for what the retry allows.
+    hedge: Option<HedgeLayer>,
 }
 
 impl<G: Strategy> Builder<G> {
@@ -159,17 +159,17 @@ impl<G: Strategy> Builder<G> {
         Builder { strategy, settings: self.settings }
     }
 
-    /// What is tried again, how often, and out of which budget; [`RetryLayer::none`] for nothing. The requests that it counts
-    /// pay for second attempts of its [`hedge`](Self::hedge) as well, where they share a budget.
+    /// What is tried again, how often, and out of which budget; [`RetryLayer::none`] for nothing, and then
+    /// nothing is [hedged](Self::hedge) either, unless that is set.
     pub fn retry(mut self, retry: RetryLayer) -> Self {
         self.settings.retry = retry;
         self
     }
 
-    /// When a second backend is asked while the first has not answered: where it has stopped answering, unless set;
-    /// [`HedgeLayer::none`] for never.
+    /// When a second backend is asked while the first has not answered: unless set, where it has stopped answering,
+    /// out of the budget of the retry; [`HedgeLayer::none`] for never.
     pub fn hedge(mut self, hedge: HedgeLayer) -> Self {
-        self.settings.hedge = hedge;
+        self.settings.hedge = Some(hedge);
         self
     }
 
@@ -225,6 +225,7 @@ impl<G: Strategy> Builder<G> {
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let Self { strategy, settings } = self;
+        let hedge = settings.hedge.unwrap_or_else(|| HedgeLayer::beside(&settings.retry));
         let told = (TriedBackends, (settings.key, settings.session.clone()));
         let stack = ServiceBuilder::new()
             .layer(RespondLayer::new())
@@ -232,7 +233,7 @@ impl<G: Strategy> Builder<G> {
             .layer(settings.session.map_or(SessionLayer::none(), SessionLayer::new))
             .layer(settings.deadline)
             .layer(settings.retry)
-            .layer(settings.hedge)
+            .layer(hedge)
             .layer(BalancerLayer::new(&settings.pool, strategy).describe_by(told))
             .layer(FeedbackLayer::http())
             .layer(AccessLogLayer::new())

@@ -6,11 +6,17 @@ use bytes::Bytes;
 use common::{Server, answers, says, until};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tower::ServiceExt;
 use tower_balancer::{
     BackendPool, ReverseProxy,
-    backend::{Backend, Origin, Outcome},
+    backend::{Backend, HealthState, Origin, Outcome},
     http::{HedgeLayer, RetryBudget, RetryLayer, ServedBy, SessionCookie},
     strategy::{RoundRobin, SessionSecret, Sticky},
 };
@@ -148,17 +154,63 @@ async fn who_waits_for_a_backend_that_has_stopped_is_answered_by_another() {
     let pool = BackendPool::new([quick.url(), silent.url()]).unwrap();
     // As it comes.
     let proxy: Proxy = ReverseProxy::new(&pool);
-    let answers = futures_util::future::join_all((0..8).map(|_| send(&proxy, "GET", ""))).await;
-    assert!(answers.iter().all(|answer| *answer == (StatusCode::OK, Some(quick.url()))), "{answers:?}");
+    let answered = (StatusCode::OK, Some(quick.url()));
+    let first = futures_util::future::join_all((0..8).map(|_| send(&proxy, "GET", "")));
+    let later = async {
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(send(&proxy, "GET", "").await, answered);
+        }
+    };
+    let (first, ()) = tokio::join!(first, later);
+    assert!(first.iter().all(|answer| *answer == answered), "{first:?}");
+    // What it got it still has, and nothing was put out for it: it may be back with the next answer.
     let stopped = pool.get(&silent.url()).unwrap();
-    assert_eq!((count(&stopped, Outcome::Cancelled), stopped.load().completed()), (4, 4));
-    // Nobody waits for it any more, and it is silent all the same: one now and then tries whether it still is.
-    assert_eq!(stopped.load().in_flight(), 0);
-    for _ in 0..50 {
-        assert_eq!(send(&proxy, "GET", "").await, (StatusCode::OK, Some(quick.url())));
-    }
-    assert!((4..10).contains(&stopped.load().completed()), "{}", stopped.load().completed());
+    assert_eq!(Outcome::ALL.map(|outcome| count(&stopped, outcome)), [0; 9]);
+    assert!((5..40).contains(&stopped.load().in_flight()), "{}", stopped.load().in_flight());
     assert!(stopped.is_eligible());
+}
+
+/// Answers after as long as it is told, in milliseconds.
+async fn as_slow_as(wait: Arc<AtomicU64>) -> Server {
+    Server::http(common::answers_with(move |_| {
+        let wait = Duration::from_millis(wait.load(Ordering::Relaxed));
+        async move {
+            tokio::time::sleep(wait).await;
+            http::Response::new(Full::<Bytes>::default())
+        }
+    }))
+    .await
+}
+
+#[tokio::test]
+async fn a_backend_that_is_only_slower_than_it_was_keeps_its_share() {
+    let waits = [0, 0, 0].map(|wait| Arc::new(AtomicU64::new(wait)));
+    let mut servers = Vec::new();
+    for wait in &waits {
+        servers.push(as_slow_as(Arc::clone(wait)).await);
+    }
+    let pool = BackendPool::new(servers.iter().map(Server::url)).unwrap();
+    let proxy: Proxy = ReverseProxy::new(&pool);
+    for _ in 0..60 {
+        assert_eq!(send(&proxy, "GET", "").await.0, 200);
+    }
+    waits[0].store(200, Ordering::Relaxed);
+    let slow = pool.get(&servers[0].url()).unwrap();
+    let before = count(&slow, Outcome::Success);
+    let mut asked = Vec::new();
+    for _ in 0..400 {
+        let proxy = proxy.clone();
+        asked.push(tokio::spawn(async move { send(&proxy, "GET", "").await.0 }));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for answer in asked {
+        assert_eq!(answer.await.unwrap(), 200);
+    }
+    let after = count(&slow, Outcome::Success) - before;
+    // Of 400 a third would be its own, and it takes a while to know.
+    assert!(after > 50, "{after}");
+    assert!(slow.is_eligible() && !slow.has_stopped(tokio::time::Instant::now().into_std()));
 }
 
 #[tokio::test]
@@ -177,8 +229,12 @@ async fn a_request_that_takes_long_by_itself_is_sent_once() {
         assert_eq!(send(&proxy, "GET", "").await.0, 200);
     }
     let report = || Request::get("http://service/report").body(Full::default()).unwrap();
-    // Alone on its backend, and then beside others that are answered.
+    // Alone on its backend, a few at a time with nothing else to do, and beside others that are answered.
     assert_eq!(proxy.clone().oneshot(report()).await.unwrap().status(), 200);
+    let few = futures_util::future::join_all((0..4).map(|_| proxy.clone().oneshot(report()))).await;
+    assert!(few.into_iter().all(|answer| answer.unwrap().status() == 200));
+    let asked = |backend: &Arc<Backend>| backend.load().completed();
+    assert_eq!(pool.backends().iter().map(asked).sum::<u64>(), 15);
     let asked = tokio::spawn(proxy.clone().oneshot(report()));
     while !asked.is_finished() {
         assert_eq!(send(&proxy, "GET", "").await.0, 200);
@@ -207,12 +263,43 @@ async fn what_changes_something_and_what_belongs_to_a_session_waits() {
         .collect();
     let stopped = pool.get(&silent.url()).unwrap();
     until(|| async { stopped.load().in_flight() == 3 }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     for _ in 0..20 {
         assert_eq!(proxy.clone().oneshot(with("GET", "")).await.unwrap().status(), 200);
     }
     // Longer than it takes to know.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert!(waits.iter().all(|wait| !wait.is_finished()));
-    assert_eq!(stopped.load().in_flight(), 3);
+    assert!(stopped.has_stopped(tokio::time::Instant::now().into_std()));
     waits.into_iter().for_each(|wait| wait.abort());
+}
+
+#[tokio::test]
+async fn who_tries_a_backend_that_was_out_does_not_wait_for_it() {
+    let (quick, silent) = (Server::http(says("quick")).await, silent().await);
+    let pool = BackendPool::new([quick.url(), silent.url()]).unwrap();
+    let proxy: Proxy = ReverseProxy::new(&pool);
+    let one = pool.get(&silent.url()).unwrap();
+    let now = || tokio::time::Instant::now().into_std();
+    one.eject("it fails", now() - Duration::from_secs(3_600));
+    one.advance(now(), false);
+    assert_eq!(one.health().state(), HealthState::Probing);
+    for _ in 0..4 {
+        assert_eq!(send(&proxy, "GET", "").await, (StatusCode::OK, Some(quick.url())));
+    }
+    // It has the trial, and goes on with it.
+    assert_eq!((one.load().in_flight(), one.health().state()), (1, HealthState::Probing));
+}
+
+#[tokio::test]
+async fn who_sends_again_himself_is_not_helped() {
+    let (quick, silent) = (Server::http(says("quick")).await, silent().await);
+    let (_pool, proxy) = learned(&quick, &silent, HedgeLayer::with(0.95, 1.0, RetryBudget::new(1.0, 100))).await;
+    let mut answered = 0;
+    for _ in 0..2 {
+        let request = Request::get("http://service/").header("x-retry-attempt", "1").body(Full::default()).unwrap();
+        let answer = tokio::time::timeout(Duration::from_millis(300), proxy.clone().oneshot(request));
+        answered += u32::from(answer.await.is_ok());
+    }
+    assert!(answered < 2);
 }

@@ -269,6 +269,20 @@ async fn an_attempt_that_was_decided_and_not_made_is_given_back() {
     assert_eq!(budget.left(now()), 10);
 }
 
+#[tokio::test]
+async fn where_nobody_else_is_left_the_backends_own_answer_stands() {
+    let later = Server::http(answers_with(|_| async {
+        let answer = Response::builder().status(503).header("retry-after", "7");
+        answer.body(Full::<Bytes>::from("back at eight")).unwrap()
+    }))
+    .await;
+    let (pool, proxy) = over(&[later.url()], free_of_charge()).await;
+    let request = Request::get(proxy.url()).body(Full::<Bytes>::default()).unwrap();
+    let (status, answer) = send(request).await;
+    assert_eq!((status, &*answer), (503, "back at eight"));
+    assert_eq!(pool.backends()[0].load().completed(), 1);
+}
+
 /// Answers with the body of the request, as it comes in.
 fn echoes()
 -> impl Service<Request<Incoming>, Response = Response<axum::body::Body>, Error = Infallible, Future: Send> + Clone + Send

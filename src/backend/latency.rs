@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How many samples the mean remembers: enough that luck does not tell alike backends apart, few enough that a backend
 /// that turns slow is known after a dozen answers.
-const MEMORY: u64 = 40;
+pub(super) const MEMORY: u64 = 40;
 
 /// How many requests the share of failures remembers: fewer, since a failure is no matter of luck.
 const FAULT_MEMORY: u64 = 20;
@@ -137,7 +137,7 @@ impl Latency {
 
 /// What one of so many samples counts for, beside the mean of those before. Until there is a mean to go by, every sample is
 /// as good as any.
-fn bounded(took: f64, mean: f64, samples: u64) -> f64 {
+pub(super) fn bounded(took: f64, mean: f64, samples: u64) -> f64 {
     if samples >= MEMORY && mean > 0.0 { took.min(mean * OUTLIER) } else { took }
 }
 
@@ -153,16 +153,16 @@ pub struct Sampled {
 /// An average and the time of its last sample in one word, so that no reader sees one without the other: an `f32`, and
 /// milliseconds modulo 2^32. Zero is no sample yet.
 #[derive(Debug, Default)]
-struct Average(AtomicU64);
+pub(super) struct Average(AtomicU64);
 
 impl Average {
-    fn read(&self, now: Moment) -> Option<Sampled> {
+    pub(super) fn read(&self, now: Moment) -> Option<Sampled> {
         unpack(self.0.load(Ordering::Relaxed), now.millis())
     }
 
     /// Of two updates at the same moment one may be lost: a sample more or less does not show in an average, and a plain
     /// store costs a fraction of an exchange.
-    fn update(&self, now: Moment, next: impl Fn(Option<Sampled>) -> f64) {
+    pub(super) fn update(&self, now: Moment, next: impl Fn(Option<Sampled>) -> f64) {
         let now = now.millis();
         let seen = unpack(self.0.load(Ordering::Relaxed), now);
         self.0.store(pack(next(seen), now), Ordering::Relaxed);

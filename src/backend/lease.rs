@@ -76,7 +76,7 @@ impl Lease {
     pub fn answered(&mut self, outcome: Outcome, now: Instant) {
         if !std::mem::replace(&mut self.answered, true) {
             let moment = Moment::of(now);
-            self.backend.load().answered(outcome, self.started, moment);
+            self.backend.heard(outcome, self.started, moment);
             self.judge(outcome, now, moment);
         }
     }
@@ -85,7 +85,7 @@ impl Lease {
     pub fn begun_answer(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.answered, true) {
             let moment = Moment::of(now);
-            self.backend.load().answered(Outcome::Success, self.started, moment);
+            self.backend.heard(Outcome::Success, self.started, moment);
             // A stream may last for hours: a trial is over with its beginning.
             if let Pass::Trial(_) = self.pass {
                 self.backend.answered(Outcome::Success, self.pass, now, moment);

@@ -207,29 +207,30 @@ impl Backend {
         self.gate.is_taken() || self.load.in_flight() >= self.limit.load(Ordering::Relaxed)
     }
 
-    /// Whether requests wait for it and nothing has ended for much longer than its answers take: then the next ones had better
-    /// go elsewhere.
+    /// Whether requests wait for it and nothing was answered for much longer than its answers take: then the next ones had
+    /// better go elsewhere.
     pub fn is_silent(&self, now: Instant) -> bool {
-        self.silence.is_silent(self.load.latency(), Moment::of(now))
+        let now = Moment::of(now);
+        self.silence.is_silent(self.load.latency().mean_age(now), now)
     }
 
     /// Whether a request that was picked for it had better go elsewhere: it rests, or is silent and the request is not the one
     /// that tries whether it still is.
     pub(crate) fn keeps_off(&self, now: Instant) -> bool {
-        self.is_resting(now) || self.silence.keeps_off(self.load.latency(), Moment::of(now))
+        let latency = self.load.latency();
+        let keeps_off = |now| self.silence.keeps_off(latency.mean_age(now), now);
+        // Mostly nobody waits, and the time need not be known.
+        self.is_resting(now) || !latency.is_idle() && keeps_off(Moment::of(now))
     }
 
-    /// Whether a request that waits for it had better be asked of another: it is silent, and not to one alone, or it is out by
-    /// now.
+    /// Whether a request that waits for it had better be asked of another as well. It is silent, and one that came later waits
+    /// in vain too; or it is out, or on trial.
     pub fn has_stopped(&self, now: Instant) -> bool {
-        let (latency, now) = (self.load.latency(), Moment::of(now));
-        self.silence.is_proven(latency, now) || !self.is_eligible() && self.silence.is_silent(latency, now)
-    }
-
-    /// Another has answered a request that has waited for this one since `started`, and that is now to be dropped: nobody waits
-    /// for it any more, and it is as silent as before.
-    pub fn outrun(&self, started: Instant, now: Instant) {
-        self.silence.leave(self.load.latency(), Moment::of(started), Moment::of(now));
+        if !self.is_eligible() || !self.gate.is_open() {
+            return self.is_silent(now);
+        }
+        let (latency, moment) = (self.load.latency(), Moment::of(now));
+        self.silence.is_proven(latency.mean_age(moment), latency.waiting(), moment)
     }
 
     /// It has asked at `now` to be left alone for so long, of which 5 minutes count.
@@ -325,7 +326,15 @@ impl Backend {
         self.change(|standing| standing.trial_failed(now, self.backoff(), self.id.hash64()));
     }
 
-    /// An answer has begun, or there was none.
+    /// An answer has begun, or there was none: so much it says about the backend's pace.
+    fn heard(&self, outcome: Outcome, started: Moment, now: Moment) {
+        let load = &self.load;
+        let answers = load.count(Outcome::Success) + load.count(Outcome::ClientFault);
+        self.silence.heard(outcome, now.since(started), answers, now);
+        load.answered(outcome, started, now);
+    }
+
+    /// The same for its health.
     fn answered(&self, outcome: Outcome, pass: Pass, now: Instant, moment: Moment) {
         let is_first = self.record.add(outcome, moment);
         if outcome == Outcome::Success && self.rests.load(Ordering::Relaxed) != 0 {

@@ -46,6 +46,11 @@ impl Outcome {
         matches!(self, Self::ConnectFault | Self::Reset)
     }
 
+    /// Whether the backend has answered, however badly: a sign of life.
+    pub fn is_answer(self) -> bool {
+        matches!(self, Self::Success | Self::ClientFault | Self::BackendFault | Self::Overload)
+    }
+
     /// Whether this speaks against the backend.
     pub fn is_fault(self) -> bool {
         !matches!(self, Self::Success | Self::ClientFault | Self::Lost | Self::Cancelled)

@@ -4,10 +4,10 @@ use crate::{
     error::BoxError,
     http::{
         Charge, Tried,
-        retry::{Failure, Picked, is_unavailable},
+        retry::{Failure, Kept, is_unavailable},
     },
 };
-use http::{Request, Response, request};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
@@ -27,13 +27,35 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        first: Option<S::Future>,
+        state: State<S, B>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        Alone { #[pin] attempt: S::Future },
+        // Apart: what may be needed for a second attempt is large, and would be moved around with every request.
+        Hedged { attempts: Pin<Box<Attempts<S, B>>> },
+    }
+}
+
+pin_project! {
+    /// A first attempt, and a second one where there is reason.
+    pub(super) struct Attempts<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        // Boxed, so that it can be left to itself.
+        first: Option<Pin<Box<S::Future>>>,
         #[pin]
         hedge: Option<Oneshot<S, Request<B>>>,
         #[pin]
         timer: Option<Sleep>,
-        // `None` where there is only one attempt.
-        second: Option<Second<S, S::Response>>,
+        second: Second<S, S::Response>,
     }
 }
 
@@ -43,9 +65,7 @@ pub(super) struct Second<S, R> {
     service: Option<S>,
     rule: Arc<Rule>,
     started: Instant,
-    head: request::Parts,
-    /// Where the first one went.
-    first: Picked,
+    kept: Kept,
     /// When it takes long.
     late: Option<Instant>,
     /// How long until somebody looks again whether its backend has stopped.
@@ -62,23 +82,11 @@ const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
 impl<S, R> Second<S, R> {
-    pub(super) fn new(service: S, rule: Arc<Rule>, head: &mut request::Parts) -> Self {
-        let (first, started) = (Picked::default(), Instant::now());
-        let copy = head.clone();
-        head.extensions.insert(first.clone());
+    pub(super) fn new(service: S, rule: Arc<Rule>, kept: Kept) -> Self {
+        let started = Instant::now();
         let late = rule.late_after(started.into_std()).map(|after| started + after);
-        Self {
-            service: Some(service),
-            rule,
-            started,
-            head: copy,
-            first,
-            late,
-            look: FIRST_LOOK,
-            why: None,
-            paid: Vec::new(),
-            failed: None,
-        }
+        let (service, look, paid) = (Some(service), FIRST_LOOK, Vec::new());
+        Self { service, rule, started, kept, late, look, why: None, paid, failed: None }
     }
 
     /// When there is something to decide.
@@ -97,7 +105,7 @@ impl<S, R> Second<S, R> {
         if self.started + self.look <= now {
             self.look += self.look.min(LAST_LOOK);
         }
-        let has_stopped = self.first.backend().is_some_and(|first| first.has_stopped(now.into_std()));
+        let has_stopped = self.kept.picked().next().is_some_and(|first| first.has_stopped(now.into_std()));
         let why = if has_stopped { Why::Stopped } else { Why::Late };
         if !(is_late || has_stopped) {
             return None;
@@ -105,23 +113,11 @@ impl<S, R> Second<S, R> {
         self.paid = self.rule.charge(why, now.into_std())?;
         let service = self.service.take()?;
         self.why = Some(why);
-        let mut head = self.head.clone();
-        let mut tried = head.extensions.remove::<Tried>().unwrap_or_default();
-        tried.backends.extend(self.first.backend().map(|first| first.id().clone()));
-        tried.others_only = true;
-        tried.mark(&mut head);
+        let mut head = self.kept.head();
+        let backends = self.kept.picked().map(|backend| backend.id().clone()).collect();
+        Tried { backends, others_only: true }.mark(1, &mut head);
         tracing::debug!(?why, after = ?self.started.elapsed(), "asking a second backend");
         Some(Oneshot::new(service, Request::from_parts(head, B::default())))
-    }
-
-    /// The second attempt has answered well, and the first is still waiting.
-    fn outrun(&self) {
-        // Nobody waits there any more, but that is no sign of life.
-        if self.why == Some(Why::Stopped)
-            && let Some(first) = self.first.backend()
-        {
-            first.outrun(self.started.into_std(), Instant::now().into_std());
-        }
     }
 
     /// The end: with `answer`, or with what failed first where that failed too.
@@ -144,28 +140,47 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(super) fn new(first: S::Future, second: Option<Second<S, S::Response>>) -> Self {
-        let timer = second.as_ref().map(|second| sleep_until(second.due()));
-        Self { first: Some(first), hedge: None, timer, second }
+    pub(super) fn alone(attempt: S::Future) -> Self {
+        Self { state: State::Alone { attempt } }
+    }
+
+    pub(super) fn hedged(first: S::Future, second: Second<S, S::Response>) -> Self {
+        let timer = Some(sleep_until(second.due()));
+        let attempts = Attempts { first: Some(Box::pin(first)), hedge: None, timer, second };
+        Self { state: State::Hedged { attempts: Box::pin(attempts) } }
     }
 }
 
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static>,
     S::Error: Into<BoxError>,
     B: Body + Default,
 {
     type Output = Result<Response<R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjection::Alone { attempt } => attempt.poll(cx).map_err(Into::into),
+            StateProjection::Hedged { attempts } => attempts.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<S, B, R> Attempts<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static>,
+    S::Error: Into<BoxError>,
+    B: Body + Default,
+{
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<R>, BoxError>> {
         let mut this = self.project();
-        if let Some(first) = this.first.as_mut().as_pin_mut()
-            && let Poll::Ready(answer) = first.poll(cx)
+        let second = this.second;
+        if let Some(first) = this.first
+            && let Poll::Ready(answer) = first.as_mut().poll(cx)
         {
             let answer = answer.map_err(Into::into);
-            this.first.set(None);
-            let Some(second) = this.second else { return Poll::Ready(answer) };
+            *this.first = None;
             let is_good = is_good(&answer);
             if this.hedge.is_none() || is_good {
                 // Who is late and comes after all is dropped here, and counts for nobody.
@@ -174,7 +189,6 @@ where
             }
             second.failed = Some(answer);
         }
-        let Some(second) = this.second else { return Poll::Pending };
         while let Some(mut timer) = this.timer.as_mut().as_pin_mut()
             && timer.as_mut().poll(cx).is_ready()
         {
@@ -195,9 +209,10 @@ where
             this.hedge.set(None);
             let is_good = is_good(&answer);
             if this.first.is_none() || is_good {
-                if this.first.is_some() {
-                    second.outrun();
-                    this.first.set(None);
+                if let Some(first) = this.first.take().filter(|_| second.why == Some(Why::Stopped)) {
+                    // Not dropped: what becomes of it is how its backend shows that it is back, or only slow. A timeout
+                    // below ends it in any case.
+                    tokio::spawn(async move { drop(first.await) });
                 }
                 return Poll::Ready(second.settle(answer, is_good));
             }

@@ -39,7 +39,7 @@ mod service;
 pub use self::{future::ResponseFuture, service::Hedge};
 
 use self::histogram::Histogram;
-use super::{Charge, RetryBudget};
+use super::{Charge, RetryBudget, RetryLayer};
 use crate::backend::Moment;
 use std::{
     sync::Arc,
@@ -76,6 +76,12 @@ struct Late {
 const LEAST: u32 = 100;
 
 impl HedgeLayer {
+    /// A second attempt where the backend has stopped answering, out of the budget of `retry`; none where that never tries
+    /// again.
+    pub fn beside(retry: &RetryLayer) -> Self {
+        retry.budget().map_or(Self::none(), |budget| Self::silent(budget.clone()))
+    }
+
     /// A second attempt where the backend has stopped answering, out of `budget`.
     pub fn silent(budget: RetryBudget) -> Self {
         Self { rule: Some(Arc::new(Rule { late: None, budget })) }

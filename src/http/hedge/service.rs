@@ -2,7 +2,11 @@ use super::{
     Rule,
     future::{ResponseFuture, Second},
 };
-use crate::{error::BoxError, strategy::SessionToken};
+use crate::{
+    error::BoxError,
+    http::retry::{ATTEMPT, Kept},
+    strategy::SessionToken,
+};
 use http::{Request, Response};
 use http_body::Body;
 use std::{
@@ -15,7 +19,9 @@ use tower::Service;
 ///
 /// # Cancellation
 ///
-/// Dropping the response future drops both attempts.
+/// Dropping the response future drops both attempts. An attempt on a backend that has stopped answering is left to itself,
+/// in a task of its own, once another backend has answered: what becomes of it is how that backend shows that it is back.
+/// Bound it by a timeout below, as [`ResponseTimeout`](crate::http::ResponseTimeout) is one.
 #[derive(Clone, Debug)]
 pub struct Hedge<S> {
     inner: S,
@@ -30,7 +36,7 @@ impl<S> Hedge<S> {
 
 impl<S, B, R> Service<Request<B>> for Hedge<S>
 where
-    S: Service<Request<B>, Response = Response<R>> + Clone,
+    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static> + Clone,
     S::Error: Into<BoxError>,
     B: Body + Default,
 {
@@ -43,15 +49,20 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let may_be_sent_twice = request.method().is_idempotent()
-            && request.body().is_end_stream()
-            // Another backend knows nothing of it, and would begin it anew.
-            && request.extensions().get::<SessionToken>().is_none();
-        let Some(rule) = self.rule.as_ref().filter(|_| may_be_sent_twice) else {
-            return ResponseFuture::new(self.inner.call(request), None);
+        let Some(rule) = self.rule.as_ref().filter(|_| may_be_hedged(&request)) else {
+            return ResponseFuture::alone(self.inner.call(request));
         };
         let (mut head, body) = request.into_parts();
-        let second = Second::new(self.inner.clone(), Arc::clone(rule), &mut head);
-        ResponseFuture::new(self.inner.call(Request::from_parts(head, body)), Some(second))
+        let second = Second::new(self.inner.clone(), Arc::clone(rule), Kept::of(&mut head));
+        ResponseFuture::hedged(self.inner.call(Request::from_parts(head, body)), second)
     }
+}
+
+fn may_be_hedged<B: Body>(request: &Request<B>) -> bool {
+    request.method().is_idempotent()
+        && request.body().is_end_stream()
+        // Whoever sends this one again already needs no help.
+        && !request.headers().contains_key(ATTEMPT)
+        // Another backend knows nothing of a session, and would begin it anew.
+        && request.extensions().get::<SessionToken>().is_none()
 }

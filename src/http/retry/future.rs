@@ -1,10 +1,10 @@
 use super::{
-    Charge, ReplayBody, Tried,
+    Charge, Kept, ReplayBody, Tried,
     policy::{Failure, Policy, is_unavailable},
     replay::Replay,
 };
 use crate::{error::BoxError, http::deadline::AttemptsLeft};
-use http::{Request, Response, request};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
@@ -26,7 +26,7 @@ pin_project! {
         #[pin]
         state: State<S::Future>,
         // `None` where there is no other attempt, whatever becomes of this one.
-        next: Option<Next<S, B>>,
+        next: Option<Next<S, B, S::Response>>,
     }
 }
 
@@ -40,43 +40,51 @@ pin_project! {
 }
 
 /// What the next attempt is made of.
-pub(super) struct Next<S, B> {
+pub(super) struct Next<S, B, A> {
     service: S,
     policy: Arc<Policy>,
-    head: request::Parts,
+    kept: Kept,
     replay: Replay<B>,
+    /// Attempts so far.
+    made: u32,
     tried: Tried,
     /// The attempt that was decided, until it is made: its body, and what it is paid with.
     due: Option<(ReplayBody<B>, Charge)>,
     /// What the attempt that is made now is paid with, until it is known that it went somewhere.
     paid: Option<Charge>,
-    /// The error of the last attempt, if it was one: to be told where there is nobody for another.
-    failed: Option<BoxError>,
+    /// What the last attempt came to: to be told where there is nobody for another.
+    failed: Option<Result<A, BoxError>>,
 }
 
-impl<S, B> Next<S, B> {
-    pub(super) fn new(service: S, policy: Arc<Policy>, head: request::Parts, replay: Replay<B>) -> Self {
-        Self { service, policy, head, replay, tried: Tried::default(), due: None, paid: None, failed: None }
+impl<S, B, A> Next<S, B, A> {
+    pub(super) fn new(service: S, policy: Arc<Policy>, kept: Kept, replay: Replay<B>) -> Self {
+        let tried = Tried::default();
+        Self { service, policy, kept, replay, made: 1, tried, due: None, paid: None, failed: None }
     }
 
     /// Decides on another attempt after `answer`, and when it will be: `None` where the answer stands.
     fn decide<R>(&mut self, answer: &Result<Response<R>, BoxError>) -> Option<Duration> {
         let failure = Failure::of(answer)?;
-        let made = self.tried.backends.len() as u32 + 1;
-        let delay = self.policy.delay(&failure, &self.head.method, made, fastrand::u64(..))?;
+        let delay = self.policy.delay(&failure, self.kept.method(), self.made, fastrand::u64(..))?;
         let charge = self.policy.budget.charge(Instant::now().into_std())?;
         // At once: the connection that has failed may go on reading for a while.
         self.due = Some((self.replay.rewind()?, charge));
-        self.tried.backends.push(failure.backend);
+        self.made += 1;
         self.tried.others_only = failure.others_only;
+        // Where somebody below has asked a second one, two were tried, and one has told.
+        for backend in self.kept.picked().map(|backend| backend.id()).chain([&failure.backend]) {
+            if !self.tried.backends.contains(backend) {
+                self.tried.backends.push(backend.clone());
+            }
+        }
         Some(delay)
     }
 
     /// The request for the attempt that is due.
     fn request(&mut self) -> Request<ReplayBody<B>> {
-        let mut head = self.head.clone();
-        AttemptsLeft(self.policy.attempts_left(&head.method, self.tried.backends.len() as u32)).mark(&mut head);
-        self.tried.clone().mark(&mut head);
+        let mut head = self.kept.head();
+        AttemptsLeft(self.policy.attempts_left(&head.method, self.made - 1)).mark(&mut head);
+        self.tried.clone().mark(self.made - 1, &mut head);
         let (body, charge) = self.due.take().expect("an attempt that is due was decided");
         self.paid = Some(charge);
         Request::from_parts(head, body)
@@ -87,7 +95,7 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<ReplayBody<B>>>,
 {
-    pub(super) fn new(inner: S::Future, next: Option<Next<S, B>>) -> Self {
+    pub(super) fn new(inner: S::Future, next: Option<Next<S, B, S::Response>>) -> Self {
         Self { state: State::Called { inner }, next }
     }
 }
@@ -111,17 +119,20 @@ where
                     let nowhere = matches!(&answer, Poll::Ready(answer) if is_unavailable(answer));
                     if let Some(charge) = next.paid.take().filter(|_| !nowhere) {
                         charge.spend();
+                        // There is somebody: what the one before has said will not be needed, and is held for nothing.
+                        next.failed.take_if(|failed| failed.is_ok());
                     }
                     let answer = ready!(answer);
                     let Some(delay) = next.decide(&answer) else {
                         next.replay.commit();
                         // Nobody left to try is no news to a client whose request has failed.
                         let failed = next.failed.take().filter(|_| is_unavailable(&answer));
-                        return Poll::Ready(failed.map_or(answer, Err));
+                        return Poll::Ready(failed.unwrap_or(answer));
                     };
-                    tracing::debug!(attempt = next.tried.backends.len(), ?delay, "trying another backend");
-                    // What the failed attempt holds ends here, its lease first of all.
-                    next.failed = answer.err();
+                    tracing::debug!(attempt = next.made, ?delay, "trying another backend");
+                    // What the failed attempt holds ends here, its lease first of all: unless nobody but others will do, of
+                    // whom there may be none.
+                    next.failed = Some(answer).filter(|answer| answer.is_err() || next.tried.others_only);
                     this.state.set(if delay.is_zero() {
                         State::Due
                     } else {

@@ -69,8 +69,8 @@ pub use self::{
 };
 
 pub(super) use self::{
-    policy::{Failure, is_unavailable},
-    tried::Picked,
+    policy::{ATTEMPT, Failure, is_unavailable},
+    tried::Kept,
 };
 
 use self::policy::Policy;
@@ -99,6 +99,11 @@ impl RetryLayer {
     /// Every request is tried once.
     pub fn none() -> Self {
         Self::new(RetryBudget::default()).retries(0)
+    }
+
+    /// What attempts beyond the first are paid with, where there are some.
+    pub(super) fn budget(&self) -> Option<&RetryBudget> {
+        Some(&self.policy.budget).filter(|_| self.policy.retries > 0)
     }
 
     fn with(mut self, change: impl FnOnce(&mut Policy)) -> Self {

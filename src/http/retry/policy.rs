@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// On every attempt but the first: its number, from 1. Who gets a request that has one does not try again on its own
 /// account, or the attempts of every hop would multiply.
-pub(super) const ATTEMPT: HeaderName = HeaderName::from_static("x-retry-attempt");
+pub(in crate::http) const ATTEMPT: HeaderName = HeaderName::from_static("x-retry-attempt");
 
 /// A client would rather be told than wait longer.
 const LONGEST: Duration = Duration::from_secs(10);

@@ -19,21 +19,52 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// Makes of a head that of the next attempt.
-    pub(in crate::http) fn mark(self, head: &mut request::Parts) {
-        head.headers.insert(ATTEMPT, HeaderValue::from(self.backends.len()));
+    /// Makes of a head that of an attempt after so many.
+    pub(in crate::http) fn mark(self, made: u32, head: &mut request::Parts) {
+        head.headers.insert(ATTEMPT, HeaderValue::from(made));
         head.extensions.insert(self);
     }
 }
 
-/// Where a request went, for whoever sent it and has no answer yet: in its extensions.
-#[derive(Clone, Debug, Default)]
-pub(in crate::http) struct Picked(Arc<OnceLock<Arc<Backend>>>);
+/// The head of a request that may be sent again, and where it went: kept by whoever may do so, and in its extensions. One for
+/// a request, however many do.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Kept(Arc<Inner>);
 
-impl Picked {
-    /// The backend, once one is picked.
-    pub(in crate::http) fn backend(&self) -> Option<&Arc<Backend>> {
-        self.0.get()
+#[derive(Debug)]
+struct Inner {
+    head: request::Parts,
+    picked: [OnceLock<Arc<Backend>>; MOST],
+}
+
+/// More attempts than that are not written down here.
+const MOST: usize = 4;
+
+impl Kept {
+    /// That which `head` carries, or a new one that it carries from now on.
+    pub(in crate::http) fn of(head: &mut request::Parts) -> Self {
+        if let Some(kept) = head.extensions.get::<Self>() {
+            return kept.clone();
+        }
+        let kept = Self(Arc::new(Inner { head: head.clone(), picked: Default::default() }));
+        head.extensions.insert(kept.clone());
+        kept
+    }
+
+    /// The head of another attempt, which carries this.
+    pub(in crate::http) fn head(&self) -> request::Parts {
+        let mut head = self.0.head.clone();
+        head.extensions.insert(self.clone());
+        head
+    }
+
+    pub(in crate::http) fn method(&self) -> &http::Method {
+        &self.0.head.method
+    }
+
+    /// The backends that were picked for it, in their order.
+    pub(in crate::http) fn picked(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.0.picked.iter().filter_map(OnceLock::get)
     }
 }
 
@@ -49,8 +80,8 @@ impl<B> Describe<Request<B>> for TriedBackends {
     }
 
     fn picked(&self, request: &Request<B>, backend: &Arc<Backend>) {
-        if let Some(Picked(cell)) = request.extensions().get() {
-            _ = cell.set(Arc::clone(backend));
+        if let Some(Kept(kept)) = request.extensions().get() {
+            _ = kept.picked.iter().find(|cell| cell.set(Arc::clone(backend)).is_ok());
         }
     }
 }
