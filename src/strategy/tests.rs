@@ -176,3 +176,20 @@ fn random_never_picks_weight_zero_while_another_is_eligible() {
     let counts = shares(&Random, &[0.0, 1.0, 0.0], &Eligible::new([true; 3]), 10_000);
     assert_eq!(counts, [0, 10_000, 0]);
 }
+
+#[test]
+fn weights_of_which_the_sum_is_infinite_are_followed_all_the_same() {
+    let weights = [f64::MAX, f64::MAX, 0.0, f64::MAX / 2.0];
+    // From the table, and where it always misses: there the heavy ones are a part of many that are out.
+    let (mut few, mut many) = (weights.to_vec(), weights.to_vec());
+    few.push(0.0);
+    many.resize(1_000, f64::MAX);
+    for weights in [few, many] {
+        let eligible = Eligible::new((0..weights.len()).map(|place| place < 4));
+        let counts = shares(&Random, &weights, &eligible, 100_000);
+        assert_eq!(counts[2], 0);
+        // 2 degrees of freedom: 13.8 is the 99.9th percentile.
+        let chi_square = chi_square(&[counts[0], counts[1], counts[3]], &[1.0, 1.0, 0.5]);
+        assert!(chi_square < 13.8, "{chi_square}");
+    }
+}
