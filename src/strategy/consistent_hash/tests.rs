@@ -87,8 +87,12 @@ fn maglev_moves_few_of_the_others() {
     let left = [3, 250, 500, 777];
     let others = left.map(|left| moved(&Maglev::new(), 1_000, left, 50_000).1).iter().sum::<f64>() / 4.0;
     assert!(others < 0.0042, "{others}");
-    // A list that grows past a size of the table moves all keys; between, few.
+    // A list that grows past a size of the table moves all keys; between, few; with a size of its own, few anywhere.
     assert!(moved(&Maglev::new(), 100, 50, 50_000).1 < 0.02);
+    assert!(moved(&Maglev::new(), 164, 50, 50_000).1 > 0.9);
+    for members in [164, 328] {
+        assert!(moved(&Maglev::with_slots(131_101), members, 50, 50_000).1 < 0.02, "{members}");
+    }
 }
 
 #[test]
@@ -257,6 +261,7 @@ fn a_ring_of_one_and_of_none_are_defined() {
         }
     }
     check(&Maglev::new());
+    check(&Maglev::with_slots(0));
     check(&Ring::new());
     check(&Ring::ketama());
     check(&Ring::with_points(0));
