@@ -214,6 +214,61 @@ proptest! {
     }
 }
 
+fn shuffled(mut list: Vec<Arc<Backend>>, rng: &mut Rng) -> Vec<Arc<Backend>> {
+    (1..list.len()).for_each(|last| list.swap(last, rng.below(last + 1)));
+    list
+}
+
+/// Some of `all`, by lot, in an order by lot.
+fn some(all: &[Arc<Backend>], rng: &mut Rng) -> Vec<Arc<Backend>> {
+    let share = rng.below(101);
+    let some = all.iter().filter(|_| rng.below(100) < share).cloned().collect();
+    shuffled(some, rng)
+}
+
+#[test]
+fn however_many_come_and_go_at_once_a_key_leaves_one_that_stays_only_for_one_that_came() {
+    fn check(name: &str, hashing: &impl Hashing) {
+        let (all, mut rng) = (numbered(30), Rng::new(1));
+        let mut before = all.clone();
+        let mut table = hashing.table(&before);
+        for change in 0..60 {
+            let after = some(&all, &mut rng);
+            let next = hashing.table(&after);
+            let is_in = |list: &[Arc<Backend>], id: &_| list.iter().any(|it| it.id() == id);
+            for key in (0..200).map(|key| mix(key, change)) {
+                let of = |table: &_, list: &[Arc<Backend>]| {
+                    Table::first(table, key, |_| true).map(|index| list[index.get()].id().clone())
+                };
+                let (was, is) = (of(&table, &before), of(&next, &after));
+                assert_eq!(is.is_none(), after.is_empty());
+                let (Some(was), Some(is)) = (was, is) else { continue };
+                let may_move = !is_in(&after, &was) || !is_in(&before, &is);
+                assert!(was == is || may_move, "{name}, change {change}: a key went from {was} to {is}");
+            }
+            (before, table) = (after, next);
+        }
+    }
+    check("memento", &Memento::new());
+    check("ring", &Ring::new());
+    check("rendezvous", &Rendezvous);
+}
+
+#[test]
+fn those_that_leave_memento_together_and_come_back_together_find_their_keys() {
+    let (memento, all, mut rng) = (Memento::new(), numbered(30), Rng::new(2));
+    let owners = |list: &[Arc<Backend>]| -> Vec<_> {
+        let table = memento.table(list);
+        (0..500).map(|key| list[owner(&table, mix(key, 7))].id().clone()).collect()
+    };
+    let before = owners(&all);
+    for round in 0..30 {
+        let rest = some(&all, &mut rng);
+        memento.table(&rest);
+        assert!(owners(&shuffled(all.clone(), &mut rng)) == before, "round {round}: {} had stayed", rest.len());
+    }
+}
+
 #[test]
 fn the_bound_is_never_exceeded_and_a_hot_key_spreads() {
     for factor in [1.0, 1.25, 2.0] {
