@@ -80,20 +80,38 @@ fn share(weight: f64) -> f64 {
 impl Room<'_> {
     /// Whether the backend at `index` may take the request.
     pub(super) fn is_at(&self, index: Index) -> bool {
-        self.candidates.get(index).is_some_and(|backend| self.is_on(backend))
+        self.candidates.get(index).is_some_and(|backend| self.fits(backend) && self.trusts(backend))
     }
 
-    fn is_on(&self, backend: &Backend) -> bool {
+    /// The same, however it fails.
+    pub(super) fn fits_at(&self, index: Index) -> bool {
+        self.candidates.get(index).is_some_and(|backend| self.fits(backend))
+    }
+
+    fn fits(&self, backend: &Backend) -> bool {
         let work = backend.load().work();
         let share =
             if self.weight > 0.0 { share(backend.weight()) / self.weight } else { 1.0 / self.candidates.len() as f64 };
         let fits = work + self.cost <= slots(self.factor, self.active, self.cost, share);
         // What is larger than a backend's whole share has to go somewhere.
-        (fits || (work == 0.0 && share > 0.0)) && self.trusts(backend)
+        (fits || (work == 0.0 && share > 0.0)) && !backend.is_full()
+    }
+
+    /// The one with the least in flight for its weight, of those that are taken and not at their limit; of several, by the
+    /// key. O(n).
+    pub(super) fn least(&self, key: u64, takes: impl Fn(&Backend) -> bool) -> Option<Index> {
+        let taken = self.candidates.iter().filter(|(_, backend)| !backend.is_full() && takes(backend));
+        let cost = |backend: &Backend| {
+            let weight = if self.weight > 0.0 { backend.weight() } else { 1.0 };
+            ((backend.load().work() + self.cost) / weight, mix(key, backend.id().hash64()))
+        };
+        let costs = taken.map(|(index, backend)| (index, cost(backend)));
+        let least = costs.min_by(|(_, one), (_, other)| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        least.map(|(index, _)| index)
     }
 
     /// One that fails at once always has room, and would get what the others have none for: it is as good as full.
-    fn trusts(&self, backend: &Backend) -> bool {
+    pub(super) fn trusts(&self, backend: &Backend) -> bool {
         let failures = failures(backend.load(), self.now);
         failures == 0.0 || Rng::new(mix(self.seed, backend.id().hash64())).unit() < 1.0 / (1.0 + failures)
     }

@@ -52,7 +52,8 @@ pub trait Table: Send + Sync + 'static {
 ///
 /// One hot key must not drown its owner. With [`bounded`](Self::bounded) no backend gets more than its share of the
 /// requests in flight, times a factor; what is above goes to the next in the key's order (Mirrokni, Thorup,
-/// Zadimoghaddam 2018). A backend that fails at once always has room, so it counts as full by as much as it fails.
+/// Zadimoghaddam 2018). A backend that fails at once always has room, so it counts as full by as much as it fails; and one
+/// at its limit is full. Where that leaves too little room, the one with the least in flight for its weight is taken.
 ///
 /// ```
 /// use std::{sync::Arc, time::Instant};
@@ -118,9 +119,12 @@ impl<T: Table> Picker for ConsistentHashPicker<T> {
             return self.first(candidates, key, is_in).or_else(|| self.first(candidates, key, |_| true));
         };
         let room = bound.room(candidates, hint);
-        // There always is a backend with room; the count may have changed since.
         self.first(candidates, key, |index| is_in(index) && room.is_at(index))
             .or_else(|| self.first(candidates, key, |index| room.is_at(index)))
+            // Those that have room fail, are at their limit, or cannot be had whole: then the bound is that of the others.
+            .or_else(|| room.least(key, |backend| room.trusts(backend)))
+            .or_else(|| self.first(candidates, key, |index| room.fits_at(index)))
+            .or_else(|| room.least(key, |_| true))
             .or_else(|| self.first(candidates, key, |_| true))
     }
 }
