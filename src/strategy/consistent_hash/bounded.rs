@@ -126,11 +126,34 @@ fn slots(factor: f64, active: f64, cost: f64, share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{backend::Lease, strategy::Eligible};
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
 
     #[test]
     fn slots_are_the_share_of_one_more_request_than_there_are_rounded_up() {
         let slots: Vec<_> = (0..=10).map(|active| slots(1.5, f64::from(active), 1.0, 0.25)).collect();
         assert!(slots == [1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 4.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+    fn to_512_backends_each_pick_adds_up_and_beyond_one_a_millisecond_does() {
+        let start = Instant::now();
+        for (members, seen) in [(512, [1.0, 2.0, 3.0]), (513, [1.0, 1.0, 3.0])] {
+            let backends: Vec<_> = (0..members).map(|place| Arc::new(Backend::new(place.to_string()))).collect();
+            let all = Eligible::new(backends.iter().map(|_| true));
+            let (candidates, bound) = (Candidates::new(&backends, &all), Bound::new(1.25));
+            let mut open = Vec::new();
+            let active = [0, 999, 1_000].map(|micros| {
+                let now = start + Duration::from_micros(micros);
+                open.push(Lease::take(Arc::clone(&backends[0]), now));
+                bound.room(&candidates, &Hint::new(now, 0)).active
+            });
+            assert_eq!(active, seen, "{members}");
+        }
     }
 
     #[test]

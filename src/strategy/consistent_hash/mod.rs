@@ -41,6 +41,8 @@ pub trait Table: Send + Sync + 'static {
 /// The key comes with the [`Hint`]; a request without one goes anywhere. When the owner is out, its keys go to the next
 /// backend in each key's own order, so they spread over all, and come back with it.
 ///
+/// A pick without a bound costs, while most backends are in:
+///
 /// | layout | a pick | memory | when a backend leaves |
 /// |---|---|---|---|
 /// | [`Maglev`] | O(1) | some 2 KB a backend | its keys, and some 0.4 % of the others |
@@ -90,7 +92,8 @@ impl<H: Hashing> ConsistentHash<H> {
     /// No backend takes more than `factor` times its share of all requests in flight, rounded up. Shares go by weight.
     /// Typical is 1.25; the closer to 1, the more requests miss their owner. Below 1 it counts as 1.
     ///
-    /// With more than 512 eligible backends the sum of all requests in flight is up to a millisecond old.
+    /// Each pick adds up all requests in flight, O(n). With more than 512 eligible backends one pick a millisecond does, and
+    /// the others go by its sum, O(1).
     pub fn bounded(self, factor: f64) -> Self {
         Self { bound: Some(if factor > 1.0 { factor } else { 1.0 }), ..self }
     }
