@@ -157,7 +157,7 @@ mod tests {
             };
             let members: Vec<_> = weights.iter().enumerate().map(backend).collect();
             let all = Eligible::new(members.iter().map(|_| true));
-            let mut next = || strategy.build(&members).pick(&Candidates::new(&members, &all), &hint).unwrap().get();
+            let next = || strategy.build(&members).pick(&Candidates::new(&members, &all), &hint).unwrap().get();
             // From anywhere in the cycle: the list before this one left it there.
             let mut counts = vec![0; weights.len()];
             (0..2 * weights.iter().sum::<usize>()).for_each(|_| counts[next()] += 1);
