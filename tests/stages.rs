@@ -11,8 +11,8 @@ use tower_balancer::{
     backend::{Backend, Lease, Outcome},
     pool::Member,
     strategy::{
-        AnyStrategy, Candidates, Eligible, Grouped, Hint, Picker, RoundRobin, ShuffleShard, SlowStart, Strategy,
-        Subset, Tiers, Zones, conformance, hash_key,
+        AnyStrategy, Candidates, Eligible, Grouped, Grouping, Hint, Picker, RoundRobin, ShuffleShard, SlowStart,
+        Strategy, Subset, Tiers, Zones, conformance, hash_key,
     },
 };
 
@@ -54,7 +54,8 @@ fn every_stage_conforms_around_every_strategy() {
         let checks: [(&str, Check); 5] = [
             ("tiers", Box::new(move || conformance::check(|| Grouped::new(Tiers, strategy), start))),
             ("zones", Box::new(move || conformance::check(|| Grouped::new(Zones::new("a"), strategy), start))),
-            ("subset", Box::new(move || conformance::check(|| Grouped::new(Subset::new("me", 400), strategy), start))),
+            // Not less than the ten that have to get something: then the larger pools have a second group.
+            ("subset", Box::new(move || conformance::check(|| Grouped::new(Subset::new("me", 10), strategy), start))),
             ("shuffle shard", Box::new(move || conformance::check(|| ShuffleShard::new(3, strategy()), start))),
             ("slow start", Box::new(move || conformance::check(|| SlowStart::new(strategy()), start))),
         ];
@@ -138,6 +139,32 @@ fn a_subset_that_is_out_falls_back_on_the_others() {
         pool.mark_unhealthy(&place.to_string());
     }
     assert_eq!(used(&pool).len(), 17);
+}
+
+#[test]
+fn every_strategy_falls_back_on_the_rest_only_while_all_of_the_subset_are_out() {
+    const MEMBERS: usize = 40;
+    let rule = Subset::new("me", 5);
+    for name in AnyStrategy::NAMES {
+        let pool = BackendPool::from_members((0..MEMBERS).map(|n| Member::new(n.to_string(), ()))).unwrap();
+        let groups = rule.groups(&pool.backends());
+        let of = |group| (0..MEMBERS).filter(|&place| groups[place] == group).collect::<Vec<_>>();
+        let (subset, rest) = (of(0), of(1));
+        assert_eq!((subset.len(), rest.len()), (5, 35));
+        let used = || -> Vec<usize> {
+            let shares = shares(&pool, Grouped::new(rule, move || named(name)), 2_000, Instant::now());
+            (0..MEMBERS).filter(|&place| shares[place] > 0.0).collect()
+        };
+        assert_eq!(used(), subset, "{name}, all in");
+        // One after the other, to the last.
+        for out in 0..5 {
+            assert!(pool.mark_unhealthy(&subset[out].to_string()));
+            let left = if out == 4 { &rest[..] } else { &subset[out + 1..] };
+            assert_eq!(used(), left, "{name}, {} out", out + 1);
+        }
+        assert!(pool.mark_healthy(&subset[2].to_string()));
+        assert_eq!(used(), [subset[2]], "{name}, one is back");
+    }
 }
 
 #[test]

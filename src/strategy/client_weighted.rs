@@ -16,7 +16,8 @@ use std::{
 /// A backend's weight is the requests per second that it would answer if it were fully used, less a penalty for errors:
 /// `qps / (utilization + eps / qps * penalty)`, times its configured weight. Backends that tell no requests per second
 /// or no utilization count as the mean of the others, and while fewer than two tell both, the configured weights are all
-/// there is. The turns are those of [`WeightedRoundRobin`](super::WeightedRoundRobin).
+/// there is. The turns are those of [`WeightedRoundRobin`](super::WeightedRoundRobin): O(1), but for the pick that finds the
+/// weights [too old](Self::update_period) and makes them anew, O(n).
 ///
 /// Backends tell it in the answer's head or trailers: see `http::orca`, and `http::ReportLoadLayer` for what makes an
 /// axum or tonic server do so.

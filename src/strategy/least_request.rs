@@ -60,3 +60,44 @@ fn cost(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
     let load = backend.load();
     (load.work() + hint.work()) * (1.0 + sample::failures(load, now)) / hint.weight(backend)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::{Lease, Weight},
+        rng::Rng,
+        strategy::Eligible,
+    };
+    use std::time::Instant;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+    fn of_the_two_it_drew_it_never_takes_the_busier_one() {
+        let (mut rng, now) = (Rng::new(1), Instant::now());
+        for members in [2, 3, 10, 200] {
+            let backends: Vec<_> = (0..members).map(|place| Arc::new(Backend::new(place.to_string()))).collect();
+            let mut loads: Vec<Lease> = Vec::new();
+            for _ in 0..members * 5 {
+                loads.push(Lease::take(Arc::clone(&backends[rng.below(members)]), now));
+            }
+            backends.iter().for_each(|backend| backend.set_weight(Weight::new(1.0 + rng.unit()).unwrap()));
+            let flags: Vec<bool> = (0..members).map(|place| place < 2 || rng.below(2) == 0).collect();
+            let eligible = Eligible::new(flags);
+            for _ in 0..500 {
+                let hint = Hint::new(now, rng.next_u64());
+                let mut drawn = Vec::new();
+                let among = eligible.as_slice();
+                sample::distinct(among.len(), 2, &mut hint.rng(), |place, _| drawn.push(among[place]));
+                let busy = |index: Index| {
+                    let backend = &backends[index.get()];
+                    f64::from(backend.load().in_flight() + 1) / backend.weight()
+                };
+                let picked = LeastRequest::new().pick(&Candidates::new(&backends, &eligible), &hint).unwrap();
+                // Of two candidates both are looked at, in whatever order.
+                assert!(drawn.contains(&picked), "{members}: another than the two");
+                assert!(drawn.iter().all(|&index| busy(picked) <= busy(index)), "{members}: the busier one");
+            }
+        }
+    }
+}

@@ -20,10 +20,13 @@
 //! | [`RoundRobin`] | O(1) | backends are alike, requests are alike, and you want to predict who is next |
 //! | [`WeightedRoundRobin`] | O(1) | as above, with weights |
 //! | [`Random`] | O(1) | weights matter, and you want no state at all |
-//! | [`ConsistentHash`] | O(1) | the same key has to meet the same backend: caches, shards; bound its load |
+//! | [`ConsistentHash`] | O(1); with a bound O(n) to 512 backends, O(1) beyond | the same key has to meet the same backend: caches, shards; bound its load |
 //! | [`Sticky`] around any | O(1) more | a client has to stay where its session is, and comes back with a cookie |
-//! | [`ClientWeighted`] | O(1) | backends differ in strength and say how loaded they are, and change slowly |
+//! | [`ClientWeighted`] | O(1); one pick a second O(n) | backends differ in strength and say how loaded they are, and change slowly |
 //! | [`Prequal`] | O(1) | hundreds of balancers know little each, and backends can be asked how loaded they are |
+//!
+//! Those that look up a table ([`Random`], [`WeightedRoundRobin`], [`ClientWeighted`], [`ConsistentHash`]) try again where it
+//! names one that is out, and count the others out, O(n), where nearly all are. And [`Rendezvous`] ranks all for each key, O(n).
 //!
 //! Stages stand before any of them, one in another: [`Grouped`] by [`Tiers`], [`Zones`] or a [`Subset`]; [`Aperture`];
 //! [`ShuffleShard`]; [`SlowStart`]; [`Sticky`]. A stage takes the strategy inside as a value or as what makes it, so a

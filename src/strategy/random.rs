@@ -67,17 +67,20 @@ pub(super) fn scan(
     rng: &mut Rng,
     weight: impl Fn(Index, &Backend) -> f64,
 ) -> Option<Index> {
-    let total: f64 = candidates.iter().map(|(index, backend)| weight(index, backend)).sum();
-    if !(total > 0.0 && total.is_finite()) {
+    let weights = || candidates.iter().map(|(index, backend)| (index, weight(index, backend)));
+    let heaviest = weights().map(|(_, weight)| weight).fold(0.0, f64::max);
+    if heaviest == 0.0 {
         return candidates.eligible().get(rng.below(candidates.len())).copied();
     }
-    let mut left = rng.unit() * total;
+    // In parts of the heaviest, so that no sum overflows.
+    let parts = || weights().map(|(index, weight)| (index, weight / heaviest));
+    let mut left = rng.unit() * parts().map(|(_, part)| part).sum::<f64>();
     let mut last = None;
-    for (index, weight) in candidates.iter().map(|(index, backend)| (index, weight(index, backend))) {
-        if weight == 0.0 {
+    for (index, part) in parts() {
+        if part == 0.0 {
             continue;
         }
-        left -= weight;
+        left -= part;
         last = Some(index);
         if left < 0.0 {
             break;
@@ -86,13 +89,16 @@ pub(super) fn scan(
     last
 }
 
-/// Empty where no proportion can be made of the weights: then every pick goes through [`scan`].
+/// Empty where none weighs anything: then every pick goes through [`scan`].
 fn alias_table(weights: &[f64]) -> Vec<Slot> {
-    let mean = weights.iter().sum::<f64>() / weights.len() as f64;
-    if !(mean > 0.0 && mean.is_finite()) {
+    let heaviest = weights.iter().copied().fold(0.0, f64::max);
+    if heaviest == 0.0 {
         return Vec::new();
     }
-    let mut share: Vec<f64> = weights.iter().map(|weight| weight / mean).collect();
+    // In parts of the heaviest, so that no sum overflows.
+    let parts = || weights.iter().map(|weight| weight / heaviest);
+    let mean = parts().sum::<f64>() / weights.len() as f64;
+    let mut share: Vec<f64> = parts().map(|part| part / mean).collect();
     let mut table: Vec<Slot> = (0..weights.len() as u32).map(|alias| Slot { stay: 1.0, alias }).collect();
     let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..share.len()).partition(|&i| share[i] < 1.0);
     while let (Some(&under), Some(&over)) = (small.last(), large.last()) {

@@ -88,3 +88,36 @@ impl Least {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_drawn_is_distinct_and_every_pair_as_likely() {
+        let mut rng = Rng::new(1);
+        for (n, d) in [(2, 2), (3, 2), (5, 2), (5, 3), (5, 5), (40, 31), (32, 32), (1, 1)] {
+            const ROUNDS: usize = 20_000;
+            let mut pairs = vec![0; n * n];
+            for _ in 0..ROUNDS {
+                let mut drawn = Vec::new();
+                distinct(n, d, &mut rng, |place, _| drawn.push(place));
+                drawn.sort_unstable();
+                let is_distinct = drawn.windows(2).all(|pair| pair[0] < pair[1]);
+                assert!(is_distinct && drawn.len() == d && drawn[d - 1] < n, "{d} of {n}");
+                for (at, one) in drawn.iter().enumerate() {
+                    drawn[at + 1..].iter().for_each(|other| pairs[one * n + other] += 1);
+                }
+            }
+            let expected = (ROUNDS * d * (d - 1)) as f64 / (n * (n - 1)).max(1) as f64;
+            for (one, other) in (0..n).flat_map(|one| (one + 1..n).map(move |other| (one, other))) {
+                let count = f64::from(pairs[one * n + other]);
+                // Five standard deviations.
+                assert!(
+                    (count - expected).abs() <= 5.0 * expected.sqrt(),
+                    "{d} of {n}: {one} with {other} {count} times"
+                );
+            }
+        }
+    }
+}

@@ -109,7 +109,7 @@ impl Scale {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{backend::Weight, strategy::Eligible};
+    use crate::{backend::Weight, rng::Rng, strategy::Eligible};
     use std::time::Instant;
 
     /// The first picks over backends of such weights.
@@ -140,6 +140,30 @@ mod tests {
         let picks = letters(&[3.0, 2.0, 1.0], 60_000);
         let count = |letter| picks.chars().filter(|&picked| picked == letter).count();
         assert_eq!([count('a'), count('b'), count('c')], [30_000, 20_000, 10_000]);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+    fn shares_are_exact_over_a_cycle_though_everything_is_rebuilt_after_each_pick_and_others_were_there_before() {
+        let (strategy, mut rng, hint) = (WeightedRoundRobin::new(), Rng::new(1), Hint::new(Instant::now(), 0));
+        // Divisors of 65 535, so that every share of the greatest weight is a whole number.
+        for greatest in [3, 5, 15, 17, 51].repeat(4) {
+            let weights: Vec<usize> =
+                (0..1 + rng.below(5)).map(|_| 1 + rng.below(greatest)).chain([greatest]).collect();
+            let backend = |(place, &weight): (usize, &usize)| {
+                let backend = Backend::new(place.to_string());
+                backend.set_weight(Weight::new(weight as f64).unwrap());
+                Arc::new(backend)
+            };
+            let members: Vec<_> = weights.iter().enumerate().map(backend).collect();
+            let all = Eligible::new(members.iter().map(|_| true));
+            let next = || strategy.build(&members).pick(&Candidates::new(&members, &all), &hint).unwrap().get();
+            // From anywhere in the cycle: the list before this one left it there.
+            let mut counts = vec![0; weights.len()];
+            (0..2 * weights.iter().sum::<usize>()).for_each(|_| counts[next()] += 1);
+            assert!(counts.iter().zip(&weights).all(|(count, weight)| *count == 2 * weight), "{weights:?}: {counts:?}");
+            (0..rng.below(100)).for_each(|_| _ = next());
+        }
     }
 
     #[test]

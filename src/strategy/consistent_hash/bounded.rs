@@ -80,20 +80,38 @@ fn share(weight: f64) -> f64 {
 impl Room<'_> {
     /// Whether the backend at `index` may take the request.
     pub(super) fn is_at(&self, index: Index) -> bool {
-        self.candidates.get(index).is_some_and(|backend| self.is_on(backend))
+        self.candidates.get(index).is_some_and(|backend| self.fits(backend) && self.trusts(backend))
     }
 
-    fn is_on(&self, backend: &Backend) -> bool {
+    /// The same, however it fails.
+    pub(super) fn fits_at(&self, index: Index) -> bool {
+        self.candidates.get(index).is_some_and(|backend| self.fits(backend))
+    }
+
+    fn fits(&self, backend: &Backend) -> bool {
         let work = backend.load().work();
         let share =
             if self.weight > 0.0 { share(backend.weight()) / self.weight } else { 1.0 / self.candidates.len() as f64 };
         let fits = work + self.cost <= slots(self.factor, self.active, self.cost, share);
         // What is larger than a backend's whole share has to go somewhere.
-        (fits || (work == 0.0 && share > 0.0)) && self.trusts(backend)
+        (fits || (work == 0.0 && share > 0.0)) && !backend.is_full()
+    }
+
+    /// The one with the least in flight for its weight, of those that are taken and not at their limit; of several, by the
+    /// key. O(n).
+    pub(super) fn least(&self, key: u64, takes: impl Fn(&Backend) -> bool) -> Option<Index> {
+        let taken = self.candidates.iter().filter(|(_, backend)| !backend.is_full() && takes(backend));
+        let cost = |backend: &Backend| {
+            let weight = if self.weight > 0.0 { backend.weight() } else { 1.0 };
+            ((backend.load().work() + self.cost) / weight, mix(key, backend.id().hash64()))
+        };
+        let costs = taken.map(|(index, backend)| (index, cost(backend)));
+        let least = costs.min_by(|(_, one), (_, other)| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        least.map(|(index, _)| index)
     }
 
     /// One that fails at once always has room, and would get what the others have none for: it is as good as full.
-    fn trusts(&self, backend: &Backend) -> bool {
+    pub(super) fn trusts(&self, backend: &Backend) -> bool {
         let failures = failures(backend.load(), self.now);
         failures == 0.0 || Rng::new(mix(self.seed, backend.id().hash64())).unit() < 1.0 / (1.0 + failures)
     }
@@ -108,11 +126,34 @@ fn slots(factor: f64, active: f64, cost: f64, share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{backend::Lease, strategy::Eligible};
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
 
     #[test]
     fn slots_are_the_share_of_one_more_request_than_there_are_rounded_up() {
         let slots: Vec<_> = (0..=10).map(|active| slots(1.5, f64::from(active), 1.0, 0.25)).collect();
         assert!(slots == [1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 4.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+    fn to_512_backends_each_pick_adds_up_and_beyond_one_a_millisecond_does() {
+        let start = Instant::now();
+        for (members, seen) in [(512, [1.0, 2.0, 3.0]), (513, [1.0, 1.0, 3.0])] {
+            let backends: Vec<_> = (0..members).map(|place| Arc::new(Backend::new(place.to_string()))).collect();
+            let all = Eligible::new(backends.iter().map(|_| true));
+            let (candidates, bound) = (Candidates::new(&backends, &all), Bound::new(1.25));
+            let mut open = Vec::new();
+            let active = [0, 999, 1_000].map(|micros| {
+                let now = start + Duration::from_micros(micros);
+                open.push(Lease::take(Arc::clone(&backends[0]), now));
+                bound.room(&candidates, &Hint::new(now, 0)).active
+            });
+            assert_eq!(active, seen, "{members}");
+        }
     }
 
     #[test]

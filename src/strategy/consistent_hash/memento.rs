@@ -12,9 +12,9 @@ use std::{
 /// remembers who took its place.
 ///
 /// No table to fill, 16 bytes a backend, and exact: a backend that leaves moves its own keys only, and one that comes
-/// takes the place of the last that left. Made for large sets that change by the minute. Weights are ignored. The layout
-/// depends on the order in which backends left, so two processes agree only while none has, or all saw the same changes;
-/// it starts in the order of the ids.
+/// takes the place of the last that left; those that left together and come back together find their own. Made for large
+/// sets that change by the minute. Weights are ignored. The layout depends on the order in which backends left, so two
+/// processes agree only while none has, or all saw the same changes; it starts in the order of the ids.
 ///
 /// Clones share what they remember: use one for each pool.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,8 @@ impl State {
         let mut listed: Vec<&BackendId> = members.iter().map(|backend| backend.id()).collect();
         listed.sort_unstable();
         let mut left: Vec<_> = self.bucket.keys().filter(|id| listed.binary_search(id).is_err()).cloned().collect();
-        left.sort_unstable();
+        // The last to leave is the first to find its place again: the other way round than they come.
+        left.sort_unstable_by(|one, other| other.cmp(one));
         for id in left {
             if let Some(bucket) = self.bucket.remove(&id) {
                 self.buckets.remove(bucket);

@@ -41,6 +41,8 @@ pub trait Table: Send + Sync + 'static {
 /// The key comes with the [`Hint`]; a request without one goes anywhere. When the owner is out, its keys go to the next
 /// backend in each key's own order, so they spread over all, and come back with it.
 ///
+/// A pick without a bound costs, while most backends are in:
+///
 /// | layout | a pick | memory | when a backend leaves |
 /// |---|---|---|---|
 /// | [`Maglev`] | O(1) | some 2 KB a backend | its keys, and some 0.4 % of the others |
@@ -52,7 +54,8 @@ pub trait Table: Send + Sync + 'static {
 ///
 /// One hot key must not drown its owner. With [`bounded`](Self::bounded) no backend gets more than its share of the
 /// requests in flight, times a factor; what is above goes to the next in the key's order (Mirrokni, Thorup,
-/// Zadimoghaddam 2018). A backend that fails at once always has room, so it counts as full by as much as it fails.
+/// Zadimoghaddam 2018). A backend that fails at once always has room, so it counts as full by as much as it fails; and one
+/// at its limit is full. Where that leaves too little room, the one with the least in flight for its weight is taken.
 ///
 /// ```
 /// use std::{sync::Arc, time::Instant};
@@ -89,7 +92,8 @@ impl<H: Hashing> ConsistentHash<H> {
     /// No backend takes more than `factor` times its share of all requests in flight, rounded up. Shares go by weight.
     /// Typical is 1.25; the closer to 1, the more requests miss their owner. Below 1 it counts as 1.
     ///
-    /// With more than 512 eligible backends the sum of all requests in flight is up to a millisecond old.
+    /// Each pick adds up all requests in flight, O(n). With more than 512 eligible backends one pick a millisecond does, and
+    /// the others go by its sum, O(1).
     pub fn bounded(self, factor: f64) -> Self {
         Self { bound: Some(if factor > 1.0 { factor } else { 1.0 }), ..self }
     }
@@ -118,9 +122,12 @@ impl<T: Table> Picker for ConsistentHashPicker<T> {
             return self.first(candidates, key, is_in).or_else(|| self.first(candidates, key, |_| true));
         };
         let room = bound.room(candidates, hint);
-        // There always is a backend with room; the count may have changed since.
         self.first(candidates, key, |index| is_in(index) && room.is_at(index))
             .or_else(|| self.first(candidates, key, |index| room.is_at(index)))
+            // Those that have room fail, are at their limit, or cannot be had whole: then the bound is that of the others.
+            .or_else(|| room.least(key, |backend| room.trusts(backend)))
+            .or_else(|| self.first(candidates, key, |index| room.fits_at(index)))
+            .or_else(|| room.least(key, |_| true))
             .or_else(|| self.first(candidates, key, |_| true))
     }
 }

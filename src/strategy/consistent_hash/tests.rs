@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    backend::{Lease, Weight},
+    backend::{Lease, Outcome, Weight},
     rng::Rng,
     strategy::{Eligible, Strategy, conformance},
 };
@@ -87,8 +87,12 @@ fn maglev_moves_few_of_the_others() {
     let left = [3, 250, 500, 777];
     let others = left.map(|left| moved(&Maglev::new(), 1_000, left, 50_000).1).iter().sum::<f64>() / 4.0;
     assert!(others < 0.0042, "{others}");
-    // A list that grows past a size of the table moves all keys; between, few.
+    // A list that grows past a size of the table moves all keys; between, few; with a size of its own, few anywhere.
     assert!(moved(&Maglev::new(), 100, 50, 50_000).1 < 0.02);
+    assert!(moved(&Maglev::new(), 164, 50, 50_000).1 > 0.9);
+    for members in [164, 328] {
+        assert!(moved(&Maglev::with_slots(131_101), members, 50, 50_000).1 < 0.02, "{members}");
+    }
 }
 
 #[test]
@@ -210,6 +214,61 @@ proptest! {
     }
 }
 
+fn shuffled(mut list: Vec<Arc<Backend>>, rng: &mut Rng) -> Vec<Arc<Backend>> {
+    (1..list.len()).for_each(|last| list.swap(last, rng.below(last + 1)));
+    list
+}
+
+/// Some of `all`, by lot, in an order by lot.
+fn some(all: &[Arc<Backend>], rng: &mut Rng) -> Vec<Arc<Backend>> {
+    let share = rng.below(101);
+    let some = all.iter().filter(|_| rng.below(100) < share).cloned().collect();
+    shuffled(some, rng)
+}
+
+#[test]
+fn however_many_come_and_go_at_once_a_key_leaves_one_that_stays_only_for_one_that_came() {
+    fn check(name: &str, hashing: &impl Hashing) {
+        let (all, mut rng) = (numbered(30), Rng::new(1));
+        let mut before = all.clone();
+        let mut table = hashing.table(&before);
+        for change in 0..60 {
+            let after = some(&all, &mut rng);
+            let next = hashing.table(&after);
+            let is_in = |list: &[Arc<Backend>], id: &_| list.iter().any(|it| it.id() == id);
+            for key in (0..200).map(|key| mix(key, change)) {
+                let of = |table: &_, list: &[Arc<Backend>]| {
+                    Table::first(table, key, |_| true).map(|index| list[index.get()].id().clone())
+                };
+                let (was, is) = (of(&table, &before), of(&next, &after));
+                assert_eq!(is.is_none(), after.is_empty());
+                let (Some(was), Some(is)) = (was, is) else { continue };
+                let may_move = !is_in(&after, &was) || !is_in(&before, &is);
+                assert!(was == is || may_move, "{name}, change {change}: a key went from {was} to {is}");
+            }
+            (before, table) = (after, next);
+        }
+    }
+    check("memento", &Memento::new());
+    check("ring", &Ring::new());
+    check("rendezvous", &Rendezvous);
+}
+
+#[test]
+fn those_that_leave_memento_together_and_come_back_together_find_their_keys() {
+    let (memento, all, mut rng) = (Memento::new(), numbered(30), Rng::new(2));
+    let owners = |list: &[Arc<Backend>]| -> Vec<_> {
+        let table = memento.table(list);
+        (0..500).map(|key| list[owner(&table, mix(key, 7))].id().clone()).collect()
+    };
+    let before = owners(&all);
+    for round in 0..30 {
+        let rest = some(&all, &mut rng);
+        memento.table(&rest);
+        assert!(owners(&shuffled(all.clone(), &mut rng)) == before, "round {round}: {} had stayed", rest.len());
+    }
+}
+
 #[test]
 fn the_bound_is_never_exceeded_and_a_hot_key_spreads() {
     for factor in [1.0, 1.25, 2.0] {
@@ -231,6 +290,113 @@ fn the_bound_is_never_exceeded_and_a_hot_key_spreads() {
             assert!(f64::from(backend.load().in_flight()) + 1.0 <= bound.ceil(), "{factor}");
             open.push(Lease::take(Arc::clone(backend), now()));
         }
+    }
+}
+
+/// 400 in flight on 20 backends, keys of a Zipf law over 100 000. What share of the requests is at home, and the most that one
+/// backend had in flight, over the mean. `each` says after each pick how many are in flight, and on how many of them.
+fn zipf<H: Hashing>(
+    hashing: H,
+    factor: f64,
+    backends: &[Arc<Backend>],
+    mut each: impl FnMut(usize, u32),
+) -> (f64, f64) {
+    const IN_FLIGHT: usize = 400;
+    let all = Eligible::new(backends.iter().map(|_| true));
+    let candidates = Candidates::new(backends, &all);
+    let picker = ConsistentHash::new(hashing).bounded(factor).build(backends);
+    let mut sum = 0.0;
+    let up_to: Vec<f64> = (1..=100_000).map(|rank| (sum += 1.0 / f64::from(rank), sum).1).collect();
+    let (mut rng, now) = (Rng::new(1), now());
+    let (mut open, mut at_home, mut worst) = (Vec::new(), 0_u32, 0);
+    for _ in 0..10_000 {
+        if open.len() == IN_FLIGHT {
+            let _ended: Lease = open.swap_remove(rng.below(IN_FLIGHT));
+        }
+        let drawn = rng.unit() * sum;
+        let key = mix(up_to.partition_point(|&up_to| up_to <= drawn) as u64, 7);
+        let index = picker.pick(&candidates, &Hint::new(now, rng.next_u64()).key(key)).unwrap();
+        at_home += u32::from(owner(&picker.table, key) == index.get());
+        open.push(Lease::take(Arc::clone(&backends[index.get()]), now));
+        let in_flight = backends[index.get()].load().in_flight();
+        worst = worst.max(in_flight);
+        each(open.len(), in_flight);
+    }
+    (f64::from(at_home) / 10_000.0, f64::from(worst) * backends.len() as f64 / IN_FLIGHT as f64)
+}
+
+#[test]
+fn under_zipf_no_backend_has_ever_more_than_the_bound_and_most_keys_are_at_home() {
+    fn check<H: Hashing>(name: &str, hashing: impl Fn() -> H) {
+        let home = [1.0_f64, 1.1, 1.25, 2.0].map(|factor| {
+            let (home, worst) = zipf(hashing(), factor, &numbered(20), |open, in_flight| {
+                let bound = (factor * open as f64 / 20.0 - 1e-9).ceil();
+                assert!(f64::from(in_flight) <= bound, "{name}, {factor}: {in_flight} where {bound} may be");
+            });
+            assert!(worst <= factor && worst > 0.9 * factor, "{name}, {factor}: {worst}");
+            home
+        });
+        // At a factor of 1 there is but one place left in all, wherever that is.
+        assert!(home.is_sorted() && home[1] > 0.55 && home[2] > 0.75 && home[3] > 0.9, "{name}: {home:?}");
+    }
+    check("ring", Ring::new);
+    check("maglev", Maglev::new);
+    check("rendezvous", || Rendezvous);
+    check("memento", Memento::new);
+}
+
+#[test]
+fn one_that_fails_leaves_the_others_a_bound() {
+    // It has nothing in flight, so the rest have more than all may have together at a factor of 1.
+    let backends = numbered(20);
+    for _ in 0..50 {
+        Lease::take(Arc::clone(&backends[0]), now()).complete(Outcome::BackendFault, now());
+    }
+    let mut most = 0;
+    zipf(Maglev::new(), 1.0, &backends, |open, in_flight| {
+        let others = (open as f64 / 19.0).ceil() as u32 + 1;
+        most = most.max(in_flight.saturating_sub(others));
+    });
+    assert_eq!(most, 0, "one has {most} more than its share among those that are well");
+    let load = backends[0].load();
+    let got = load.completed() - 50 + u64::from(load.in_flight());
+    assert!(got < 100, "the one that fails got {got} of 10000, for it has room");
+}
+
+#[test]
+fn one_at_its_limit_is_passed_over_while_another_is_not() {
+    let (backends, mut rng) = (numbered(8), Rng::new(3));
+    let all = Eligible::new([true; 8]);
+    let picker = ConsistentHash::new(Maglev::new()).bounded(1.25).build(&backends);
+    for round in 0..200 {
+        let limits: Vec<u32> = backends.iter().map(|_| rng.below(4) as u32).collect();
+        backends.iter().zip(&limits).for_each(|(backend, &limit)| backend.set_limit(Some(limit)));
+        let room: u32 = limits.iter().sum();
+        let mut open = Vec::new();
+        for request in 0..room + 5 {
+            let hint = Hint::new(now(), rng.next_u64()).key(rng.next_u64());
+            let backend = &backends[picker.pick(&Candidates::new(&backends, &all), &hint).unwrap().get()];
+            assert!(request >= room || !backend.is_full(), "round {round}, request {request} of {room}");
+            open.extend(Lease::try_take(backend, 1.0, now()));
+        }
+    }
+}
+
+#[test]
+fn where_all_fail_the_bound_holds_all_the_same() {
+    let backends = numbered(4);
+    for backend in backends.iter().flat_map(|backend| [backend; 50]) {
+        Lease::take(Arc::clone(backend), now()).complete(Outcome::BackendFault, now());
+    }
+    let (picker, all) = (ConsistentHash::new(Ring::new()).bounded(1.25).build(&backends), Eligible::new([true; 4]));
+    let mut open = Vec::new();
+    for request in 1..=200_u32 {
+        // All for one key.
+        let hint = Hint::new(now(), mix(request.into(), 7)).key(42);
+        let backend = &backends[picker.pick(&Candidates::new(&backends, &all), &hint).unwrap().get()];
+        open.push(Lease::take(Arc::clone(backend), now()));
+        let bound = (1.25 * f64::from(request) / 4.0).ceil() + 1.0;
+        assert!(f64::from(backend.load().in_flight()) <= bound, "{} of {request}", backend.load().in_flight());
     }
 }
 
@@ -257,6 +423,7 @@ fn a_ring_of_one_and_of_none_are_defined() {
         }
     }
     check(&Maglev::new());
+    check(&Maglev::with_slots(0));
     check(&Ring::new());
     check(&Ring::ketama());
     check(&Ring::with_points(0));
