@@ -50,17 +50,17 @@ async fn main() -> Result<(), BoxError> {
     assert!(["anna", "bert", "cleo"].iter().all(|name| count(name, &answers) == 2));
     assert_eq!(count("asked by 127.0.0.1", &answers), 6);
 
-    println!("Bert stops. One request finds out, the others do not notice:");
+    println!("Bert stops. One request finds out, and nobody notices:");
     drop(bert.stop);
     bert.task.await??;
     let answers = ask(6, &home).await?;
-    assert!(count("502", &answers) <= 1);
-    assert_eq!(count("502", &answers) + count("anna", &answers) + count("cleo", &answers), 6);
-    assert_eq!(health(&mut changes).await?, HealthState::Unhealthy);
+    assert_eq!(count("anna", &answers) + count("cleo", &answers), 6);
+    assert_eq!(health(&mut changes).await?, HealthState::Ejected);
 
     println!("Bert is back. The next health check finds out:");
     let _bert = start("bert", bert.port).await?;
-    assert_eq!(health(&mut changes).await?, HealthState::Healthy);
+    // In between one that was made at once may have found it gone.
+    while health(&mut changes).await? != HealthState::Healthy {}
     let answers = ask(6, &home).await?;
     assert!(["anna", "bert", "cleo"].iter().all(|name| count(name, &answers) == 2));
     Ok(())

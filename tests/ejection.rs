@@ -426,6 +426,26 @@ fn a_route_that_fails_everywhere_is_nobodys_fault() {
 }
 
 #[test]
+fn a_fleet_that_fails_together_stays_however_little_it_has_to_do() {
+    for gap in [1, 300, 2_000] {
+        let (pool, start) = (pool_of(6), origin());
+        for step in 0..240 {
+            let backend = &pool.backends()[step as usize % 6];
+            answer(backend, Outcome::BackendFault, start + millis(step * gap));
+        }
+        assert_eq!(states(&pool), [Healthy; 6], "{gap}");
+        // One alone goes.
+        for step in 240..480 {
+            let place = step as usize % 6;
+            let outcome = if place == 0 { Outcome::BackendFault } else { Outcome::Success };
+            answer(&pool.backends()[place], outcome, start + millis(step * gap));
+        }
+        assert_eq!(states(&pool)[1..], [Healthy; 5], "{gap}");
+        assert_eq!(states(&pool)[0], Ejected, "{gap}");
+    }
+}
+
+#[test]
 fn where_most_of_the_pool_goes_at_once_nobody_is_ejected_for_his_answers() {
     let (pool, start) = (pool_of(5), origin());
     let mut changes = pool.watch();

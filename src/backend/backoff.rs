@@ -16,6 +16,11 @@ const LEAST: Duration = Duration::from_millis(1);
 const MOST: Duration = Duration::from_secs(365 * 86_400);
 
 impl Backoff {
+    /// The first length, without chance.
+    pub(super) fn base(self) -> Duration {
+        self.base.min(self.cap).clamp(LEAST, MOST)
+    }
+
     /// The length after `before` others in a row.
     pub(super) fn length(self, before: u32, seed: u64) -> Duration {
         let doubled = self.base.saturating_mul(1_u32 << before.min(31)).min(self.cap).clamp(LEAST, MOST);

@@ -198,8 +198,10 @@ impl Backend {
 
     /// Changes how many requests it may have in flight. Those that it has stay.
     pub fn set_limit(&self, limit: Option<u32>) {
-        self.limit.store(limit.unwrap_or(u32::MAX), Ordering::Relaxed);
-        self.has_room(true);
+        let limit = limit.unwrap_or(u32::MAX);
+        if self.limit.swap(limit, Ordering::Relaxed) < limit {
+            self.has_room(true);
+        }
     }
 
     /// Whether it has as many requests in flight as it may: where it is on trial, one.

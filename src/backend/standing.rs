@@ -164,7 +164,7 @@ impl Standing {
             && ejected.until <= now
         {
             if ejected.unreachable && probed {
-                ejected.until = now + backoff.base;
+                ejected.until = now + backoff.base();
             } else {
                 self.passive = Passive::Probing { ejected: ejected.clone(), since: now, passed: 0 };
             }

@@ -11,6 +11,7 @@ use crate::{
 use std::{
     fmt,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::time::Instant;
 use tower::Service;
@@ -123,7 +124,12 @@ where
                     Some(reason) if unavailable.reason() == Reason::AllAtLimit => Unavailable::new(reason),
                     _ => unavailable,
                 };
-                return ResponseFuture::unavailable(unavailable.recovering_in(self.view.due(now)));
+                // What is full has room with the next answer; what is out comes back when it is due.
+                let recovery = match unavailable.reason() {
+                    Reason::AllAtLimit | Reason::QueueFull | Reason::QueueTimeout => Some(Duration::ZERO),
+                    _ => self.view.due(now),
+                };
+                return ResponseFuture::unavailable(unavailable.recovering_in(recovery));
             }
         };
         drop(snapshot);

@@ -1,5 +1,5 @@
 use crate::{
-    backend::{Admin, Backend, BackendId},
+    backend::{Admin, Backend, BackendId, HealthState},
     pool::BackendPool,
 };
 use std::{error::Error, fmt, sync::Arc, time::Duration};
@@ -35,7 +35,9 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         let backend = self.get(id).ok_or_else(|| CannotDrain::Unknown(id.into()))?;
         // Of two who drain the last two at once, one does.
         let _one_at_a_time = self.leaving();
-        let is_other = |other: &Arc<Backend>| !Arc::ptr_eq(other, &backend) && other.is_eligible();
+        // One that is on trial takes a request at a time, and may be out with it.
+        let is_well = |other: &Arc<Backend>| other.health().state() == HealthState::Healthy;
+        let is_other = |other: &Arc<Backend>| !Arc::ptr_eq(other, &backend) && is_well(other);
         if backend.is_eligible() && !self.members().backends().iter().any(is_other) {
             return Err(CannotDrain::Last(id.into()));
         }

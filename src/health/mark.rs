@@ -3,7 +3,9 @@ use tokio::time::Instant;
 
 /// The manual input: what a host knows and wants to say at once.
 impl<T> BackendPool<T> {
-    /// Puts the backend `id` into rotation. Returns whether the pool has it; an unknown id changes nothing.
+    /// Says of the backend `id` what a check that passes would: it is in rotation, unless it is drained, disabled, or ejected
+    /// for what it answered, which [`enable`](Self::enable) ends. Returns whether the pool has it; an unknown id changes
+    /// nothing.
     ///
     /// A checker or real traffic may take it out again. For an HTTP backend the id is the canonical URL:
     /// [`Origin`](crate::backend::Origin).

@@ -14,7 +14,7 @@ pub(super) struct Streak {
     settled: Option<bool>,
     /// Results in a row that contradict it.
     against: u32,
-    /// Failures in a row.
+    /// Failures in a row since it is out, the one among them that put it out.
     failures: u32,
     /// Whether it was in rotation when this was last looked at.
     in_rotation: bool,
@@ -38,6 +38,10 @@ impl Streak {
             if self.against < if healthy { thresholds.healthy } else { thresholds.unhealthy } {
                 return false;
             }
+        }
+        if self.settled != Some(healthy) {
+            // Out from here on, and not since the first that contradicted.
+            self.failures = u32::from(!healthy);
         }
         (self.settled, self.against, self.doubted) = (Some(healthy), 0, false);
         true
@@ -108,7 +112,7 @@ mod tests {
             ("-", Pace::Fast),
             // It counts; but it may be restarting.
             ("-", Pace::Fast),
-            ("--", Pace::Fast),
+            ("----", Pace::Fast),
             ("-", Pace::Steady),
             ("---", Pace::Steady),
             ("-", Pace::Slow(0)),

@@ -50,6 +50,8 @@ pub(super) struct Peers {
     backends: usize,
     /// With enough requests to be compared with.
     busy: usize,
+    /// What all of them had together.
+    all: Window,
     lower_quartile: f64,
     mean_success: f64,
     deviation: f64,
@@ -66,8 +68,11 @@ impl Detector {
     /// Sums up how a whole pool does.
     pub(super) fn survey(self, windows: impl Iterator<Item = Window>) -> Peers {
         let (mut backends, mut rates, mut success) = (0, Vec::new(), Vec::new());
+        let mut all = Window::default();
         for Window { requests, faults } in windows {
             backends += 1;
+            all.requests = all.requests.saturating_add(requests);
+            all.faults = all.faults.saturating_add(faults);
             if requests >= self.requests() {
                 // Laplace's smoothing: no failure in ten is no proof that there will never be one.
                 rates.push((f64::from(faults) + 0.5) / (f64::from(requests) + 1.0));
@@ -76,19 +81,27 @@ impl Detector {
         }
         let busy = rates.len();
         if busy == 0 {
-            return Peers { backends, ..Peers::default() };
+            return Peers { backends, all, ..Peers::default() };
         }
         rates.sort_by(f64::total_cmp);
         let mean_success = success.iter().sum::<f64>() / busy as f64;
         let variance = success.iter().map(|rate| (rate - mean_success).powi(2)).sum::<f64>() / busy as f64;
-        Peers { backends, busy, lower_quartile: rates[(busy - 1) / 4], mean_success, deviation: variance.sqrt() }
+        Peers { backends, busy, all, lower_quartile: rates[(busy - 1) / 4], mean_success, deviation: variance.sqrt() }
     }
 
     /// Whether so many faults in a row are no luck among peers that do as they do. What fails everywhere alike, a route that
     /// is broken say, fails in rows too, and is nobody's fault: the more the peers fail, the longer a row has to be.
-    pub(super) fn is_row(streak: u32, least: u32, peers: &Peers) -> bool {
-        let alone = peers.busy < 2;
-        streak >= least && (alone || f64::from(streak) * peers.lower_quartile.ln() < peers.luck().ln())
+    /// While they have had too few requests to be compared one by one, what counts is how all of them do beside its `own`; and
+    /// where they had none, the number alone.
+    pub(super) fn is_row(streak: u32, least: u32, own: Window, peers: &Peers) -> bool {
+        let others = peers.all.requests.saturating_sub(own.requests);
+        let faults = peers.all.faults.saturating_sub(own.faults);
+        let usual = match () {
+            () if peers.busy > 1 => peers.lower_quartile,
+            () if others > 0 => ((f64::from(faults) + 0.5) / (f64::from(others) + 1.0)).min(1.0),
+            () => 0.0,
+        };
+        streak >= least && f64::from(streak) * usual.ln() < peers.luck().ln()
     }
 
     /// Whether a backend that did as in `window` is to go, and why.
@@ -118,6 +131,11 @@ impl Detector {
 }
 
 impl Peers {
+    /// Whether there is little to compare with yet, so that what was seen a second ago is too old.
+    pub(super) fn is_young(&self) -> bool {
+        self.busy < 2
+    }
+
     /// What is luck for one backend of so many.
     fn luck(&self) -> f64 {
         LUCK / self.backends.max(1) as f64
@@ -227,12 +245,23 @@ mod tests {
     fn a_row_is_the_longer_the_more_the_peers_fail() {
         let least = |faults| {
             let peers = Detector::Binomial.survey(vec![window(999, faults); 3].into_iter());
-            (0..2_000).find(|&streak| Detector::is_row(streak, 5, &peers)).unwrap()
+            (0..2_000).find(|&streak| Detector::is_row(streak, 5, window(999, faults), &peers)).unwrap()
         };
         assert_eq!([0, 10, 100, 300, 500, 900].map(least), [5, 5, 5, 9, 15, 99]);
         // Who has no peers with traffic is judged by himself.
         let alone = Detector::Binomial.survey([window(999, 500), window(0, 0)].into_iter());
-        assert!(Detector::is_row(5, 5, &alone) && !Detector::is_row(4, 5, &alone));
+        assert!(Detector::is_row(5, 5, window(999, 500), &alone) && !Detector::is_row(4, 5, window(999, 500), &alone));
+    }
+
+    #[test]
+    fn while_there_is_little_to_compare_all_together_are_what_one_is_compared_with() {
+        let row = |own: Window, others: Window, streak| {
+            let peers = Detector::Binomial.survey([own, others].into_iter());
+            Detector::is_row(streak, 5, own, &peers)
+        };
+        assert!(row(window(5, 5), window(5, 0), 5));
+        assert!(!row(window(5, 5), window(5, 5), 5) && !row(window(7, 7), window(2, 2), 7));
+        assert!(!row(window(5, 5), window(1, 0), 5) && row(window(9, 9), window(1, 0), 9));
     }
 
     #[test]

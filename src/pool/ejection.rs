@@ -80,7 +80,7 @@ impl Ejection {
     fn judge(&self, backend: &Backend, peers: &Survey, now: Moment) -> Option<String> {
         let record = backend.record();
         let streak = record.streak();
-        if self.consecutive > 0 && Detector::is_row(streak, self.consecutive, &peers.faults) {
+        if self.consecutive > 0 && Detector::is_row(streak, self.consecutive, record.window(now), &peers.faults) {
             return Some(format!("{streak} failures in a row"));
         }
         let latency = || backend.load().latency().mean(now).map(|mean| mean.value);
@@ -128,7 +128,10 @@ impl Judge {
         let now = Moment::of(now);
         // Looking at everyone for each fault would make of an outage a second one. Once a second is as new as need be.
         let second = now.micros() / 1_000_000 + 1;
-        if self.surveyed.fetch_max(second, Ordering::Relaxed) < second {
+        let is_old = self.surveyed.fetch_max(second, Ordering::Relaxed) < second;
+        // Unless one is to go for a few failures in a row, of a pool of which little was known then.
+        let may_go = rules.consecutive > 0 && backend.record().streak() >= rules.consecutive;
+        if is_old || may_go && self.peers.load().faults.is_young() {
             let windows = backends.iter().map(|backend| backend.record().window(now));
             let latencies = backends.iter().filter_map(|backend| backend.load().latency().mean(now));
             let speeds = match rules.slower {

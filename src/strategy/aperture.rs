@@ -41,9 +41,9 @@ struct Slice {
 
 impl<G: Strategy, M: Fn() -> G> Aperture<G, M> {
     /// The aperture of one of so many `balancers`, counted from 0, over at least 12 backends; `make` makes the strategies
-    /// within. A number beyond the last begins again at the first.
+    /// within. A number beyond the last begins again at the first; more than a million balancers count as a million.
     pub fn new(balancer: usize, balancers: usize, make: M) -> Self {
-        let balancers = balancers.max(1);
+        let balancers = balancers.clamp(1, 1_000_000);
         let slice = Slice { balancer: balancer % balancers, balancers, least: 12 };
         Self { slice, strategies: Strategies::new(make) }
     }

@@ -7,13 +7,14 @@ use crate::{
 use std::sync::Arc;
 
 /// A stage before any strategy: each key, a tenant, say, has a few backends of its own, drawn at random from all. A tenant
-/// that brings its backends down takes none of the others' with it, but for the few who share all of his.
+/// that is too much for its backends slows down none of the others, but for the few who share all of his.
 ///
 /// The hand is dealt over all members, in or out, so it does not change with health; the same key gets the same hand from
-/// every balancer with the same members, and hardly changes as others come and go. Where all of a hand are out, the request goes anywhere. A
-/// request without a key goes anywhere too. Best with strategies that look at load: those that are built over all members, as
-/// [`WeightedRoundRobin`](super::WeightedRoundRobin), serve so few of them by lot. It stands inside of a [`Grouped`](super::Grouped), not around it: that would sort each
-/// hand anew.
+/// every balancer with the same members, and hardly changes as others come and go. Where all of a hand are out, the request
+/// goes anywhere: so this keeps load apart, and not requests that kill whoever gets them. A request without a key goes
+/// anywhere too. Best with strategies that look at load: those that are built over all members, as
+/// [`WeightedRoundRobin`](super::WeightedRoundRobin), serve so few of them by lot. It stands inside of a
+/// [`Grouped`](super::Grouped), not around it: that would sort each hand anew.
 ///
 /// ```
 /// use tower_balancer::strategy::{LeastRequest, ShuffleShard};
