@@ -245,7 +245,11 @@ async fn a_limit_that_is_reached_is_a_reason_of_its_own() {
     let _lease = occupied(&pool);
     let (mut fast, _handle) = fail_fast(&pool);
     assert_ready_ok!(poll_ready!(fast));
-    assert_eq!(reason(&fast.call(1).await.unwrap_err()), Some(Reason::AllAtLimit));
+    let full = fast.call(1).await.unwrap_err();
+    assert_eq!(reason(&full), Some(Reason::AllAtLimit));
+    // It is full for a moment, whoever else is out for how long.
+    let recovery = full.downcast_ref::<Unavailable>().unwrap().earliest_recovery();
+    assert_eq!(recovery, Some(Duration::ZERO));
 
     let (mut waits, _handle) = patient(&pool, 1);
     let mut finds_it_full = waits.clone();

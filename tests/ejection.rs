@@ -7,7 +7,7 @@ use std::{
 };
 use tower_balancer::{
     BackendPool, Reason,
-    backend::{Backend, HealthState, Lease, Outcome},
+    backend::{Backend, Backoff, HealthState, Lease, Outcome},
     pool::{Change, Detector, Ejection, FailOpen, Member},
     strategy::{Hint, LeastRequest, RoundRobin, SessionSecret, SessionToken, Sticky},
 };
@@ -91,11 +91,16 @@ fn one_that_fails_more_than_its_peers_is_out_and_a_fleet_that_fails_is_not() {
 
 #[test]
 fn no_more_go_than_may_and_never_the_last_of_a_zone() {
+    // By a rule that asks for no peers, or nobody would go.
+    let detector = Detector::FailurePercentage { percent: 50.0, hosts: 1, requests: 2 };
+    let now = origin();
+    let rules = Ejection::default().consecutive(0).detector(detector);
     for (backends, left) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (10, 5)] {
-        let (pool, now) = (pool_of(backends), origin());
-        for _ in 0..50 {
+        let pool = pool_of(backends);
+        pool.set_ejection(rules);
+        for request in 0..50 {
             for backend in pool.backends() {
-                answer(&backend, Outcome::BackendFault, now);
+                answer(&backend, Outcome::BackendFault, now + millis(request * 100));
             }
         }
         assert_eq!(pool.healthy().len(), left, "{backends}");
@@ -103,8 +108,9 @@ fn no_more_go_than_may_and_never_the_last_of_a_zone() {
     // Each zone has a half of its own.
     let member = |(place, zone): (usize, &str)| Member::new(place.to_string(), ()).zone(zone);
     let pool = BackendPool::from_members(["a", "a", "a", "b"].into_iter().enumerate().map(member)).unwrap();
-    for _ in 0..50 {
-        pool.backends().iter().for_each(|backend| answer(backend, Outcome::BackendFault, origin()));
+    pool.set_ejection(rules);
+    for request in 0..50 {
+        pool.backends().iter().for_each(|backend| answer(backend, Outcome::BackendFault, now + millis(request * 100)));
     }
     assert_eq!(states(&pool)[3], Healthy);
     assert_eq!(pool.healthy().len(), 3);
@@ -280,6 +286,53 @@ fn a_session_of_a_drained_backend_that_cannot_take_it_goes_elsewhere() {
 }
 
 #[test]
+fn that_somebodys_patience_is_at_its_end_is_no_sign_of_life() {
+    let (backend, start) = (Arc::new(Backend::new("a")), origin());
+    let take = |at: u64| Lease::take(Arc::clone(&backend), start + millis(at));
+    (0..100).for_each(|n| take(n * 10).complete(Outcome::Success, start + millis(n * 10 + 5)));
+    let [stuck, gone, refused, answered, _waits] = [1_000, 1_001, 1_002, 1_003, 1_004].map(take);
+    let is_silent = |at: u64| backend.is_silent(start + millis(at));
+    assert!(!is_silent(1_030) && is_silent(1_100));
+    stuck.complete(Outcome::Timeout, start + millis(5_000));
+    gone.give_up(start + millis(5_000));
+    refused.complete(Outcome::Reset, start + millis(5_000));
+    assert!(is_silent(5_000) && is_silent(5_100));
+    // Any answer is, be it good or bad.
+    answered.complete(Outcome::BackendFault, start + millis(6_000));
+    assert!(!is_silent(6_010) && is_silent(6_100));
+}
+
+#[test]
+fn no_length_of_an_ejection_is_too_short_or_too_long_for_the_clock() {
+    for (base, cap) in
+        [(Duration::MAX, Duration::MAX), (Duration::ZERO, Duration::MAX), (Duration::MAX, Duration::ZERO)]
+    {
+        let (pool, mut now) = (pool_of(2), origin());
+        pool.set_ejection(Ejection::default().backoff(Backoff { base, cap }));
+        let backend = pool.get("0").unwrap();
+        Lease::take(Arc::clone(&backend), now).fail(Outcome::ConnectFault, "Connection refused", now);
+        for probed in [true, true, false] {
+            let until = backend.health().until().unwrap();
+            assert!(until > now, "{base:?} {cap:?}");
+            now = until;
+            backend.advance(now, probed);
+        }
+        assert_eq!(states(&pool)[0], Probing);
+    }
+}
+
+#[test]
+fn one_that_is_on_trial_is_nobody_to_drain_to() {
+    let (pool, now) = (pool_of(2), origin());
+    let backend = pool.get("0").unwrap();
+    backend.eject("it fails", now);
+    backend.advance(backend.health().until().unwrap(), false);
+    assert_eq!(states(&pool), [Probing, Healthy]);
+    assert!(pool.drain("1").is_err());
+    assert!(pool.drain("0").is_ok());
+}
+
+#[test]
 fn only_who_is_bound_to_a_silent_backend_waits_for_it() {
     let (pool, start) = (pool_of(2), origin());
     let (strategy, bound) = sticky("1");
@@ -452,7 +505,10 @@ fn where_most_of_the_pool_goes_at_once_nobody_is_ejected_for_his_answers() {
     for id in ["0", "1", "2"] {
         Lease::take(pool.get(id).unwrap(), start).fail(Outcome::ConnectFault, "Connection refused", start);
     }
-    let fail = |now: Instant| (0..20).for_each(|_| answer(&pool.get("3").unwrap(), Outcome::BackendFault, now));
+    let fail = |now: Instant| {
+        (0..20).for_each(|_| answer(&pool.get("4").unwrap(), Outcome::Success, now));
+        (0..20).for_each(|_| answer(&pool.get("3").unwrap(), Outcome::BackendFault, now));
+    };
     fail(start + millis(9_000));
     assert_eq!(states(&pool)[3], Healthy);
     fail(start + millis(11_000));

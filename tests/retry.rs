@@ -22,7 +22,9 @@ use tower::{Service, ServiceExt, service_fn};
 use tower_balancer::{
     BackendPool, ReverseProxy,
     backend::{Origin, Outcome},
-    http::{RetryBudget, RetryLayer},
+    http::{HedgeLayer, RetryBudget, RetryLayer},
+    pool::Ejection,
+    strategy::Random,
 };
 
 fn free_of_charge() -> RetryLayer {
@@ -281,6 +283,51 @@ async fn where_nobody_else_is_left_the_backends_own_answer_stands() {
     let (status, answer) = send(request).await;
     assert_eq!((status, &*answer), (503, "back at eight"));
     assert_eq!(pool.backends()[0].load().completed(), 1);
+}
+
+#[tokio::test]
+async fn what_a_hedge_has_tried_is_not_tried_again() {
+    // The first to be asked is late and fails, and so do all others.
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let mut servers = Vec::new();
+    for name in 0..4 {
+        let asked = Arc::clone(&asked);
+        let fails = answers_with(move |request| {
+            let place = request.uri().path().eq("/fails").then(|| {
+                let mut asked = asked.lock().unwrap();
+                asked.push(name);
+                asked.len()
+            });
+            async move {
+                if place == Some(1) {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                let status = if place.is_some() { 503 } else { 200 };
+                Response::builder().status(status).body(Full::<Bytes>::default()).unwrap()
+            }
+        });
+        servers.push(Server::http(fails).await);
+    }
+    let pool = BackendPool::new(servers.iter().map(Server::url)).unwrap();
+    pool.set_ejection(Ejection::never());
+    let budget = RetryBudget::new(10.0, 1_000);
+    let (retry, hedge) = (RetryLayer::new(budget.clone()), HedgeLayer::with(0.5, 1.0, budget));
+    let proxy: ReverseProxy<_, Full<Bytes>> =
+        ReverseProxy::builder(&pool).strategy(Random).retry(retry).hedge(hedge).build();
+    let get = |path: &str| Request::get(format!("http://service{path}")).body(Full::default()).unwrap();
+    for _ in 0..150 {
+        assert_eq!(proxy.clone().oneshot(get("/")).await.unwrap().status(), 200);
+    }
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    for _ in 0..10 {
+        asked.lock().unwrap().clear();
+        assert_eq!(proxy.clone().oneshot(get("/fails")).await.unwrap().status(), 503);
+        let mut asked = asked.lock().unwrap().clone();
+        assert_eq!(asked.len(), 3, "{asked:?}");
+        asked.sort_unstable();
+        asked.dedup();
+        assert_eq!(asked.len(), 3, "{asked:?}");
+    }
 }
 
 /// Answers with the body of the request, as it comes in.
