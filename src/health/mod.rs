@@ -38,7 +38,7 @@
 //! | its state is | next check after | by default |
 //! |---|---|---|
 //! | settled | [`interval`](HealthChecker::interval) | 5 s |
-//! | not settled: results have begun to contradict it, or somebody else has changed it | [`fast_interval`](HealthChecker::fast_interval) | 1 s |
+//! | not settled: results have begun to contradict it, somebody else has changed it, or it has been out for five checks at most and may be restarting | [`fast_interval`](HealthChecker::fast_interval) | 1 s |
 //! | out, by 10 failures in a row and more, while others are in | twice as long each time, up to [`down_interval`](HealthChecker::down_interval) | 10 s, 20 s, 30 s |
 //!
 //! Each is longer or shorter by chance ([`jitter`](HealthChecker::jitter)), and backends that were checked together when
