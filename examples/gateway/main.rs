@@ -21,10 +21,13 @@ mod serve;
 
 use clap::Parser;
 use options::Options;
-use std::{error::Error, future::pending, process::ExitCode, sync::Arc, time::Duration};
+use serve::Door;
+use std::{error::Error, future::pending, io, process::ExitCode, sync::Arc, thread, time::Duration};
 use tokio::{
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
+    task,
 };
 use tower_balancer::{BackendPool, HealthChecker, ReverseProxy, backend::Origin, http::HttpProbe};
 use tracing::info;
@@ -47,12 +50,12 @@ fn main() -> ExitCode {
     }
 
     let _flushed_at_the_end = log::init(options.log);
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(workers) = options.workers {
-        runtime.worker_threads(workers.into());
-    }
-    let result =
-        runtime.enable_all().build().map_err(Into::into).and_then(|runtime| runtime.block_on(run(options, pool)));
+    let result = runtime().map_err(Into::into).and_then(|runtime| {
+        let result = runtime.block_on(run(options, pool));
+        // Where it failed, workers may still be waiting for requests.
+        runtime.shutdown_background();
+        result
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -60,6 +63,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A runtime on one thread: this one has the signals, the checks and the operator's server, and each worker has its own.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// What the command line says cannot be.
@@ -95,26 +103,47 @@ async fn run(options: Options, pool: BackendPool<Origin>) -> Result<(), Box<dyn 
     let checks = tokio::spawn(checker.run());
 
     let strategy: Arc<str> = options.strategy.name().into();
-    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key).build();
+    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key);
+    let workers = match options.workers {
+        Some(workers) => workers.into(),
+        None => thread::available_parallelism()?.get(),
+    };
+    // One socket for all, so that whoever has time takes the next connection; connections to the backends for each.
+    let listener = listener.into_std()?;
+    let (open, mut all_closed) = mpsc::channel(1);
+    let started = (0..workers).map(|_| {
+        let door = Door { listener: listener.try_clone()?, stop: stopping.clone(), open: open.clone() };
+        let (proxy, runtime) = (proxy.clone(), runtime()?);
+        Ok(task::spawn_blocking(move || runtime.block_on(serve::until_closed(door, proxy, SHUTDOWN_GRACE))))
+    });
+    let workers = started.collect::<io::Result<Vec<_>>>()?;
+    drop((listener, open));
+    let served = async {
+        all_closed.recv().await;
+        info!("Stopping: waiting up to {SHUTDOWN_GRACE:?} for open connections; a second signal stops at once");
+        for worker in workers {
+            worker.await??;
+        }
+        info!("Stopped");
+        Ok(())
+    };
     let admin = async {
         match admin_listener {
             Some(listener) => admin::serve(listener, pool.clone(), strategy, stopping.clone()).await,
             None => pending().await,
         }
     };
-    let mut told_to_stop = stopping.clone();
-    let stop = async move { _ = told_to_stop.wait_for(|stopping| *stopping).await };
-    let served = tokio::select! {
-        () = serve::until(stop, listener, proxy, SHUTDOWN_GRACE) => Ok(()),
-        result = admin => result,
+    let ended = tokio::select! {
+        result = served => result,
+        result = admin => result.map_err(Into::into),
     };
     checker.stop();
     checks.abort();
-    served.map_err(Into::into)
+    ended
 }
 
 /// Turns true at SIGTERM or ctrl-c. A second one ends the process at once. SIGHUP is not yet for anything.
-fn on_signals() -> std::io::Result<watch::Receiver<bool>> {
+fn on_signals() -> io::Result<watch::Receiver<bool>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

@@ -6,11 +6,19 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
-use tokio::net::{TcpListener, TcpStream};
-use tower::{Service, ServiceExt};
-use tower_balancer::http::Peer;
-use tracing::{debug, info, warn};
+use std::{
+    io,
+    net::{self, SocketAddr},
+    pin::pin,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+use tower::ServiceExt;
+use tower_balancer::{http::Peer, proxy::Builder, strategy::Strategy};
+use tracing::{debug, warn};
 
 /// The most that the head of a request may take: twice what common servers allow, so that they are the ones to say 431.
 const MAX_HEAD: usize = 64 * 1024;
@@ -28,13 +36,22 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(named)
 }
 
-/// Serves until `stop` completes; then accepts no more and lets what is in flight end, within `grace`.
-pub async fn until<S, B>(stop: impl Future<Output = ()>, listener: TcpListener, service: S, grace: Duration)
-where
-    S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-    B: http_body::Body<Data: Send, Error: Into<tower::BoxError>> + Send + 'static,
-{
+/// Where connections come in, until it is closed.
+pub struct Door {
+    pub listener: net::TcpListener,
+    /// It closes when this turns true.
+    pub stop: watch::Receiver<bool>,
+    /// Dropped when it has closed.
+    pub open: mpsc::Sender<()>,
+}
+
+/// What one worker does: it serves whoever comes until the door closes, and then lets what is in flight end, within `grace`.
+/// Its connections to the backends are its own.
+pub async fn until_closed<G: Strategy>(door: Door, proxy: Builder<G>, grace: Duration) -> io::Result<()> {
+    let Door { listener, mut stop, open } = door;
+    let listener = TcpListener::from_std(listener)?;
+    let service = proxy.build();
+    let stop = async move { _ = stop.wait_for(|stopping| *stopping).await };
     let graceful = GracefulShutdown::new();
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).max_buf_size(MAX_HEAD);
@@ -71,13 +88,13 @@ where
     while let Ok(Ok((stream, address))) = tokio::time::timeout(Duration::from_millis(10), listener.accept()).await {
         serve(stream, address);
     }
-    drop(listener);
-    info!("Stopping: waiting up to {grace:?} for {} open connections; a second signal stops at once", graceful.count());
+    drop((listener, open));
+    debug!("{} open connections", graceful.count());
     tokio::time::sleep(LINGER).await;
-    match tokio::time::timeout(grace, graceful.shutdown()).await {
-        Ok(()) => info!("Stopped"),
-        Err(_) => warn!("Stopped with requests in flight after {grace:?}"),
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        warn!("Stopped with requests in flight after {grace:?}");
     }
+    Ok(())
 }
 
 /// Tells the proxy who the client is.
