@@ -3,6 +3,7 @@ use super::{
     deadline::{DeadlineExceeded, ShareExceeded},
     excused::Excused,
     grpc,
+    transport::ConnectError,
 };
 use crate::{
     backend::Outcome,
@@ -13,8 +14,8 @@ use http::{HeaderMap, Response, StatusCode, header};
 use hyper_util::client::legacy;
 use std::{error::Error, time::Duration};
 
-/// What HTTP statuses, those of gRPC in heads and trailers, and the errors of hyper clients (hyper's own, tonic's channel)
-/// say about a backend.
+/// What HTTP statuses, those of gRPC in heads and trailers, and the errors of hyper clients (ours, that of hyper-util,
+/// tonic's channel) say about a backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpClassify;
 
@@ -43,7 +44,8 @@ impl HttpClassify {
             return Fault::LOCAL;
         }
         // Before the io error inside is asked: a connect that timed out sent nothing.
-        if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
+        let legacy = || find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect);
+        if find::<ConnectError>(error).is_some() || legacy() {
             return Fault::CONNECT;
         }
         if let Some(error) = find::<h2::Error>(error) {

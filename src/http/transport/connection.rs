@@ -1,0 +1,95 @@
+use super::{host::Host, http1, http2};
+use futures_util::future::Either;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, client::conn::TrySendError};
+use std::{fmt, sync::Arc};
+
+/// A connection, for one request.
+pub(super) enum Connection<B> {
+    Http1(Box<http1::Connection<B>>),
+    Http2(http2::Lent<B>),
+}
+
+impl<B> Connection<B>
+where
+    B: Body + Send + 'static,
+{
+    pub(super) fn send(
+        &mut self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + use<B> {
+        match self {
+            Self::Http1(connection) => Either::Left(connection.sender.try_send_request(request)),
+            Self::Http2(lent) => Either::Right(lent.sender.try_send_request(request)),
+        }
+    }
+
+    /// Whether it has brought an answer before.
+    pub(super) fn served(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.served,
+            Self::Http2(lent) => lent.stream.served(),
+        }
+    }
+
+    /// What the answer's body has to hold until it is at its end.
+    pub(super) fn answered(self, body: &Incoming, home: Arc<Host<B>>) -> Held {
+        let held = match self {
+            Self::Http1(mut connection) => {
+                connection.served = true;
+                connection.home = Some(home);
+                Held::Connection(connection)
+            }
+            Self::Http2(http2::Lent { stream, .. }) => {
+                stream.serves();
+                Held::Stream(stream)
+            }
+        };
+        if body.is_end_stream() {
+            held.end();
+            return Held::Nothing;
+        }
+        held
+    }
+}
+
+/// What the body of an answer holds of the transport. One that is dropped before its end closes its HTTP/1.1 connection,
+/// which has no other way to say that no more is wanted.
+#[derive(Default)]
+pub(in crate::http) enum Held {
+    #[default]
+    Nothing,
+    Connection(Box<dyn GiveBack + Send + Sync>),
+    Stream(http2::Stream),
+}
+
+impl Held {
+    /// The body is at its end: others may have it.
+    pub(in crate::http) fn end(self) {
+        match self {
+            Self::Nothing => {}
+            Self::Connection(connection) => connection.give_back(),
+            Self::Stream(stream) => drop(stream),
+        }
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
+}
+
+/// A connection of which the type of its requests' bodies is forgotten: the body of an answer has no use for it.
+pub(in crate::http) trait GiveBack {
+    fn give_back(self: Box<Self>);
+}
+
+impl<B> GiveBack for http1::Connection<B> {
+    fn give_back(mut self: Box<Self>) {
+        if let Some(home) = self.home.take() {
+            home.keep(self);
+        }
+    }
+}
