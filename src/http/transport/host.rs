@@ -2,6 +2,7 @@ use super::{
     Held, Settings,
     connection::Connection,
     error::{ConnectError, Failed},
+    exchange::exchange,
     http1, http2,
 };
 use crate::error::BoxError;
@@ -95,32 +96,7 @@ impl<B> Host<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    /// Sends `request` now, and then waits for the head of its answer.
-    pub(super) fn exchange(
-        self: Arc<Self>,
-        mut connection: Connection<B>,
-        request: Request<B>,
-    ) -> impl Future<Output = Result<(Response<Incoming>, Held), Failed>> + Send {
-        let sending = connection.send(request);
-        async move {
-            let mut failure = match sending.await {
-                Ok(response) => {
-                    let held = connection.answered(response.body(), self);
-                    return Ok((response, held));
-                }
-                Err(failure) => failure,
-            };
-            let reused = connection.served();
-            match failure.take_message() {
-                // The server had closed the connection before anything was sent: it closes those that are idle. One that
-                // never served may lead to something that accepts and serves nobody.
-                Some(request) if reused => Box::pin(self.exchange_anew(request)).await,
-                _ => Err(Failed::Broken { error: failure.into_error(), reused }),
-            }
-        }
-    }
-
-    /// The same over a new connection, or, over HTTP/2, over any that has room.
+    /// Sends `request` over a new connection, or, over HTTP/2, over any that has room.
     pub(super) async fn exchange_anew(
         self: Arc<Self>,
         request: Request<B>,
@@ -129,6 +105,6 @@ where
             Connections::Http1(_) => Connection::Http1(http1::Connection::over(self.connect().await?).await?),
             Connections::Http2(open) => Connection::Http2(open.connect(&self, self.settings.idle_timeout).await?),
         };
-        self.exchange(connection, request).await
+        exchange(self, connection, request).await
     }
 }

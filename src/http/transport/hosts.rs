@@ -8,10 +8,12 @@ use std::{
 };
 use tokio::time::Instant;
 
+type Known<B> = HashMap<Box<str>, Arc<Host<B>>, BuildHasherDefault<Words>>;
+
 /// The backends that were asked, by authority.
 pub(super) struct Hosts<B> {
     settings: Arc<Settings>,
-    known: RwLock<HashMap<Box<str>, Arc<Host<B>>, BuildHasherDefault<Words>>>,
+    known: RwLock<Known<B>>,
     swept: Mutex<Option<Instant>>,
 }
 

@@ -3,6 +3,7 @@ use crate::error::BoxError;
 use futures_util::{
     FutureExt,
     future::{Shared, WeakShared},
+    task::AtomicWaker,
 };
 use http_body::Body;
 use hyper::{
@@ -21,7 +22,7 @@ use std::{
 };
 use tokio::{net::TcpStream, time::Instant};
 
-/// Streams on one connection at a time, where the server does not allow for less. Most allow for 100 or more; what is
+/// Streams on one connection at a time, where the server does not allow for less. Most allow for 100 or more: what is
 /// beyond goes on another connection, that they do not wait behind each other.
 const MOST_STREAMS: usize = 100;
 
@@ -41,14 +42,17 @@ impl<B> Connection<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    async fn over(stream: TokioIo<TcpStream>) -> Result<Self, ConnectError> {
-        let handshake = http2::handshake(TokioExecutor::new(), stream);
+    /// With up to `most` streams, until the server has said what it allows for.
+    async fn over(stream: TokioIo<TcpStream>, most: usize) -> Result<Self, ConnectError> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let handshake = builder.initial_max_send_streams(most).handshake(stream);
         let (sender, mut connection) = handshake.await.map_err(ConnectError::new)?;
-        let load = Arc::new(Load::default());
+        let load = Arc::new(Load { most: AtomicUsize::new(most), ..Load::default() });
         let told = Arc::clone(&load);
         TokioExecutor::new().execute(poll_fn(move |cx| {
             let done = Pin::new(&mut connection).poll(cx).map(drop);
-            // What the server allows for is known once it has said so, and may change.
+            // It has said so before its first answer, and may change its mind.
+            told.served_first.register(cx.waker());
             told.most.store(connection.current_max_send_streams().clamp(1, MOST_STREAMS), Ordering::Relaxed);
             done
         }));
@@ -66,16 +70,12 @@ impl<B> Connection<B> {
 }
 
 /// How much is on a connection, and how much may be.
+#[derive(Default)]
 struct Load {
     streams: AtomicUsize,
     most: AtomicUsize,
     served: AtomicBool,
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        Self { streams: AtomicUsize::new(0), most: AtomicUsize::new(MOST_STREAMS), served: AtomicBool::new(false) }
-    }
+    served_first: AtomicWaker,
 }
 
 /// A connection with room for one request on it.
@@ -94,7 +94,9 @@ impl Stream {
     }
 
     pub(super) fn serves(&self) {
-        self.0.served.store(true, Ordering::Relaxed);
+        if !self.served() && !self.0.served.swap(true, Ordering::Relaxed) {
+            self.0.served_first.wake();
+        }
     }
 }
 
@@ -193,8 +195,11 @@ where
             return connecting;
         }
         let host = Arc::clone(host);
+        // What it allowed for on another connection, it will on the next.
+        let before = self.open.last().map(|(connection, _)| connection.load.most.load(Ordering::Relaxed));
+        let most = before.unwrap_or(MOST_STREAMS);
         let connecting: Connecting<B> = Box::pin(async move {
-            let connection = async { Connection::over(host.connect().await?).await }.await;
+            let connection = async { Connection::over(host.connect().await?, most).await }.await;
             if let Some(connections) = host.http2() {
                 connections.opened(connection.as_ref().ok().cloned());
             }

@@ -6,6 +6,7 @@
 
 mod connection;
 mod error;
+mod exchange;
 mod host;
 mod hosts;
 mod http1;
@@ -15,7 +16,7 @@ pub(super) use self::{
     connection::Held,
     error::{ConnectError, Failed},
 };
-use self::{error::NotHttp, hosts::Hosts};
+use self::{error::NotHttp, exchange::exchange, hosts::Hosts};
 use crate::error::BoxError;
 use http::{Request, Response, uri::Scheme};
 use http_body::Body;
@@ -70,7 +71,7 @@ where
             host.address(&mut request);
         }
         match host.free() {
-            Some(connection) => Box::pin(host.exchange(connection, request)),
+            Some(connection) => Box::pin(exchange(host, connection, request)),
             None => {
                 self.hosts.sweep();
                 Box::pin(host.exchange_anew(request))
