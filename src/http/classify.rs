@@ -150,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_that_another_client_cannot_reach_cannot_be_reached() {
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let client = legacy::Client::builder(executor).build_http::<http_body_util::Empty<bytes::Bytes>>();
+        // It speaks no TLS.
+        let error = tokio_test::block_on(client.get("https://localhost".parse().unwrap())).unwrap_err();
+        assert_eq!(HttpClassify::fault(&error), Fault::CONNECT);
+    }
+
+    #[test]
     fn a_backend_may_ask_to_be_left_alone_and_not_for_one_client() {
         for (status, after, rest) in [
             (503, "7", Some(7)),

@@ -39,15 +39,3 @@ impl Error for ConnectError {
         Some(&*self.source)
     }
 }
-
-/// Neither TLS nor a backend without a name.
-#[derive(Debug)]
-pub(super) struct NotHttp;
-
-impl fmt::Display for NotHttp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the URI of the request is not of the form http://host/path")
-    }
-}
-
-impl Error for NotHttp {}

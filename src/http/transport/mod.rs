@@ -16,7 +16,7 @@ pub(super) use self::{
     connection::Held,
     error::{ConnectError, Failed},
 };
-use self::{error::NotHttp, exchange::exchange, hosts::Hosts};
+use self::{exchange::exchange, hosts::Hosts};
 use crate::error::BoxError;
 use http::{Request, Response, uri::Scheme};
 use http_body::Body;
@@ -31,6 +31,9 @@ use std::{
 /// An answer and the connection on which the rest of it comes, or why there is none. One allocation: what hyper gives back
 /// for a request is a future without a name.
 pub(super) type Exchange = Pin<Box<dyn Future<Output = Result<(Response<Incoming>, Held), Failed>> + Send>>;
+
+/// There is neither TLS nor a backend without a name.
+const NOT_HTTP: &str = "the URI of the request is not of the form http://host/path";
 
 /// How connections are opened, and how long they are kept.
 #[derive(Debug)]
@@ -64,7 +67,7 @@ where
     pub(super) fn send(&self, mut request: Request<B>) -> Exchange {
         let uri = request.uri();
         let (Some(authority), true) = (uri.authority(), uri.scheme() == Some(&Scheme::HTTP)) else {
-            return Box::pin(std::future::ready(Err(ConnectError::new(NotHttp).into())));
+            return Box::pin(std::future::ready(Err(ConnectError::new(NOT_HTTP).into())));
         };
         let host = self.hosts.of(authority);
         if !self.http2() {
