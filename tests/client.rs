@@ -189,6 +189,39 @@ async fn a_connection_is_closed_with_an_answer_that_was_given_up() {
 }
 
 #[tokio::test]
+async fn nor_does_one_stay_open_that_says_nothing_more() {
+    let (server, seen) = counted(|mut stream| async move {
+        _ = stream.read(&mut [0; 4_096]).await;
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun").await;
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let client = client();
+    for (turn, frames) in [(1, 0), (2, 1)] {
+        let mut answer = client.clone().oneshot(to(&server)).await.unwrap();
+        for _ in 0..frames {
+            answer.frame().await.unwrap().unwrap();
+        }
+        drop(answer);
+        seen.left(0).await;
+        assert_eq!(seen.opened(), turn);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_there_and_not_wanted_costs_no_connection() {
+    // As of one that is tried again elsewhere: a backend that is short of everything is not made to accept anew.
+    let (server, seen) = serving(says("not now"), 1).await;
+    let client = client();
+    for _ in 0..5 {
+        drop(client.clone().oneshot(to(&server)).await.unwrap());
+        // Its task sees to the rest.
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(seen.opened(), 1);
+}
+
+#[tokio::test]
 async fn a_request_that_is_given_up_closes_its_connection() {
     let patient = counted(|mut stream| async move {
         _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;

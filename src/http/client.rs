@@ -34,7 +34,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// be closed, of which nothing was sent, goes on a new one.
 ///
 /// A clone shares the connections. Dropping a response future aborts the request; so does dropping the body of an answer
-/// before its end, and both close the connection where it is one of HTTP/1.1.
+/// before its end. Both close the connection where it is one of HTTP/1.1, unless the rest of the answer is there already.
 pub struct Client<B> {
     transport: Arc<Transport<SentBody<B>>>,
 }
@@ -187,7 +187,8 @@ pin_project! {
     pub struct ClientBody {
         #[pin]
         inner: Incoming,
-        held: Held,
+        // After the body: what is given up is given back.
+        held: Option<Held>,
         progress: Progress,
     }
 }
@@ -206,7 +207,7 @@ impl Body for ClientBody {
             Some(Err(_)) => false,
         };
         if over {
-            std::mem::take(this.held).end();
+            *this.held = None;
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|error| excused(this.progress.excuse(), error))))
     }

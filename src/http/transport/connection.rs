@@ -33,46 +33,27 @@ where
         }
     }
 
-    /// What the answer's body has to hold until it is at its end.
-    pub(super) fn answered(self, body: &Incoming, home: Arc<Host<B>>) -> Held {
+    /// What the answer's body has to hold, where there is one.
+    pub(super) fn answered(self, body: &Incoming, home: Arc<Host<B>>) -> Option<Held> {
         let held = match self {
             Self::Http1(mut connection) => {
                 connection.served = true;
                 connection.home = Some(home);
-                Held::Connection(connection)
+                Held::Connection(Loan(Some(connection)))
             }
             Self::Http2(http2::Lent { stream, .. }) => {
                 stream.serves();
                 Held::Stream(stream)
             }
         };
-        if body.is_end_stream() {
-            held.end();
-            return Held::Nothing;
-        }
-        held
+        (!body.is_end_stream()).then_some(held)
     }
 }
 
-/// What the body of an answer holds of the transport. One that is dropped before its end closes its HTTP/1.1 connection,
-/// which has no other way to say that no more is wanted.
-#[derive(Default)]
+/// What the body of an answer holds of the transport until it is at its end. Then others may have it.
 pub(in crate::http) enum Held {
-    #[default]
-    Nothing,
-    Connection(Box<dyn GiveBack + Send + Sync>),
-    Stream(http2::Stream),
-}
-
-impl Held {
-    /// The body is at its end: others may have it.
-    pub(in crate::http) fn end(self) {
-        match self {
-            Self::Nothing => {}
-            Self::Connection(connection) => connection.give_back(),
-            Self::Stream(stream) => drop(stream),
-        }
-    }
+    Connection(#[expect(dead_code, reason = "dropped when it is time")] Loan),
+    Stream(#[expect(dead_code, reason = "dropped when it is time")] http2::Stream),
 }
 
 impl fmt::Debug for Held {
@@ -81,8 +62,20 @@ impl fmt::Debug for Held {
     }
 }
 
+/// A connection that is given back when this is dropped. If the body is not at its end then, hyper closes the connection,
+/// which has no other way to say that no more is wanted, unless the rest is there already; nobody gets it before.
+pub(in crate::http) struct Loan(Option<Box<dyn GiveBack + Send + Sync>>);
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.give_back();
+        }
+    }
+}
+
 /// A connection of which the type of its requests' bodies is forgotten: the body of an answer has no use for it.
-pub(in crate::http) trait GiveBack {
+trait GiveBack {
     fn give_back(self: Box<Self>);
 }
 

@@ -39,7 +39,7 @@ where
     F: Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    type Output = Result<(Response<Incoming>, Held), Failed>;
+    type Output = Result<(Response<Incoming>, Option<Held>), Failed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();

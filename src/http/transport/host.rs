@@ -100,7 +100,7 @@ where
     pub(super) async fn exchange_anew(
         self: Arc<Self>,
         request: Request<B>,
-    ) -> Result<(Response<Incoming>, Held), Failed> {
+    ) -> Result<(Response<Incoming>, Option<Held>), Failed> {
         let connection = match &self.connections {
             Connections::Http1(_) => Connection::Http1(http1::Connection::over(self.connect().await?).await?),
             Connections::Http2(open) => Connection::Http2(open.connect(&self, self.settings.idle_timeout).await?),

@@ -1,8 +1,9 @@
 //! Connections to the backends: opened when they are needed, kept, and lent to one request at a time, or over HTTP/2 to as
 //! many as they have streams for.
 //!
-//! Nobody waits for a connection of another request, and no task is spawned but the one that drives each connection. A
-//! request that is given up while it connects gives up the connecting as well, unless others wait for the same.
+//! Over HTTP/1.1 nobody waits for a connection that another has: where none is free, one is opened. No task is spawned but
+//! those that drive the connections. A request that is given up while it connects gives up the connecting as well, unless
+//! others wait for the same.
 
 mod connection;
 mod error;
@@ -30,7 +31,7 @@ use std::{
 
 /// An answer and the connection on which the rest of it comes, or why there is none. One allocation: what hyper gives back
 /// for a request is a future without a name.
-pub(super) type Exchange = Pin<Box<dyn Future<Output = Result<(Response<Incoming>, Held), Failed>> + Send>>;
+pub(super) type Exchange = Pin<Box<dyn Future<Output = Result<(Response<Incoming>, Option<Held>), Failed>> + Send>>;
 
 /// There is neither TLS nor a backend without a name.
 const NOT_HTTP: &str = "the URI of the request is not of the form http://host/path";
