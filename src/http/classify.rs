@@ -3,6 +3,7 @@ use super::{
     deadline::{DeadlineExceeded, ShareExceeded},
     excused::Excused,
     grpc,
+    transport::ConnectError,
 };
 use crate::{
     backend::Outcome,
@@ -13,8 +14,8 @@ use http::{HeaderMap, Response, StatusCode, header};
 use hyper_util::client::legacy;
 use std::{error::Error, time::Duration};
 
-/// What HTTP statuses, those of gRPC in heads and trailers, and the errors of hyper clients (hyper's own, tonic's channel)
-/// say about a backend.
+/// What HTTP statuses, those of gRPC in heads and trailers, and the errors of hyper clients (ours, that of hyper-util,
+/// tonic's channel) say about a backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpClassify;
 
@@ -43,7 +44,8 @@ impl HttpClassify {
             return Fault::LOCAL;
         }
         // Before the io error inside is asked: a connect that timed out sent nothing.
-        if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
+        let legacy = || find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect);
+        if find::<ConnectError>(error).is_some() || legacy() {
             return Fault::CONNECT;
         }
         if let Some(error) = find::<h2::Error>(error) {
@@ -145,6 +147,15 @@ mod tests {
         assert_eq!(fault(h2::Reason::NO_ERROR), Fault::LOST);
         assert_eq!(fault(h2::Reason::REFUSED_STREAM), Fault { kind: Outcome::Overload, sent: false });
         assert_eq!(fault(h2::Reason::PROTOCOL_ERROR), Fault::RESET);
+    }
+
+    #[test]
+    fn a_backend_that_another_client_cannot_reach_cannot_be_reached() {
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let client = legacy::Client::builder(executor).build_http::<http_body_util::Empty<bytes::Bytes>>();
+        // It speaks no TLS.
+        let error = tokio_test::block_on(client.get("https://localhost".parse().unwrap())).unwrap_err();
+        assert_eq!(HttpClassify::fault(&error), Fault::CONNECT);
     }
 
     #[test]

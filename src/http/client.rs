@@ -1,20 +1,18 @@
 use super::{
-    connection::{Connector, Served, connector},
     excused::{Excuse, Excused, Progress, SentBody},
+    transport::{Exchange, Failed, Held, Settings, Transport},
 };
 use crate::error::BoxError;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::HttpConnector;
 use pin_project_lite::pin_project;
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -26,12 +24,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections without a request that are kept for each backend.
 const MAX_IDLE: usize = 256;
 
+/// Servers that close idle connections do so after 60 s or more, for the most part; those that do so after less are noticed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// An HTTP client that keeps connections to the backends open and reuses them. Cleartext only.
 ///
-/// A clone shares the connections. Dropping a response future aborts the request.
+/// Over HTTP/1.1 a request takes the connection that was used last, or opens one. Over HTTP/2 requests share a connection,
+/// and another is opened where 100 are on it, or as many as the server allows for. A request whose connection turns out to
+/// be closed, of which nothing was sent, goes on a new one.
+///
+/// A clone shares the connections. Dropping a response future aborts the request; so does dropping the body of an answer
+/// before its end. Both close the connection where it is one of HTTP/1.1, unless the rest of the answer is there already.
 pub struct Client<B> {
-    inner: legacy::Client<Connector, SentBody<B>>,
-    http2: bool,
+    transport: Arc<Transport<SentBody<B>>>,
 }
 
 /// The settings of a [`Client`].
@@ -40,12 +45,13 @@ pub struct ClientConfig {
     http2: bool,
     connect_timeout: Duration,
     max_idle: usize,
+    idle_timeout: Duration,
 }
 
 impl ClientConfig {
-    /// HTTP/1.1, 1 s to connect, up to 256 idle connections per backend.
+    /// HTTP/1.1, 1 s to connect, up to 256 idle connections per backend, for 90 s.
     pub fn new() -> Self {
-        Self { http2: false, connect_timeout: CONNECT_TIMEOUT, max_idle: MAX_IDLE }
+        Self { http2: false, connect_timeout: CONNECT_TIMEOUT, max_idle: MAX_IDLE, idle_timeout: IDLE_TIMEOUT }
     }
 
     /// HTTP/2 without negotiation ("prior knowledge"), as gRPC servers without TLS expect.
@@ -58,9 +64,15 @@ impl ClientConfig {
         Self { connect_timeout, ..self }
     }
 
-    /// How many connections without a request are kept for each backend.
+    /// How many connections without a request are kept for each backend. Over HTTP/2 there are few, and all are.
     pub fn max_idle(self, max_idle: usize) -> Self {
         Self { max_idle, ..self }
+    }
+
+    /// How long a connection without a request is kept: less than the backends keep theirs. One that is older is not used
+    /// again, and closed when the next is used or opened.
+    pub fn idle_timeout(self, idle_timeout: Duration) -> Self {
+        Self { idle_timeout, ..self }
     }
 
     /// The client.
@@ -68,12 +80,11 @@ impl ClientConfig {
     where
         B: Body<Data: Send> + Send,
     {
-        let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(self.connect_timeout));
-        tcp.set_nodelay(true);
-        let mut builder = legacy::Client::builder(TokioExecutor::new());
-        builder.http2_only(self.http2).pool_max_idle_per_host(self.max_idle).pool_timer(TokioTimer::new());
-        Client { inner: builder.build(connector(tcp)), http2: self.http2 }
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(self.connect_timeout));
+        connector.set_nodelay(true);
+        let Self { http2, max_idle, idle_timeout, .. } = *self;
+        Client { transport: Arc::new(Transport::new(Settings { connector, http2, max_idle, idle_timeout })) }
     }
 }
 
@@ -96,14 +107,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
-        if !self.http2 {
+        if !self.transport.http2() {
             keep_body(&mut request);
         }
-        let length =
-            request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let request = request.map(|body| SentBody::new(body, length));
-        let progress = request.body().progress();
-        ResponseFuture { inner: self.inner.request(request), progress }
+        let (head, body) = request.into_parts();
+        let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        let body = SentBody::new(body, length);
+        let progress = body.progress();
+        ResponseFuture { inner: self.transport.send(Request::from_parts(head, body)), progress }
     }
 }
 
@@ -118,7 +129,7 @@ fn keep_body<B: Body>(request: &mut Request<B>) {
 
 impl<B> Clone for Client<B> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), http2: self.http2 }
+        Self { transport: Arc::clone(&self.transport) }
     }
 }
 
@@ -135,39 +146,32 @@ fn excused(excuse: Option<Excuse>, error: impl Into<BoxError>) -> BoxError {
     }
 }
 
-pin_project! {
-    /// The response of a [`Client`].
-    pub struct ResponseFuture {
-        #[pin]
-        inner: legacy::ResponseFuture,
-        progress: Progress,
-    }
+/// The response of a [`Client`].
+pub struct ResponseFuture {
+    inner: Exchange,
+    progress: Progress,
 }
 
 impl Future for ResponseFuture {
     type Output = Result<Response<ClientBody>, BoxError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match ready!(this.inner.poll(cx)) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(self.inner.as_mut().poll(cx)) {
             // No upgrade was asked for, so there is nothing that this could answer.
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Poll::Ready(Err("the backend switched protocols unasked".into()))
+            Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err("the backend switched protocols unasked".into())
             }
-            Ok(mut response) => {
-                if let Some(served) = response.extensions_mut().remove::<Served>() {
-                    served.mark();
-                }
-                let progress = this.progress.clone();
-                Poll::Ready(Ok(response.map(|inner| ClientBody { inner, progress })))
+            Ok((response, held)) => {
+                let progress = self.progress.clone();
+                Ok(response.map(|inner| ClientBody { inner, held, progress }))
             }
             // Nothing excuses a backend that cannot be reached.
-            Err(error) if error.is_connect() => Poll::Ready(Err(error.into())),
-            Err(error) => {
-                let reused = Served::before(&error).then_some(Excuse::Reused);
-                Poll::Ready(Err(excused(this.progress.excuse_before_answer().or(reused), error)))
+            Err(Failed::Unreachable(error)) => Err(error.into()),
+            Err(Failed::Broken { error, reused }) => {
+                let reused = reused.then_some(Excuse::Reused);
+                Err(excused(self.progress.excuse_before_answer().or(reused), error))
             }
-        }
+        })
     }
 }
 
@@ -183,6 +187,8 @@ pin_project! {
     pub struct ClientBody {
         #[pin]
         inner: Incoming,
+        // After the body: what is given up is given back.
+        held: Option<Held>,
         progress: Progress,
     }
 }
@@ -192,8 +198,18 @@ impl Body for ClientBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.project();
-        this.inner.poll_frame(cx).map_err(|error| excused(this.progress.excuse(), error))
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let over = match &frame {
+            None => true,
+            // Nothing follows trailers, and who reads the last of a known length does not ask for more.
+            Some(Ok(frame)) => frame.is_trailers() || this.inner.is_end_stream(),
+            Some(Err(_)) => false,
+        };
+        if over {
+            *this.held = None;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| excused(this.progress.excuse(), error))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -112,11 +112,14 @@ pin_project! {
 }
 
 impl<B: Body> SentBody<B> {
-    /// Of `length` bytes, where that is known: who sends them asks for no more, not even whether there is more.
-    pub(super) fn new(inner: B, length: Option<u64>) -> Self {
-        let progress = Progress((!inner.is_end_stream()).then(|| Arc::new(AtomicU8::new(BEGUN))));
-        let length = inner.size_hint().exact().or(length);
-        Self { inner, progress, sent: 0, length }
+    /// Of `length` bytes, where the body does not know and that does: who sends them asks for no more, not even whether there
+    /// is more.
+    pub(super) fn new(inner: B, length: impl FnOnce() -> Option<u64>) -> Self {
+        if inner.is_end_stream() {
+            return Self { inner, progress: Progress(None), sent: 0, length: Some(0) };
+        }
+        let length = inner.size_hint().exact().or_else(length);
+        Self { inner, progress: Progress(Some(Arc::new(AtomicU8::new(BEGUN)))), sent: 0, length }
     }
 
     pub(super) fn progress(&self) -> Progress {

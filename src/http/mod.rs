@@ -56,7 +56,6 @@ mod address;
 mod body_timeout;
 mod classify;
 mod client;
-mod connection;
 pub mod deadline;
 mod exchange;
 mod excused;
@@ -81,6 +80,7 @@ mod served_by;
 mod session;
 #[cfg(feature = "tower-http")]
 mod tower_http;
+mod transport;
 mod turn;
 
 #[cfg(feature = "tower-http")]

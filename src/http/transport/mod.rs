@@ -1,0 +1,90 @@
+//! Connections to the backends: opened when they are needed, kept, and lent to one request at a time, or over HTTP/2 to as
+//! many as they have streams for.
+//!
+//! Over HTTP/1.1 nobody waits for a connection that another has: where none is free, one is opened. No task is spawned but
+//! those that drive the connections. A request that is given up while it connects gives up the connecting as well, unless
+//! others wait for the same.
+
+mod connection;
+mod error;
+mod exchange;
+mod host;
+mod hosts;
+mod http1;
+mod http2;
+
+pub(super) use self::{
+    connection::Held,
+    error::{ConnectError, Failed},
+};
+use self::{exchange::exchange, hosts::Hosts};
+use crate::error::BoxError;
+use http::{Request, Response, uri::Scheme};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpConnector;
+use std::{
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// An answer and the connection on which the rest of it comes, or why there is none. One allocation: what hyper gives back
+/// for a request is a future without a name.
+pub(super) type Exchange = Pin<Box<dyn Future<Output = Result<(Response<Incoming>, Option<Held>), Failed>> + Send>>;
+
+/// There is neither TLS nor a backend without a name.
+const NOT_HTTP: &str = "the URI of the request is not of the form http://host/path";
+
+/// How connections are opened, and how long they are kept.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) connector: HttpConnector,
+    pub(super) http2: bool,
+    pub(super) max_idle: usize,
+    pub(super) idle_timeout: Duration,
+}
+
+/// The connections to all backends.
+pub(super) struct Transport<B> {
+    hosts: Hosts<B>,
+}
+
+impl<B> Transport<B> {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { hosts: Hosts::new(settings) }
+    }
+
+    pub(super) fn http2(&self) -> bool {
+        self.hosts.settings().http2
+    }
+}
+
+impl<B> Transport<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    /// Sends `request` to the authority in its URI: at once where a connection is free, else when the future is polled.
+    pub(super) fn send(&self, mut request: Request<B>) -> Exchange {
+        let uri = request.uri();
+        let (Some(authority), true) = (uri.authority(), uri.scheme() == Some(&Scheme::HTTP)) else {
+            return Box::pin(std::future::ready(Err(ConnectError::new(NOT_HTTP).into())));
+        };
+        let host = self.hosts.of(authority);
+        if !self.http2() {
+            host.address(&mut request);
+        }
+        match host.free() {
+            Some(connection) => Box::pin(exchange(host, connection, request)),
+            None => {
+                self.hosts.sweep();
+                Box::pin(host.exchange_anew(request))
+            }
+        }
+    }
+}
+
+/// What is changed under a lock here is whole between any two lines.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
