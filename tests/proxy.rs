@@ -22,7 +22,10 @@ use tokio::{
     net::TcpStream,
     sync::mpsc,
 };
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer,
+    service_fn,
+};
 use tower_balancer::{
     BackendPool, BalancerLayer, FeedbackLayer, ReverseProxy,
     backend::{Backend, Moment, Origin, Outcome},
@@ -771,4 +774,21 @@ async fn of_a_grpc_call_the_status_counts_wherever_it_stands() {
         let window = the_one(&pool).record().window(Moment::of(tokio::time::Instant::now().into_std()));
         assert_eq!((window.requests, window.faults), (1, u32::from(outcome.is_fault())), "{head:?} {trailers:?}");
     }
+}
+
+#[tokio::test]
+async fn what_is_shed_is_told_to_come_again_soon() {
+    let never = service_fn(|_: Request<Full<Bytes>>| std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>());
+    let stack = ServiceBuilder::new()
+        .layer(RespondLayer::new())
+        .layer(LoadShedLayer::new())
+        .layer(GlobalConcurrencyLimitLayer::new(1))
+        .service(never);
+    let request = || Request::get("http://service/").body(Full::default()).unwrap();
+    let mut first = tokio_test::task::spawn(stack.clone().oneshot(request()));
+    assert!(first.poll().is_pending());
+    let shed = stack.oneshot(request()).await.unwrap();
+    assert_eq!(shed.status(), 503);
+    assert_eq!(shed.headers()["retry-after"], "1");
+    assert_eq!(shed.into_body().collect().await.unwrap().to_bytes(), "Too many requests in flight");
 }

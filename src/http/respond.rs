@@ -16,8 +16,9 @@ use std::{
     error::Error,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
-use tower::{Layer, Service};
+use tower::{Layer, Service, load_shed::error::Overloaded};
 
 /// The `tracing` target of the event that [`Respond`] emits for each error it answers: the words of the answer, with the
 /// fields `status`, `error` and `cause`; level ERROR, or DEBUG where the status says that the client is at fault.
@@ -47,6 +48,7 @@ impl<S> Layer<S> for RespondLayer {
 /// | error | status | body |
 /// |---|---|---|
 /// | [`Unavailable`] | 503, with `Retry-After` where a recovery is due | `No healthy backends available` |
+/// | [`Overloaded`], of tower's load shedding | 503, with `Retry-After` | `Too many requests in flight` |
 /// | [`DeadlineExceeded`], [`ShareExceeded`], [`ProxyError`] for a timeout | 504 | `Gateway timeout` |
 /// | [`ProxyError`] because the client's own body broke | 400 | `Bad request` |
 /// | any other [`ProxyError`] | 502 | `Bad gateway` |
@@ -88,6 +90,9 @@ fn answer(error: &(dyn Error + 'static)) -> (StatusCode, &'static str) {
     if find::<Unavailable>(error).is_some() {
         return (StatusCode::SERVICE_UNAVAILABLE, "No healthy backends available");
     }
+    if find::<Overloaded>(error).is_some() {
+        return OVERLOADED;
+    }
     if let Some(refused) = find::<Refused>(error) {
         return (refused.status(), refused.status().canonical_reason().unwrap_or_default());
     }
@@ -102,6 +107,7 @@ fn answer(error: &(dyn Error + 'static)) -> (StatusCode, &'static str) {
     }
 }
 
+const OVERLOADED: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "Too many requests in flight");
 const TIMEOUT: (StatusCode, &str) = (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout");
 const BROKEN: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
 
@@ -118,7 +124,8 @@ fn tell(error: &(dyn Error + 'static), (status, words): (StatusCode, &str)) {
 
 /// The seconds, from 1, until a client may have more luck, where that is known.
 fn retry_after(error: &(dyn Error + 'static)) -> Option<HeaderValue> {
-    let earliest = find::<Unavailable>(error)?.earliest_recovery()?;
+    let shed = find::<Overloaded>(error).map(|_| Duration::ZERO);
+    let earliest = shed.or_else(|| find::<Unavailable>(error)?.earliest_recovery())?;
     Some(HeaderValue::from((earliest.as_secs_f64().ceil() as u64).max(1)))
 }
 

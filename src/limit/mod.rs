@@ -7,6 +7,23 @@
 //! over; where all are full, requests [wait](crate::BalancerLayer::wait) or are refused, which is what keeps an overload
 //! from becoming an outage.
 //!
+//! A limit for a pool as a whole is tower's: where requests are to be refused beyond it, and not to wait without end, shed
+//! them. [`Respond`](crate::http::Respond) answers 503 for those.
+//!
+//! ```
+//! use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
+//! use tower_balancer::{BackendPool, balance::BalancerLayer, http::RespondLayer, strategy::RoundRobin};
+//!
+//! let pool = BackendPool::new(["http://10.0.0.1:8080"])?;
+//! let stack = ServiceBuilder::new()
+//!     .layer(RespondLayer::new())
+//!     .layer(LoadShedLayer::new())
+//!     .layer(GlobalConcurrencyLimitLayer::new(1_000))
+//!     .layer(BalancerLayer::new(&pool, RoundRobin::new()));
+//! # let _ = stack;
+//! # Ok::<_, tower_balancer::pool::InvalidMember>(())
+//! ```
+//!
 //! Like the checker it is a plain future that the host spawns, and ends with being dropped. What it reads is counted anyway.
 //!
 //! ```
