@@ -529,7 +529,7 @@ async fn what_breaks_in_the_middle_of_a_body_is_judged_by_the_classifier_of_the_
     impl ClassifyEnd for Mild {}
     let (dying, _) = canned("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthis much and no").await;
     let pool = BackendPool::new([dying.url()]).unwrap();
-    let stack = tower::ServiceBuilder::new()
+    let stack = ServiceBuilder::new()
         .layer(BalancerLayer::new(&pool, RoundRobin::new()))
         .layer(FeedbackLayer::new(Mild).complete(AtEndOfBody))
         .layer(AddressLayer::new())
