@@ -96,8 +96,7 @@ impl Latency {
 
     /// Takes in that a request was given up after `took`: it would have taken at least that.
     pub(super) fn record_given_up(&self, took: Duration, samples: u64, now: Moment) {
-        let weight = 1.0 / (samples + 1).min(MEMORY) as f64;
-        let took = took.as_secs_f64();
+        let (took, weight) = (took.as_secs_f64(), weight::<MEMORY>(samples));
         if let Some(Sampled { value, .. }) = self.mean.read(now).filter(|mean| took > mean.value) {
             self.mean.update(now, |_| blend(value, bounded(took, value, samples), weight));
         }
@@ -105,10 +104,7 @@ impl Latency {
 
     /// Takes in how a request went, after so many `samples`.
     pub(super) fn record(&self, outcome: Outcome, took: Duration, samples: u64, now: Moment) {
-        // The first samples are averaged evenly: the very first one is not worth forty.
-        let one_of = |memory: u64| 1.0 / (samples + 1).min(memory) as f64;
-        let weight = one_of(MEMORY);
-        let took = took.as_secs_f64();
+        let (took, weight) = (took.as_secs_f64(), weight::<MEMORY>(samples));
         match outcome {
             Outcome::Cancelled | Outcome::Lost => return,
             Outcome::Success | Outcome::ClientFault => {
@@ -117,6 +113,8 @@ impl Latency {
                     None => took,
                 });
                 self.peak.update(now, |seen| match seen {
+                    // Nothing has decayed since a moment ago.
+                    Some(Sampled { value, idle: 0.0 }) => value.max(took),
                     Some(Sampled { value, idle }) if took < value => blend(took, value, decay(idle, PEAK_TAU)),
                     _ => took,
                 });
@@ -131,8 +129,16 @@ impl Latency {
             }),
         }
         let fault = f64::from(u8::from(outcome.is_fault()));
-        self.faults.update(now, |seen| seen.map_or(fault, |faults| blend(faults.value, fault, one_of(FAULT_MEMORY))));
+        self.faults.update(now, |seen| {
+            seen.map_or(fault, |faults| blend(faults.value, fault, self::weight::<FAULT_MEMORY>(samples)))
+        });
     }
+}
+
+/// The weight of one sample after so many. The first are averaged evenly: the very first one is not worth forty.
+pub(super) fn weight<const MEMORY: u64>(samples: u64) -> f64 {
+    // Mostly there were enough, and there is nothing to divide.
+    if samples + 1 >= MEMORY { 1.0 / MEMORY as f64 } else { 1.0 / (samples + 1) as f64 }
 }
 
 /// What one of so many samples counts for, beside the mean of those before. Until there is a mean to go by, every sample is

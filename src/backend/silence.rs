@@ -1,6 +1,6 @@
 use super::{
     Moment, Outcome,
-    latency::{Average, MEMORY, bounded},
+    latency::{Average, MEMORY, bounded, weight},
 };
 use crate::{
     ewma::blend,
@@ -46,7 +46,7 @@ impl Silence {
         if !outcome.is_answer() {
             return;
         }
-        let (took, weight) = (took.as_secs_f64(), 1.0 / (answers + 1).min(MEMORY) as f64);
+        let (took, weight) = (took.as_secs_f64(), weight::<MEMORY>(answers));
         self.usual.update(now, |seen| match seen {
             Some(seen) => blend(seen.value, bounded(took, seen.value, answers), weight),
             None => took,
