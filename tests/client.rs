@@ -139,6 +139,8 @@ async fn ask_at_once(
 }
 
 async fn later(time: Duration) {
+    // What is on its way arrives before the clock jumps: the answer to a ping, say.
+    time::sleep(Duration::from_millis(50)).await;
     // Only while it passes: a clock that stands still would jump to the connect timeout while a socket is awaited.
     time::pause();
     time::advance(time).await;
@@ -300,6 +302,48 @@ fn what_was_never_sent_on_a_connection_that_had_just_closed_goes_on_another() {
         assert_eq!(again.to_bytes(), "again");
     });
     server.join().unwrap();
+}
+
+#[tokio::test]
+async fn not_one_whose_server_speaks_http_1_0() {
+    // hyper would take the server at its word, and send what has no length without a word on it.
+    let (server, seen) = counted(|mut stream| async move {
+        let mut some = [0; 4_096];
+        while stream.read(&mut some).await.is_ok_and(|read| read > 0) {
+            let answer = b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+        }
+    })
+    .await;
+    let client = client();
+    for opened in 1..=3 {
+        assert_eq!(ask(&client, &server).await, "ok");
+        assert_eq!(seen.opened(), opened);
+    }
+}
+
+#[tokio::test]
+async fn one_of_http_2_that_is_dead_without_a_word_is_found_out() {
+    // What is asked first is never answered, nor is anything else on that connection.
+    let first = Arc::new(AtomicUsize::new(0));
+    let (server, seen) = counted(move |stream| {
+        let is_first = first.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if is_first {
+                return time::sleep(Duration::from_secs(3_600)).await;
+            }
+            let service = TowerToHyperService::new(says("hello"));
+            _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    let client = ClientConfig::new().http2().build();
+    let stuck = tokio::spawn(client.clone().oneshot(to(&server)));
+    until(|| async { seen.opened() == 1 }).await;
+    later(Duration::from_secs(6)).await;
+    later(Duration::from_secs(6)).await;
+    assert!(stuck.await.unwrap().is_err());
+    assert_eq!(ask(&client, &server).await, "hello");
 }
 
 // ---- how many, and for how long

@@ -303,6 +303,23 @@ fn that_somebodys_patience_is_at_its_end_is_no_sign_of_life() {
 }
 
 #[test]
+fn who_goes_elsewhere_because_it_is_full_has_tried_nothing() {
+    let (pool, start) = (pool_of(2), origin());
+    let backend = pool.get("0").unwrap();
+    (0..100).for_each(|n| {
+        Lease::take(Arc::clone(&backend), start + millis(n)).complete(Outcome::Success, start + millis(n + 1));
+    });
+    pool.set_limit("0", Some(1));
+    let view = pool.view(RoundRobin::new());
+    let _long = Lease::take(Arc::clone(&backend), start + millis(1_000));
+    for ms in 1_020..1_200 {
+        let (lease, ()) = view.load().lease(&Hint::new(start + millis(ms), ms)).unwrap();
+        assert_eq!(*lease.backend().id(), "1");
+        assert!(!backend.has_stopped(start + millis(ms)), "{ms}");
+    }
+}
+
+#[test]
 fn no_length_of_an_ejection_is_too_short_or_too_long_for_the_clock() {
     for (base, cap) in
         [(Duration::MAX, Duration::MAX), (Duration::ZERO, Duration::MAX), (Duration::MAX, Duration::ZERO)]

@@ -8,16 +8,17 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tower::ServiceExt;
 use tower_balancer::{
-    BackendPool, ReverseProxy,
+    BackendPool, BalancerLayer, FeedbackLayer, ReverseProxy,
     backend::{Backend, HealthState, Origin, Outcome},
-    http::{HedgeLayer, RetryBudget, RetryLayer, ServedBy, SessionCookie},
+    http::{HedgeLayer, ReplayBody, RetryBudget, RetryLayer, ServedBy, SessionCookie, TriedBackends},
+    pool::{Member, Routed},
     strategy::{RoundRobin, SessionSecret, Sticky},
 };
 
@@ -289,6 +290,46 @@ async fn who_tries_a_backend_that_was_out_does_not_wait_for_it() {
     }
     // It has the trial, and goes on with it.
     assert_eq!((one.load().in_flight(), one.health().state()), (1, HealthState::Probing));
+}
+
+#[tokio::test]
+async fn what_a_layer_between_retry_and_hedge_has_written_is_in_both_attempts() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&seen);
+    // The first to be asked takes long.
+    let end = tower::service_fn(move |routed: Routed<u32, Request<ReplayBody<Full<Bytes>>>>| {
+        let heads = Arc::clone(&heads);
+        async move {
+            let is_late = routed.request.uri().path() == "/late" && {
+                let mut heads = heads.lock().unwrap();
+                heads.push(routed.request.headers().get("authorization").cloned());
+                heads.len() == 1
+            };
+            tokio::time::sleep(Duration::from_millis(if is_late { 300 } else { 0 })).await;
+            Ok::<_, tower::BoxError>(http::Response::new(Full::<Bytes>::default()))
+        }
+    });
+    let pool = BackendPool::from_members([Member::new("a", 1_u32), Member::new("b", 2)]).unwrap();
+    let budget = RetryBudget::new(1.0, 100);
+    let stack = tower::ServiceBuilder::new()
+        .layer(RetryLayer::new(budget.clone()))
+        .map_request(|mut request: Request<ReplayBody<Full<Bytes>>>| {
+            request.headers_mut().insert("authorization", http::HeaderValue::from_static("ours"));
+            request
+        })
+        .layer(HedgeLayer::with(0.95, 1.0, budget))
+        .layer(BalancerLayer::new(&pool, RoundRobin::new()).describe_by(TriedBackends))
+        .layer(FeedbackLayer::http())
+        .service(end);
+    let get = |path: &str| Request::get(format!("http://service{path}")).body(Full::<Bytes>::default()).unwrap();
+    for _ in 0..110 {
+        assert_eq!(stack.clone().oneshot(get("/")).await.unwrap().status(), 200);
+    }
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(stack.oneshot(get("/late")).await.unwrap().status(), 200);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|value| value.as_ref().is_some_and(|value| value == "ours")), "{seen:?}");
 }
 
 #[tokio::test]

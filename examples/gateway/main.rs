@@ -23,12 +23,12 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 use options::Options;
 use serve::Door;
-use std::{error::Error, future::pending, io, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{error::Error, future::pending, io, num::NonZero, process::ExitCode, sync::Arc, thread, time::Duration};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
-    task,
+    task::JoinSet,
 };
 use tower_balancer::{BackendPool, HealthChecker, ReverseProxy, backend::Origin, http::HttpProbe};
 use tracing::info;
@@ -56,8 +56,9 @@ fn main() -> ExitCode {
     }
 
     let _flushed_at_the_end = log::init(options.log);
-    let result = runtime().map_err(Into::into).and_then(|runtime| {
-        let result = runtime.block_on(run(options, pool));
+    let workers = options.workers.map_or_else(|| thread::available_parallelism().map_or(1, NonZero::get), usize::from);
+    let result = runtime(workers).map_err(Into::into).and_then(|runtime| {
+        let result = runtime.block_on(run(options, pool, workers));
         // Where it failed, workers may still be waiting for requests.
         runtime.shutdown_background();
         result
@@ -72,8 +73,9 @@ fn main() -> ExitCode {
 }
 
 /// A runtime on one thread: this one has the signals, the checks and the operator's server, and each worker has its own.
-fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+fn runtime(threads_beside: usize) -> io::Result<Runtime> {
+    // For resolving names there are as many again as tokio has.
+    tokio::runtime::Builder::new_current_thread().max_blocking_threads(512 + threads_beside).enable_all().build()
 }
 
 /// What the command line says cannot be.
@@ -82,7 +84,7 @@ fn usage(problem: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-async fn run(options: Options, pool: BackendPool<Origin>) -> Result<(), Box<dyn Error>> {
+async fn run(options: Options, pool: BackendPool<Origin>, workers: usize) -> Result<(), Box<dyn Error>> {
     // Everything that can fail comes before anything is told or served: no half-started gateway.
     let listener = serve::bind(options.listen).await?;
     let admin_listener = match options.admin.address() {
@@ -110,25 +112,26 @@ async fn run(options: Options, pool: BackendPool<Origin>) -> Result<(), Box<dyn 
 
     let strategy: Arc<str> = options.strategy.name().into();
     let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key);
-    let workers = match options.workers {
-        Some(workers) => workers.into(),
-        None => thread::available_parallelism()?.get(),
-    };
     // One socket for all, so that whoever has time takes the next connection; connections to the backends for each.
     let listener = listener.into_std()?;
     let (open, mut all_closed) = mpsc::channel(1);
-    let started = (0..workers).map(|_| {
+    let mut working = JoinSet::new();
+    for _ in 0..workers {
         let door = Door { listener: listener.try_clone()?, stop: stopping.clone(), open: open.clone() };
-        let (proxy, runtime) = (proxy.clone(), runtime()?);
-        Ok(task::spawn_blocking(move || runtime.block_on(serve::until_closed(door, proxy, SHUTDOWN_GRACE))))
-    });
-    let workers = started.collect::<io::Result<Vec<_>>>()?;
+        let (proxy, runtime) = (proxy.clone(), runtime(0)?);
+        working.spawn_blocking(move || runtime.block_on(serve::until_closed(door, proxy, SHUTDOWN_GRACE)));
+    }
     drop((listener, open));
     let served = async {
-        all_closed.recv().await;
-        info!("Stopping: waiting up to {SHUTDOWN_GRACE:?} for open connections; a second signal stops at once");
-        for worker in workers {
-            worker.await??;
+        tokio::select! {
+            _ = all_closed.recv() => {
+                info!("Stopping: waiting up to {SHUTDOWN_GRACE:?} for open connections; a second signal stops at once");
+            }
+            // None ends before: something is wrong.
+            Some(ended) = working.join_next() => ended??,
+        }
+        while let Some(ended) = working.join_next().await {
+            ended??;
         }
         info!("Stopped");
         Ok(())

@@ -15,6 +15,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
+    time::{Instant, timeout},
 };
 use tower::ServiceExt;
 use tower_balancer::{http::Peer, proxy::Builder, strategy::Strategy};
@@ -84,14 +85,17 @@ pub async fn until_closed<G: Strategy>(door: Door, proxy: Builder<G>, grace: Dur
             }
         }
     }
-    // Who has connected has been promised an answer.
-    while let Ok(Ok((stream, address))) = tokio::time::timeout(Duration::from_millis(10), listener.accept()).await {
+    // Who has connected has been promised an answer; who goes on connecting has not.
+    let closed = Instant::now() + LINGER;
+    while Instant::now() < closed
+        && let Ok(Ok((stream, address))) = timeout(Duration::from_millis(10), listener.accept()).await
+    {
         serve(stream, address);
     }
     drop((listener, open));
     debug!("{} open connections", graceful.count());
     tokio::time::sleep(LINGER).await;
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+    if timeout(grace, graceful.shutdown()).await.is_err() {
         warn!("Stopped with requests in flight after {grace:?}");
     }
     Ok(())

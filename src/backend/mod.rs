@@ -220,7 +220,8 @@ impl Backend {
     /// that tries whether it still is.
     pub(crate) fn keeps_off(&self, now: Instant) -> bool {
         let latency = self.load.latency();
-        let keeps_off = |now| self.silence.keeps_off(latency.mean_age(now), now);
+        // One that cannot be taken tries nothing.
+        let keeps_off = |now| self.is_full() || self.silence.keeps_off(latency.mean_age(now), now);
         // Mostly nobody waits, and the time need not be known.
         self.is_resting(now) || !latency.is_idle() && keeps_off(Moment::of(now))
     }

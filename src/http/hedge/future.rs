@@ -61,8 +61,7 @@ pin_project! {
 
 /// What a second attempt is made of.
 pub(super) struct Second<S, R> {
-    /// Gone once the attempt is made.
-    service: Option<S>,
+    service: S,
     rule: Arc<Rule>,
     started: Instant,
     kept: Kept,
@@ -85,8 +84,7 @@ impl<S, R> Second<S, R> {
     pub(super) fn new(service: S, rule: Arc<Rule>, kept: Kept) -> Self {
         let started = Instant::now();
         let late = rule.late_after(started.into_std()).map(|after| started + after);
-        let (service, look, paid) = (Some(service), FIRST_LOOK, Vec::new());
-        Self { service, rule, started, kept, late, look, why: None, paid, failed: None }
+        Self { service, rule, started, kept, late, look: FIRST_LOOK, why: None, paid: Vec::new(), failed: None }
     }
 
     /// When there is something to decide.
@@ -98,7 +96,7 @@ impl<S, R> Second<S, R> {
     /// The second attempt, where there is reason for one now, and the means.
     fn attempt<B: Default>(&mut self) -> Option<Oneshot<S, Request<B>>>
     where
-        S: Service<Request<B>>,
+        S: Service<Request<B>> + Clone,
     {
         let now = Instant::now();
         let is_late = self.late.take_if(|late| *late <= now).is_some();
@@ -111,13 +109,12 @@ impl<S, R> Second<S, R> {
             return None;
         }
         self.paid = self.rule.charge(why, now.into_std())?;
-        let service = self.service.take()?;
         self.why = Some(why);
         let mut head = self.kept.head();
         let backends = self.kept.picked().map(|backend| backend.id().clone()).collect();
         Tried { backends, others_only: true }.mark(1, &mut head);
         tracing::debug!(?why, after = ?self.started.elapsed(), "asking a second backend");
-        Some(Oneshot::new(service, Request::from_parts(head, B::default())))
+        Some(Oneshot::new(self.service.clone(), Request::from_parts(head, B::default())))
     }
 
     /// The end: with `answer`, or with what failed first where that failed too.
@@ -153,7 +150,7 @@ where
 
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
-    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static>,
+    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static> + Clone,
     S::Error: Into<BoxError>,
     B: Body + Default,
 {
@@ -169,7 +166,7 @@ where
 
 impl<S, B, R> Attempts<S, B>
 where
-    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static>,
+    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static> + Clone,
     S::Error: Into<BoxError>,
     B: Body + Default,
 {
@@ -189,16 +186,17 @@ where
             }
             second.failed = Some(answer);
         }
-        while let Some(mut timer) = this.timer.as_mut().as_pin_mut()
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            this.hedge.set(second.attempt());
-            match &*this.hedge {
-                Some(_) => this.timer.set(None),
-                None => timer.reset(second.due()),
+        loop {
+            while let Some(mut timer) = this.timer.as_mut().as_pin_mut()
+                && timer.as_mut().poll(cx).is_ready()
+            {
+                this.hedge.set(second.attempt());
+                match &*this.hedge {
+                    Some(_) => this.timer.set(None),
+                    None => timer.reset(second.due()),
+                }
             }
-        }
-        if let Some(hedge) = this.hedge.as_mut().as_pin_mut() {
+            let Some(hedge) = this.hedge.as_mut().as_pin_mut() else { return Poll::Pending };
             let answer = hedge.poll(cx).map_err(Into::into);
             let nowhere = matches!(&answer, Poll::Ready(answer) if is_unavailable(answer));
             let paid = std::mem::take(&mut second.paid);
@@ -216,10 +214,13 @@ where
                 }
                 return Poll::Ready(second.settle(answer, is_good));
             }
-            // That there was nobody else to ask is no answer.
-            second.failed = Some(answer).filter(|answer| !is_unavailable(answer));
+            if !nowhere {
+                second.failed = Some(answer);
+                return Poll::Pending;
+            }
+            // That there was nobody else to ask is no answer. There may be by the next look.
+            this.timer.set(Some(sleep_until(second.due())));
         }
-        Poll::Pending
     }
 }
 

@@ -1,6 +1,6 @@
 //! Asking a second backend when the first takes long, or has stopped answering.
 //!
-//! Requests that may be sent twice, have no body and belong to no session are sent to a backend other than the first; the
+//! Requests that change nothing, as a GET does, have no body and belong to no session are sent to a backend other than the first; the
 //! first good answer wins, and the other attempt is dropped, which counts for nobody. When, is one of two rules:
 //!
 //! * Where the first [has stopped answering](HedgeLayer::silent): it is silent for many times as long as its answers take, and

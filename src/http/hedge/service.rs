@@ -53,13 +53,14 @@ where
             return ResponseFuture::alone(self.inner.call(request));
         };
         let (mut head, body) = request.into_parts();
-        let second = Second::new(self.inner.clone(), Arc::clone(rule), Kept::of(&mut head));
+        let second = Second::new(self.inner.clone(), Arc::clone(rule), Kept::below(&mut head));
         ResponseFuture::hedged(self.inner.call(Request::from_parts(head, body)), second)
     }
 }
 
 fn may_be_hedged<B: Body>(request: &Request<B>) -> bool {
-    request.method().is_idempotent()
+    // Not only idempotent: the attempt that is left to itself may arrive after the client has gone on.
+    request.method().is_safe()
         && request.body().is_end_stream()
         // Whoever sends this one again already needs no help.
         && !request.headers().contains_key(ATTEMPT)

@@ -55,7 +55,7 @@ where
         AttemptsLeft(self.policy.attempts_left(&head.method, 0)).mark(&mut head);
         let (body, replay) = ReplayBody::new(body, self.policy.body_limit);
         // Whoever called `poll_ready` made this one ready, not its clone.
-        let kept = Kept::of(&mut head);
+        let kept = Kept::new(&mut head);
         let next = Next::new(self.inner.clone(), Arc::clone(&self.policy), kept, replay);
         ResponseFuture::new(self.inner.call(Request::from_parts(head, body)), Some(next))
     }

@@ -4,7 +4,7 @@ use crate::{
     balance::Describe,
     strategy::Hint,
 };
-use http::{HeaderValue, Request, request};
+use http::{HeaderValue, Method, Request, request};
 use std::sync::{Arc, OnceLock};
 
 /// The backends that a request was sent to before, in its extensions: the next attempt goes to another while there is one.
@@ -26,8 +26,7 @@ impl Tried {
     }
 }
 
-/// The head of a request that may be sent again, and where it went: kept by whoever may do so, and in its extensions. One for
-/// a request, however many do.
+/// The head of a request that may be sent again, and where it went: kept by whoever may do so, and in its extensions.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Kept(Arc<Inner>);
 
@@ -35,18 +34,26 @@ pub(in crate::http) struct Kept(Arc<Inner>);
 struct Inner {
     head: request::Parts,
     picked: [OnceLock<Arc<Backend>>; MOST],
+    /// What whoever is above keeps of the same request, and before the same backends.
+    above: Option<Kept>,
 }
 
 /// More attempts than that are not written down here.
 const MOST: usize = 4;
 
 impl Kept {
-    /// That which `head` carries, or a new one that it carries from now on.
-    pub(in crate::http) fn of(head: &mut request::Parts) -> Self {
-        if let Some(kept) = head.extensions.get::<Self>() {
-            return kept.clone();
-        }
-        let kept = Self(Arc::new(Inner { head: head.clone(), picked: Default::default() }));
+    /// Keeps `head`, which carries this from now on. What it carried is somebody else's, before other backends.
+    pub(in crate::http) fn new(head: &mut request::Parts) -> Self {
+        Self::under(None, head)
+    }
+
+    /// The same below whoever has made what `head` carries: that one hears of what is picked as well.
+    pub(in crate::http) fn below(head: &mut request::Parts) -> Self {
+        Self::under(head.extensions.remove(), head)
+    }
+
+    fn under(above: Option<Self>, head: &mut request::Parts) -> Self {
+        let kept = Self(Arc::new(Inner { head: head.clone(), picked: Default::default(), above }));
         head.extensions.insert(kept.clone());
         kept
     }
@@ -58,13 +65,20 @@ impl Kept {
         head
     }
 
-    pub(in crate::http) fn method(&self) -> &http::Method {
+    pub(in crate::http) fn method(&self) -> &Method {
         &self.0.head.method
     }
 
     /// The backends that were picked for it, in their order.
     pub(in crate::http) fn picked(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.0.picked.iter().filter_map(OnceLock::get)
+    }
+
+    fn pick(&self, backend: &Arc<Backend>) {
+        _ = self.0.picked.iter().find(|cell| cell.set(Arc::clone(backend)).is_ok());
+        if let Some(above) = &self.0.above {
+            above.pick(backend);
+        }
     }
 }
 
@@ -80,8 +94,8 @@ impl<B> Describe<Request<B>> for TriedBackends {
     }
 
     fn picked(&self, request: &Request<B>, backend: &Arc<Backend>) {
-        if let Some(Kept(kept)) = request.extensions().get() {
-            _ = kept.picked.iter().find(|cell| cell.set(Arc::clone(backend)).is_ok());
+        if let Some(kept) = request.extensions().get::<Kept>() {
+            kept.pick(backend);
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::{host::Host, http1, http2};
 use futures_util::future::Either;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use std::{fmt, sync::Arc};
@@ -34,11 +34,12 @@ where
     }
 
     /// What the answer's body has to hold, where there is one.
-    pub(super) fn answered(self, body: &Incoming, home: Arc<Host<B>>) -> Option<Held> {
+    pub(super) fn answered(self, response: &Response<Incoming>, home: Arc<Host<B>>) -> Option<Held> {
         let held = match self {
             Self::Http1(mut connection) => {
                 connection.served = true;
-                connection.home = Some(home);
+                // To a server of HTTP/1.0 hyper would send the next body without a word on its length, and so not at all.
+                connection.home = (response.version() != Version::HTTP_10).then_some(home);
                 Held::Connection(Loan(Some(connection)))
             }
             Self::Http2(http2::Lent { stream, .. }) => {
@@ -46,7 +47,7 @@ where
                 Held::Stream(stream)
             }
         };
-        (!body.is_end_stream()).then_some(held)
+        (!response.body().is_end_stream()).then_some(held)
     }
 }
 

@@ -50,7 +50,7 @@ where
         let (connection, host) = this.on.take().expect("polled after it was ready");
         let mut failure = match result {
             Ok(response) => {
-                let held = connection.answered(response.body(), host);
+                let held = connection.answered(&response, host);
                 return Poll::Ready(Ok((response, held)));
             }
             Err(failure) => failure,

@@ -10,7 +10,7 @@ use hyper::{
     client::conn::http2::{self, SendRequest},
     rt::Executor,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -25,6 +25,10 @@ use tokio::{net::TcpStream, time::Instant};
 /// Streams on one connection at a time, where the server does not allow for less. Most allow for 100 or more: what is
 /// beyond goes on another connection, that they do not wait behind each other.
 const MOST_STREAMS: usize = 100;
+
+/// How long a connection with requests on it may be silent before it is asked for a sign of life, and how long that may take.
+const PING_AFTER: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection, for all who have a stream on it.
 pub(super) struct Connection<B> {
@@ -45,6 +49,8 @@ where
     /// With up to `most` streams, until the server has said what it allows for.
     async fn over(stream: TokioIo<TcpStream>, most: usize) -> Result<Self, ConnectError> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
+        // While requests wait on it, a connection that is dead without a word is found out, and not by them.
+        builder.timer(TokioTimer::new()).keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
         let handshake = builder.initial_max_send_streams(most).handshake(stream);
         let (sender, mut connection) = handshake.await.map_err(ConnectError::new)?;
         let load = Arc::new(Load { most: AtomicUsize::new(most), ..Load::default() });
