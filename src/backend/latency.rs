@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How many samples the mean remembers: enough that luck does not tell alike backends apart, few enough that a backend
 /// that turns slow is known after a dozen answers.
-pub(super) const MEMORY: u64 = 40;
+const MEMORY: u64 = 40;
 
 /// How many requests the share of failures remembers: fewer, since a failure is no matter of luck.
 const FAULT_MEMORY: u64 = 20;
@@ -108,10 +108,7 @@ impl Latency {
         match outcome {
             Outcome::Cancelled | Outcome::Lost => return,
             Outcome::Success | Outcome::ClientFault => {
-                self.mean.update(now, |seen| match seen {
-                    Some(Sampled { value, .. }) => blend(value, bounded(took, value, samples), weight),
-                    None => took,
-                });
+                self.mean.sample(took, samples, now);
                 self.peak.update(now, |seen| match seen {
                     // Nothing has decayed since a moment ago.
                     Some(Sampled { value, idle: 0.0 }) => value.max(took),
@@ -136,14 +133,14 @@ impl Latency {
 }
 
 /// The weight of one sample after so many. The first are averaged evenly: the very first one is not worth forty.
-pub(super) fn weight<const MEMORY: u64>(samples: u64) -> f64 {
+fn weight<const MEMORY: u64>(samples: u64) -> f64 {
     // Mostly there were enough, and there is nothing to divide.
     if samples + 1 >= MEMORY { 1.0 / MEMORY as f64 } else { 1.0 / (samples + 1) as f64 }
 }
 
 /// What one of so many samples counts for, beside the mean of those before. Until there is a mean to go by, every sample is
 /// as good as any.
-pub(super) fn bounded(took: f64, mean: f64, samples: u64) -> f64 {
+fn bounded(took: f64, mean: f64, samples: u64) -> f64 {
     if samples >= MEMORY && mean > 0.0 { took.min(mean * OUTLIER) } else { took }
 }
 
@@ -166,9 +163,16 @@ impl Average {
         unpack(self.0.load(Ordering::Relaxed), now.millis())
     }
 
+    /// Takes in how long one answer took, after so many samples.
+    pub(super) fn sample(&self, took: f64, samples: u64, now: Moment) {
+        self.update(now, |seen| {
+            seen.map_or(took, |mean| blend(mean.value, bounded(took, mean.value, samples), weight::<MEMORY>(samples)))
+        });
+    }
+
     /// Of two updates at the same moment one may be lost: a sample more or less does not show in an average, and a plain
     /// store costs a fraction of an exchange.
-    pub(super) fn update(&self, now: Moment, next: impl Fn(Option<Sampled>) -> f64) {
+    fn update(&self, now: Moment, next: impl Fn(Option<Sampled>) -> f64) {
         let now = now.millis();
         let seen = unpack(self.0.load(Ordering::Relaxed), now);
         self.0.store(pack(next(seen), now), Ordering::Relaxed);

@@ -46,7 +46,7 @@ impl Load {
 
     /// Answers since it came into rotation, modulo 2^32.
     pub fn answers_in_rotation(&self) -> u32 {
-        self.answers().wrapping_sub(self.before.load(Ordering::Relaxed))
+        (self.answers() as u32).wrapping_sub(self.before.load(Ordering::Relaxed))
     }
 
     /// How many of those were found to prove that it is warm.
@@ -105,13 +105,14 @@ impl Load {
 
     /// It comes into rotation anew.
     pub(super) fn restart(&self) {
-        self.before.store(self.answers(), Ordering::Relaxed);
+        self.before.store(self.answers() as u32, Ordering::Relaxed);
         self.since.store(0, Ordering::Relaxed);
         self.proven.store(0, Ordering::Relaxed);
     }
 
-    fn answers(&self) -> u32 {
-        (self.count(Outcome::Success) + self.count(Outcome::ClientFault)) as u32
+    /// Requests that were answered as they should be, the client's own faults among them, since the backend was created.
+    pub(crate) fn answers(&self) -> u64 {
+        self.count(Outcome::Success) + self.count(Outcome::ClientFault)
     }
 
     /// An answer has begun, or will not come: a sample of the latency.
@@ -127,7 +128,7 @@ impl Load {
     }
 
     fn samples(&self) -> u64 {
-        self.count(Outcome::Success) + self.count(Outcome::ClientFault) + self.count(Outcome::Timeout)
+        self.answers() + self.count(Outcome::Timeout)
     }
 
     /// An answer that had begun well did not end well.

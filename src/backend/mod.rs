@@ -331,10 +331,8 @@ impl Backend {
 
     /// An answer has begun, or there was none: so much it says about the backend's pace.
     fn heard(&self, outcome: Outcome, started: Moment, now: Moment) {
-        let load = &self.load;
-        let answers = load.count(Outcome::Success) + load.count(Outcome::ClientFault);
-        self.silence.heard(outcome, now.since(started), answers, now);
-        load.answered(outcome, started, now);
+        self.silence.heard(outcome, now.since(started), self.load.answers(), now);
+        self.load.answered(outcome, started, now);
     }
 
     /// The same for its health.

@@ -1,11 +1,5 @@
-use super::{
-    Moment, Outcome,
-    latency::{Average, MEMORY, bounded, weight},
-};
-use crate::{
-    ewma::blend,
-    sync::{AtomicU32, AtomicU64, Ordering},
-};
+use super::{Moment, Outcome, latency::Average};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Whether a backend has stopped answering: long before a timeout says so, the age of the requests that wait for it does.
@@ -46,11 +40,7 @@ impl Silence {
         if !outcome.is_answer() {
             return;
         }
-        let (took, weight) = (took.as_secs_f64(), weight::<MEMORY>(answers));
-        self.usual.update(now, |seen| match seen {
-            Some(seen) => blend(seen.value, bounded(took, seen.value, answers), weight),
-            None => took,
-        });
+        self.usual.sample(took.as_secs_f64(), answers, now);
         self.answered.store(now.micros(), Ordering::Relaxed);
         // Mostly nobody was let through, and reading is cheaper than writing.
         if self.tried.load(Ordering::Relaxed) != 0 {

@@ -1,6 +1,6 @@
 use super::gradient::Gradient;
 use crate::{
-    backend::{Backend, BackendId, Moment, Outcome, Weight},
+    backend::{Backend, BackendId, Moment, Weight},
     pool::BackendPool,
 };
 use std::{collections::HashMap, time::Duration};
@@ -99,7 +99,7 @@ impl<T: Clone + Send + Sync + 'static> AdaptiveLimits<T> {
 
     fn move_limit(&self, backend: &Backend, seen: &mut Watched) {
         let now = Moment::of(Instant::now().into_std());
-        let answered = backend.load().count(Outcome::Success) + backend.load().count(Outcome::ClientFault);
+        let answered = backend.load().answers();
         let most = std::mem::take(&mut seen.most);
         // A window without an answer says nothing about how long they take.
         if std::mem::replace(&mut seen.answered, answered) == answered {

@@ -78,14 +78,13 @@ impl Ejection {
 
     /// Whether `backend` is to go, and why, given how its peers do.
     fn judge(&self, backend: &Backend, peers: &Survey, now: Moment) -> Option<String> {
-        let record = backend.record();
-        let streak = record.streak();
-        if self.consecutive > 0 && Detector::is_row(streak, self.consecutive, record.window(now), &peers.faults) {
+        let (streak, window) = (backend.record().streak(), backend.record().window(now));
+        if self.consecutive > 0 && Detector::is_row(streak, self.consecutive, window, &peers.faults) {
             return Some(format!("{streak} failures in a row"));
         }
         let latency = || backend.load().latency().mean(now).map(|mean| mean.value);
         let slow = || peers.speeds.judge(latency()?, self.slower?);
-        self.detector.judge(record.window(now), &peers.faults).or_else(slow)
+        self.detector.judge(window, &peers.faults).or_else(slow)
     }
 }
 
