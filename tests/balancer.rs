@@ -280,6 +280,60 @@ async fn time_alone_ends_the_wait_for_a_backend_that_was_ejected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_the_first_gives_up_the_next_minds_the_time() {
+    let pool = pool(&["a"]);
+    pool.get("a").unwrap().eject("test", tokio::time::Instant::now().into_std());
+    let layer = BalancerLayer::new(&pool, RoundRobin::new()).wait(Duration::from_secs(60), 2);
+    let (first, mut handle) = stacked(layer);
+    handle.allow(2);
+    let mut second = first.clone();
+    let mut gives_up = task::spawn(first.ready_oneshot());
+    let mut goes_on = task::spawn(std::future::poll_fn(|cx| second.poll_ready(cx)));
+    assert_pending!(gives_up.poll());
+    assert_pending!(goes_on.poll());
+    drop(gives_up);
+    let start = tokio::time::Instant::now();
+    assert!(goes_on.await.is_ok());
+    assert!(start.elapsed() <= Duration::from_secs(7), "it slept through the end of the ejection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_come_at_once_for_one_place_one_waits() {
+    let pool = pool(&["a"]);
+    pool.set_limit("a", Some(1));
+    let (mut first, mut handle) = patient(&pool, 4);
+    let mut second = first.clone();
+    assert_ready_ok!(poll_ready!(first));
+    // The place was promised, though it is not taken yet.
+    let mut waits = task::spawn(std::future::poll_fn(|cx| second.poll_ready(cx)));
+    assert_pending!(waits.poll());
+    let _answer = first.call(1);
+    assert_pending!(waits.poll());
+    // The request has the lease.
+    drop(handle.next_request().await);
+    assert!(waits.is_woken());
+    assert_ready_ok!(waits.poll());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_refused_does_not_take_what_another_was_promised() {
+    let pool = pool(&["a"]);
+    let lease = occupied(&pool);
+    let (mut first, _handle) = patient(&pool, 1);
+    let mut refused = first.clone();
+    let mut waits = task::spawn(std::future::poll_fn(|cx| first.poll_ready(cx)));
+    assert_pending!(waits.poll());
+    assert_ready_ok!(poll_ready!(refused));
+    drop(lease);
+    assert_ready_ok!(waits.poll());
+    assert_eq!(reason(&refused.call(1).await.unwrap_err()), Some(Reason::QueueFull));
+    drop(waits);
+    let answer = first.call(1);
+    assert_eq!(pool.get("a").unwrap().load().in_flight(), 1);
+    drop(answer);
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiting_is_bounded_in_time() {
     let pool = pool(&["a"]);
     pool.mark_unhealthy("a");

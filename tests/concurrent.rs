@@ -7,11 +7,14 @@ use std::{
     },
     thread,
 };
+use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_balancer::{
     BackendPool, Rng,
     backend::{Backend, Lease, Outcome},
-    pool::Member,
-    strategy::{AnyStrategy, Candidates, Hint, Index, Picker, Strategy},
+    balance::BalancerLayer,
+    feedback::FeedbackLayer,
+    pool::{Member, Routed},
+    strategy::{AnyStrategy, Candidates, Hint, Index, Picker, RoundRobin, Strategy},
 };
 
 fn now() -> std::time::Instant {
@@ -186,4 +189,38 @@ fn round_robin_is_exactly_even_under_many_threads() {
     for backend in pool.backends() {
         assert_eq!(backend.load().completed(), 4_000);
     }
+}
+
+#[test]
+fn nobody_who_waits_for_room_is_refused_or_forgotten() {
+    const ROUNDS: u32 = 5_000;
+    let pool = BackendPool::from_members(["a", "b"].map(|id| Member::new(id, ()))).unwrap();
+    for id in ["a", "b"] {
+        pool.set_limit(id, Some(1));
+    }
+    let service = ServiceBuilder::new()
+        .layer(BalancerLayer::new(&pool, RoundRobin::new()).wait(std::time::Duration::from_secs(60), 100))
+        .layer(FeedbackLayer::default())
+        .service(service_fn(|_: Routed<(), u32>| async {
+            tokio::task::yield_now().await;
+            Ok::<_, BoxError>(())
+        }));
+    let service = BoxCloneSyncService::new(service);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let callers: Vec<_> = (0..6)
+        .map(|_| {
+            let service = service.clone();
+            runtime.spawn(async move {
+                for round in 0..ROUNDS {
+                    service.clone().oneshot(round).await.expect("it was promised room");
+                }
+            })
+        })
+        .collect();
+    runtime.block_on(async {
+        for caller in callers {
+            caller.await.unwrap();
+        }
+    });
+    assert!(pool.backends().iter().all(|backend| backend.load().in_flight() == 0));
 }

@@ -31,10 +31,17 @@ mod backend;
 #[path = "../src/balance/slots.rs"]
 mod slots;
 
-use backend::{Backend, HealthState, Lease, Outcome};
-use loom::thread;
+#[path = "../src/pool/line.rs"]
+mod line;
+
+use backend::{Backend, Backoff, Health, HealthState, Home, Lease, Outcome, Weight};
+use line::{Line, Promise};
+use loom::{future::block_on, thread};
 use slots::Slots;
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do")]
 fn now() -> Instant {
@@ -44,8 +51,12 @@ fn now() -> Instant {
 /// Every interleaving with up to three switches forced upon a thread: all bugs that are known to be found are found with
 /// two, and the number of interleavings stays small.
 fn model(check: impl Fn() + Send + Sync + 'static) {
+    model_of(3, check);
+}
+
+fn model_of(switches: usize, check: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(switches);
     builder.check(check);
 }
 
@@ -137,5 +148,143 @@ fn a_limit_is_never_exceeded() {
         let taken = threads.map(|thread| thread.join().unwrap());
         assert!(taken[0] || taken[1]);
         assert!(Lease::try_take(&backend, 1.0, now()).is_some());
+    });
+}
+
+/// As much of a pool as those who wait for room need.
+struct Pool {
+    backend: Arc<Backend>,
+    line: Arc<Line>,
+}
+
+/// A pool where a backend is at home.
+struct AtHome(Arc<Line>);
+
+impl Home for AtHome {
+    fn health_changed(&self, _: &Backend, _: &Health) -> bool {
+        true
+    }
+    fn due(&self, _: Instant) {}
+    fn judge(&self, _: &Backend, _: bool, _: Instant) {}
+    fn trial_failed(&self, _: &Backend, _: Instant) {}
+    fn changed(&self) {
+        self.0.wake();
+    }
+    fn released(&self) {
+        self.0.wake();
+    }
+    fn backoff(&self) -> Backoff {
+        Backoff::default()
+    }
+}
+
+impl Pool {
+    fn with_limit(limit: u32) -> (Arc<Self>, Arc<AtHome>) {
+        let line = Arc::default();
+        let home = Arc::new(AtHome(Arc::clone(&line)));
+        let weak: Weak<AtHome> = Arc::downgrade(&home);
+        let backend = Arc::new(Backend::at_home("a".into(), Weight::ONE, weak));
+        backend.set_limit(Some(limit));
+        (Arc::new(Self { backend, line }), home)
+    }
+
+    fn has_room(&self, promised: usize) -> bool {
+        self.backend.room() as usize > promised
+    }
+
+    /// Waits, as `poll_ready` does.
+    async fn ready(&self) -> Promise {
+        if self.line.is_empty()
+            && let Some(promise) = self.line.promise(|promised| self.has_room(promised))
+        {
+            return promise;
+        }
+        let place = self.line.join();
+        loop {
+            place.turn().await;
+            if let Some(promise) = self.line.promise(|promised| self.has_room(promised)) {
+                place.served(self.has_room(self.line.promised()));
+                return promise;
+            }
+        }
+    }
+
+    /// Does what was promised, as `call` does.
+    fn call(&self, promise: Promise) -> Lease {
+        let lease = Lease::try_take(&self.backend, 1.0, now()).expect("there was no room for what was promised");
+        promise.kept(|promised| self.has_room(promised));
+        lease
+    }
+}
+
+#[test]
+fn who_waits_is_woken_and_finds_the_room_that_it_was_promised() {
+    model(|| {
+        let (pool, _home) = Pool::with_limit(1);
+        let other = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || {
+                let promise = block_on(pool.ready());
+                drop(pool.call(promise));
+            })
+        };
+        // Without a wake-up this would never end, which is an error of the model.
+        let promise = block_on(pool.ready());
+        drop(pool.call(promise));
+        other.join().unwrap();
+        assert!(pool.line.is_empty() && pool.line.promised() == 0 && pool.has_room(0));
+    });
+}
+
+#[test]
+fn a_promise_or_a_place_that_is_given_up_goes_to_the_next() {
+    let gives_up: [fn(&Pool); 2] = [|pool| drop(block_on(pool.ready())), |pool| drop(pool.line.join())];
+    for give_up in gives_up {
+        model(move || {
+            let (pool, _home) = Pool::with_limit(1);
+            let other = {
+                let pool = Arc::clone(&pool);
+                thread::spawn(move || give_up(&pool))
+            };
+            let promise = block_on(pool.ready());
+            drop(pool.call(promise));
+            other.join().unwrap();
+            assert!(pool.line.is_empty() && pool.line.promised() == 0 && pool.has_room(0));
+        });
+    }
+}
+
+#[test]
+fn a_limit_that_is_raised_serves_all_who_wait() {
+    // Three at once: with three switches there would be too many interleavings.
+    model_of(2, || {
+        let (pool, _home) = Pool::with_limit(0);
+        let threads = [(); 2].map(|()| {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || {
+                let promise = block_on(pool.ready());
+                std::mem::forget(pool.call(promise));
+            })
+        });
+        pool.backend.set_limit(Some(2));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(pool.line.is_empty() && pool.line.promised() == 0 && !pool.has_room(0));
+    });
+}
+
+#[test]
+fn what_changes_while_the_first_is_served_is_told_to_the_next() {
+    model(|| {
+        let line = Arc::new(Line::default());
+        let (first, second) = (line.join(), line.join());
+        block_on(first.turn());
+        let change = {
+            let line = Arc::clone(&line);
+            thread::spawn(move || line.wake())
+        };
+        first.served(false);
+        // It would wait for ever.
+        block_on(second.turn());
+        change.join().unwrap();
     });
 }

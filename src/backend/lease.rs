@@ -145,9 +145,8 @@ impl Drop for Lease {
         // Nothing was found out: the next one is the trial.
         if let Pass::Trial(permit) = self.pass {
             self.backend.gate.give_back(permit);
-            self.backend.has_room(false);
         }
         self.backend.load().end(self.outcome, self.cost);
-        self.backend.released();
+        self.backend.released(self.pass);
     }
 }

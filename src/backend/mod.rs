@@ -89,8 +89,8 @@ pub(crate) trait Home: Send + Sync {
     fn trial_failed(&self, backend: &Backend, now: Instant);
     /// Called after a change, once nothing is locked.
     fn changed(&self);
-    /// Called where a backend that had no room for a request has some: for one, or for all that wait.
-    fn released(&self, all: bool);
+    /// Called where a backend that had no room for a request may have some.
+    fn released(&self);
     /// How long a backend is out.
     fn backoff(&self) -> Backoff;
 }
@@ -200,13 +200,27 @@ impl Backend {
     pub fn set_limit(&self, limit: Option<u32>) {
         let limit = limit.unwrap_or(u32::MAX);
         if self.limit.swap(limit, Ordering::Relaxed) < limit {
-            self.has_room(true);
+            self.has_room();
         }
     }
 
     /// Whether it has as many requests in flight as it may: where it is on trial, one.
     pub fn is_full(&self) -> bool {
         self.gate.is_taken() || self.load.in_flight() >= self.limit.load(Ordering::Relaxed)
+    }
+
+    /// How many more requests it may have in flight; `u32::MAX` for as many as come.
+    pub(crate) fn room(&self) -> u32 {
+        if self.is_full() {
+            return 0;
+        }
+        if !self.gate.is_open() {
+            return 1;
+        }
+        match self.limit() {
+            Some(limit) => limit.saturating_sub(self.load.in_flight()),
+            None => u32::MAX,
+        }
     }
 
     /// Whether requests wait for it and nothing was answered for much longer than its answers take: then the next ones had
@@ -351,7 +365,7 @@ impl Backend {
                 _ => _ = self.change(|standing| standing.trial_passed(now)),
             }
             self.gate.give_back(permit);
-            self.has_room(false);
+            self.has_room();
         } else if self.gate.is_open()
             && (is_first || outcome.is_fault())
             && let Some(home) = self.home()
@@ -360,16 +374,16 @@ impl Backend {
         }
     }
 
-    /// A request has ended.
-    fn released(&self) {
-        if self.limit().is_some() {
-            self.has_room(false);
+    /// A request has ended. Where as many may come as like, nobody waits for that.
+    fn released(&self, pass: Pass) {
+        if matches!(pass, Pass::Trial(_)) || self.limit().is_some() {
+            self.has_room();
         }
     }
 
-    fn has_room(&self, for_all: bool) {
+    fn has_room(&self) {
         if let Some(home) = self.home() {
-            home.released(for_all);
+            home.released();
         }
     }
 

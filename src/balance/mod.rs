@@ -35,8 +35,10 @@
 //!
 //! # Limits
 //!
-//! When a backend becomes available, every waiting caller is woken; when a request makes room, the first of them. A caller that gives up waiting, but keeps its service,
-//! keeps its place until the service is polled again or dropped. Waiting needs a tokio runtime with its timer.
+//! Callers that wait do so in one line for each pool, and only the first is woken, who wakes the next where there is more
+//! room. Room that one was promised in `poll_ready` is kept for it until its call, or until its service is dropped; a layer
+//! that does not wait may take it all the same. A caller that gives up waiting, but keeps its service, keeps its place until
+//! the service is polled again or dropped. Waiting needs a tokio runtime with its timer.
 
 mod describe;
 mod direct;

@@ -1,12 +1,12 @@
 use super::{
     Describe,
     future::ResponseFuture,
-    wait::{Turn, Waiting, WaitingRoom},
+    wait::{Waiting, WaitingRoom, has_room},
 };
 use crate::{
-    error::{BoxError, Reason, Unavailable},
-    pool::{Dispatch, View},
-    strategy::{Admission, Hint, Strategy},
+    error::{BoxError, Reason},
+    pool::{Dispatch, Promise, View},
+    strategy::{Hint, Strategy},
 };
 use std::{
     fmt,
@@ -46,16 +46,16 @@ pub struct Balancer<S, T, G: Strategy, D = ()> {
     describe: D,
     room: Option<WaitingRoom>,
     waiting: Option<Waiting>,
-    turn: Option<Turn>,
+    promise: Option<Promise>,
     /// The pool has been consulted since the last call.
     consulted: bool,
-    /// It was, and the waiting room could not help.
+    /// It was, and nothing could be promised.
     refused: Option<Reason>,
 }
 
 impl<S, T, G: Strategy, D> Balancer<S, T, G, D> {
     pub(super) fn new(inner: S, view: View<T, G>, describe: D, room: Option<WaitingRoom>) -> Self {
-        Self { inner, view, describe, room, waiting: None, turn: None, consulted: false, refused: None }
+        Self { inner, view, describe, room, waiting: None, promise: None, consulted: false, refused: None }
     }
 }
 
@@ -65,17 +65,21 @@ where
     G: Strategy,
 {
     fn poll_pool(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(room) = &self.room else {
+            // Ready either way: `call` looks again, and says what is missing. A strategy hears of each caller all the same.
+            _ = self.view.load().admit();
+            return Poll::Ready(());
+        };
         if self.waiting.is_none() {
-            let first = self.room.as_ref().is_none_or(WaitingRoom::is_empty);
-            if first && self.view.load().admit() == Admission::Admit {
-                return Poll::Ready(());
+            self.promise = room.pass_by(&self.view);
+            if self.promise.is_none() {
+                self.waiting = room.enter(&self.view);
+                self.refused = self.waiting.is_none().then_some(Reason::QueueFull);
             }
-            self.waiting = self.room.as_ref().and_then(|room| room.enter(&self.view));
-            self.refused = self.room.as_ref().filter(|_| self.waiting.is_none()).map(|_| Reason::QueueFull);
         }
         if let Some(waiting) = &mut self.waiting {
-            self.turn = ready!(waiting.as_mut().poll(cx));
-            self.refused = self.turn.is_none().then_some(Reason::QueueTimeout);
+            self.promise = ready!(waiting.as_mut().poll(cx));
+            self.refused = self.promise.is_none().then_some(Reason::QueueTimeout);
             self.waiting = None;
         }
         Poll::Ready(())
@@ -105,14 +109,18 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         self.consulted = false;
         let refused = self.refused.take();
-        let turn = self.turn.take();
+        let promise = self.promise.take();
         let now = Instant::now().into_std();
         let mut hint = Hint::new(now, fastrand::u64(..));
         self.describe.describe(&request, &mut hint);
         self.view.advance(now);
         let snapshot = self.view.load();
         let before = enabled!(target: PICK_TARGET, Level::TRACE).then(|| snapshot.explain_before(&hint));
-        let leased = snapshot.lease(&hint);
+        // Who was refused does not take what others were promised.
+        let leased = match refused {
+            Some(reason) => Err(snapshot.refuse(reason)),
+            None => snapshot.lease(&hint),
+        };
         if let Some(before) = before {
             let picked = leased.as_ref().ok().map(|(lease, _)| lease.backend().id());
             trace!(target: PICK_TARGET, "{}", snapshot.explained(before, &hint, picked));
@@ -120,10 +128,6 @@ where
         let (lease, target) = match leased {
             Ok((lease, target)) => (lease, target.clone()),
             Err(unavailable) => {
-                let unavailable = match refused {
-                    Some(reason) if unavailable.reason() == Reason::AllAtLimit => Unavailable::new(reason),
-                    _ => unavailable,
-                };
                 // What is full has room with the next answer; what is out comes back when it is due.
                 let recovery = match unavailable.reason() {
                     Reason::AllAtLimit | Reason::QueueFull | Reason::QueueTimeout => Some(Duration::ZERO),
@@ -133,8 +137,8 @@ where
             }
         };
         drop(snapshot);
-        if let Some(turn) = turn {
-            turn.take();
+        if let Some(promise) = promise {
+            promise.kept(|promised| has_room(&self.view, promised));
         }
         self.describe.picked(&request, lease.backend());
         ResponseFuture::called(self.inner.call(Dispatch { lease, target, request }))

@@ -12,11 +12,6 @@ impl Slots {
         Self(Arc::new(AtomicUsize::new(free)))
     }
 
-    /// Places that are not taken.
-    pub(crate) fn free(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
     /// A place, unless all are taken.
     pub(crate) fn take(&self) -> Option<Slot> {
         let one_less = |free: usize| free.checked_sub(1);

@@ -1,96 +1,78 @@
-use super::slots::{Slot, Slots};
+use super::slots::Slots;
 use crate::{
-    pool::View,
+    pool::{Promise, View},
     strategy::{Admission, Strategy},
 };
-use futures_util::future::select;
-use std::{
-    pin::{Pin, pin},
-    time::Duration,
-};
+use std::{pin::Pin, time::Duration};
 use tokio::time::{Instant, timeout};
 
 /// How long, and how many at once, callers wait in `poll_ready` for a backend to become available.
 #[derive(Clone, Debug)]
 pub(super) struct WaitingRoom {
     slots: Slots,
-    limit: usize,
     timeout: Duration,
 }
 
-/// How long one who comes while others wait lets them go first, though there be room.
-const COURTESY: Duration = Duration::from_millis(5);
-
-/// A caller that waits. Ends with the turn that it got, or without one when its time is over; dropping it leaves the room.
-pub(super) type Waiting = Pin<Box<dyn Future<Output = Option<Turn>> + Send + Sync>>;
-
-/// The turn of a caller that has waited: its place in the room, which is kept until it has made its call, so that nobody who
-/// comes now goes first. A turn that is not taken goes to the next.
-pub(super) struct Turn {
-    _slot: Slot,
-    pass_on: Option<Box<dyn Fn() + Send + Sync>>,
-}
-
-impl Turn {
-    /// The call is made.
-    pub(super) fn take(mut self) {
-        self.pass_on = None;
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if let Some(pass_on) = self.pass_on.take() {
-            pass_on();
-        }
-    }
-}
+/// A caller that waits. Ends with the room that it was promised, or without where its time is over; dropping it leaves the
+/// line.
+pub(super) type Waiting = Pin<Box<dyn Future<Output = Option<Promise>> + Send + Sync>>;
 
 impl WaitingRoom {
     pub(super) fn new(timeout: Duration, limit: usize) -> Self {
-        Self { slots: Slots::new(limit), limit, timeout }
+        Self { slots: Slots::new(limit), timeout }
     }
 
-    /// Whether nobody waits: who comes later does not go first.
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.free() == self.limit
+    /// A promise at once, where there is room and nobody waits for it.
+    pub(super) fn pass_by<T, G: Strategy>(&self, view: &View<T, G>) -> Option<Promise> {
+        if view.line().is_empty() { promise(view) } else { None }
     }
 
-    /// A place in the room; `None` where it is full.
+    /// A place in the line; `None` where as many wait as may.
     pub(super) fn enter<T, G>(&self, view: &View<T, G>) -> Option<Waiting>
     where
         T: Send + Sync + 'static,
         G: Strategy,
     {
-        let is_first = self.is_empty();
         let slot = self.slots.take()?;
         let time = self.timeout;
         let view = view.clone();
-        // Watching starts before the pool is asked, so a change in between is not missed.
-        let mut watch = view.watch();
+        let place = view.line().join();
         Some(Box::pin(async move {
-            let admitted = async {
-                if !is_first {
-                    // Those who wait have been woken for what there is, and are about to take it.
-                    _ = timeout(COURTESY, view.released()).await;
-                }
+            let _slot = slot;
+            let promised = async {
+                // Only who has looked minds the time: the others are told.
+                let mut due = Duration::MAX;
                 loop {
-                    // In line before the pool is asked: a request that makes room in between wakes this one or another.
-                    let mut release = pin!(view.released());
-                    release.as_mut().enable();
-                    if view.load().admit() == Admission::Admit {
-                        return;
-                    }
-                    // Somebody changes something, a request makes room, or time does it alone.
-                    let due = view.due(Instant::now().into_std()).unwrap_or(Duration::MAX);
-                    if timeout(due, select(pin!(watch.next()), release)).await.is_err() {
+                    if timeout(due, place.turn()).await.is_err() {
                         view.advance(Instant::now().into_std());
+                    } else if let Some(promise) = promise(&view) {
+                        return promise;
                     }
+                    due = due_in(&view).unwrap_or(Duration::MAX);
                 }
             };
-            // Over time is no error here: `call` picks, and says what is missing.
-            timeout(time, admitted).await.ok()?;
-            Some(Turn { _slot: slot, pass_on: Some(Box::new(move || view.pass_on())) })
+            // Over time is no error here: `call` says what is missing.
+            let promise = timeout(time, promised).await.ok()?;
+            place.served(has_room(&view, view.line().promised()) || due_in(&view).is_some());
+            Some(promise)
         }))
     }
+}
+
+fn promise<T, G: Strategy>(view: &View<T, G>) -> Option<Promise> {
+    view.line().promise(|promised| has_room(view, promised))
+}
+
+/// Whether there is room beside so many that were promised to others.
+pub(super) fn has_room<T, G: Strategy>(view: &View<T, G>, promised: usize) -> bool {
+    view.load().admit_beside(promised) == Admission::Admit
+}
+
+/// How long it is until time alone changes a backend.
+fn due_in<T, G>(view: &View<T, G>) -> Option<Duration>
+where
+    T: Send + Sync + 'static,
+    G: Strategy,
+{
+    view.due(Instant::now().into_std())
 }

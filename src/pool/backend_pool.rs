@@ -1,4 +1,6 @@
-use super::{Change, Ejection, FailOpen, InvalidMember, Member, Members, View, Watch, shared::Shared, view::Cell};
+use super::{
+    Change, Ejection, FailOpen, InvalidMember, Line, Member, Members, View, Watch, shared::Shared, view::Cell,
+};
 #[cfg(feature = "http")]
 use crate::backend::Origin;
 use crate::{
@@ -12,7 +14,6 @@ use std::{
     sync::{Arc, PoisonError, Weak},
     time::{Duration, Instant},
 };
-use tokio::sync::futures::Notified;
 
 /// A set of backends with targets of type `T`. See the [module](crate::pool). A clone is a handle to the same pool.
 pub struct BackendPool<T> {
@@ -224,12 +225,8 @@ impl<T> BackendPool<T> {
         members.find(id).map(|(backend, _)| Arc::clone(backend))
     }
 
-    pub(super) fn released(&self) -> Notified<'_> {
-        self.shared.released.notified()
-    }
-
-    pub(super) fn pass_on(&self) {
-        self.shared.released.notify_one();
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.shared.line
     }
 
     /// The changes of the pool from now on.

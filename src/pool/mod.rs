@@ -34,6 +34,7 @@ mod due;
 mod ejection;
 mod explain;
 mod fail_open;
+mod line;
 mod member;
 mod members;
 mod shared;
@@ -42,6 +43,7 @@ mod snapshot;
 mod view;
 mod watch;
 
+pub(crate) use self::line::{Line, Promise};
 pub use self::{
     backend_pool::BackendPool,
     detector::Detector,

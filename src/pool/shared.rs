@@ -1,4 +1,4 @@
-use super::{Change, FailOpen, Members, Snapshot, due::Due, ejection::Judge, view::Subscriber};
+use super::{Change, FailOpen, Line, Members, Snapshot, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
     backend::{Backend, BackendId, Backoff, Health, HealthState, Home, Moment, Weight},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering},
@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, PoisonError, Weak},
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::broadcast;
 
 /// What all handles of a pool share, and how a change is published.
 pub(super) struct Shared<T> {
@@ -24,8 +24,8 @@ pub(super) struct Shared<T> {
     told_open: AtomicBool,
     /// The second in which it was told last that nobody is ejected, because most of the pool went at once.
     told_frozen: AtomicU64,
-    /// One wake-up for each request that has made room.
-    pub(super) released: Notify,
+    /// Who waits for room.
+    pub(super) line: Arc<Line>,
     /// Checkers that run.
     pub(super) checkers: AtomicUsize,
     me: Weak<Self>,
@@ -79,7 +79,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
             due: Due::default(),
             told_open: AtomicBool::new(false),
             told_frozen: AtomicU64::new(0),
-            released: Notify::new(),
+            line: Arc::default(),
             checkers: AtomicUsize::new(0),
             me: Weak::clone(me),
         })
@@ -104,6 +104,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
     pub(super) fn refresh(&self, views: &mut Views<T>, base: Snapshot<T>) {
         views.retain(|view| view.upgrade().inspect(|view| view.refresh(&base)).is_some());
         self.current.store(Arc::new(base));
+        self.line.wake();
     }
 
     /// Publishes `base` to every view with a new picker. All are built before any is published: a strategy that panics
@@ -114,6 +115,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let built: Vec<_> = there.iter().map(|view| view.build(&base)).collect();
         built.into_iter().for_each(|publish| publish());
         self.current.store(base);
+        self.line.wake();
     }
 }
 
@@ -142,8 +144,6 @@ impl<T: Send + Sync + 'static> Shared<T> {
         self.refresh(&mut views, base);
         drop(views);
         self.announce();
-        // Who waits may find somebody now.
-        self.released.notify_waiters();
     }
 
     /// Lets time pass where something is due.
@@ -201,8 +201,8 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
         self.due.at(Moment::of(when));
     }
 
-    fn released(&self, all: bool) {
-        if all { self.released.notify_waiters() } else { self.released.notify_one() }
+    fn released(&self) {
+        self.line.wake();
     }
 
     fn backoff(&self) -> Backoff {
@@ -234,6 +234,8 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
 
     fn changed(&self) {
         self.announce();
+        // One that was on trial takes more than one now.
+        self.line.wake();
     }
 
     fn health_changed(&self, backend: &Backend, health: &Health) -> bool {

@@ -54,13 +54,32 @@ impl<T, P> Snapshot<T, P> {
 impl<T, P: Picker> Snapshot<T, P> {
     /// Whether one more request could be taken.
     pub fn admit(&self) -> Admission {
+        self.admit_beside(0)
+    }
+
+    /// Whether one more could be, beside so many that were promised to others.
+    pub(crate) fn admit_beside(&self, promised: usize) -> Admission {
         let candidates = self.candidates();
+        let mut missing = promised + 1;
+        // Mostly the first one has room for all.
+        let mut fills = |(_, backend): (_, &Arc<Backend>)| {
+            missing = missing.saturating_sub(backend.room() as usize);
+            missing == 0
+        };
         match self.picker.admit(&candidates) {
-            // Mostly the first one has room.
-            Admission::Admit if candidates.iter().all(|(_, backend)| backend.is_full()) => {
+            Admission::Admit if !candidates.iter().any(&mut fills) => {
                 Admission::Refuse(Unavailable::new(Reason::AllAtLimit))
             }
             admission => admission,
+        }
+    }
+
+    /// What to tell a caller that has waited in vain, or may not wait, for `reason`: what is missing, where it is more than
+    /// room.
+    pub(crate) fn refuse(&self, reason: Reason) -> Unavailable {
+        match self.admit() {
+            Admission::Refuse(unavailable) if unavailable.reason() != Reason::AllAtLimit => unavailable,
+            _ => Unavailable::new(reason),
         }
     }
 

@@ -1,4 +1,4 @@
-use super::{BackendPool, Snapshot, Watch};
+use super::{BackendPool, Line, Snapshot, Watch};
 use crate::strategy::Strategy;
 use arc_swap::ArcSwap;
 use std::{
@@ -7,7 +7,6 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::futures::Notified;
 
 /// A pool as one strategy sees it: its current [`Snapshot`], with that strategy's picker in it.
 ///
@@ -66,15 +65,9 @@ impl<T, G: Strategy> View<T, G> {
         self.cell.current.load()
     }
 
-    /// Waits until a request has made room on a backend that may have so many. Of those that wait, one is woken for each,
-    /// the first to come first; who gives up waiting passes it on.
-    pub(crate) fn released(&self) -> Notified<'_> {
-        self.cell.pool.released()
-    }
-
-    /// Wakes the next of those that wait.
-    pub(crate) fn pass_on(&self) {
-        self.cell.pool.pass_on();
+    /// Who waits for room.
+    pub(crate) fn line(&self) -> &Arc<Line> {
+        self.cell.pool.line()
     }
 
     /// The pool's changes from now on.
