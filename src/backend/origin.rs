@@ -1,5 +1,8 @@
 use super::BackendId;
-use http::uri::{Authority, Scheme, Uri};
+use http::{
+    HeaderValue,
+    uri::{Authority, Scheme, Uri},
+};
 use std::{error::Error, fmt, str::FromStr, sync::Arc};
 
 /// Where an HTTP backend is: scheme, host and port (RFC 6454), as in `http://10.0.0.1:8080`.
@@ -26,6 +29,7 @@ struct Parts {
     id: BackendId,
     scheme: Scheme,
     authority: Authority,
+    host_header: HeaderValue,
 }
 
 impl Origin {
@@ -42,6 +46,11 @@ impl Origin {
     /// Host and, where it is not the scheme's default, port.
     pub fn authority(&self) -> &Authority {
         &self.0.authority
+    }
+
+    /// The authority, as `Host` has it.
+    pub(crate) fn host_header(&self) -> &HeaderValue {
+        &self.0.host_header
     }
 
     /// The host to connect to; an IPv6 address without its brackets.
@@ -98,6 +107,7 @@ impl FromStr for Origin {
             id: format!("{scheme}://{canonical}").into(),
             scheme: scheme.clone(),
             authority: canonical.parse().map_err(|_| invalid("it is not a URL"))?,
+            host_header: HeaderValue::try_from(canonical).map_err(|_| invalid("it is not a URL"))?,
         })))
     }
 }

@@ -80,18 +80,14 @@ struct Entry {
 }
 
 impl Entry {
-    fn begin<B>(Routed { target, request }: &Routed<Origin, Request<B>>) -> Option<Self> {
+    fn begin<B>(Routed { target, request }: &Routed<Origin, Request<B>>) -> Option<Box<Self>> {
         if !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::ERROR) {
             return None;
         }
         let (method, path) = (request.method(), request.uri().path());
         tracing::info!(target: ACCESS_TARGET, %method, path, backend = %target, "request");
-        Some(Self {
-            method: method.clone(),
-            uri: request.uri().clone(),
-            backend: target.clone(),
-            started: Instant::now(),
-        })
+        let (method, uri) = (method.clone(), request.uri().clone());
+        Some(Box::new(Self { method, uri, backend: target.clone(), started: Instant::now() }))
     }
 
     fn end<R>(self, result: &Result<Response<R>, BoxError>) {
@@ -120,7 +116,8 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        entry: Option<Entry>,
+        // Apart: mostly nobody listens, and it would be moved around with every request.
+        entry: Option<Box<Entry>>,
     }
 }
 

@@ -37,8 +37,8 @@ impl<S> Layer<S> for AddressLayer {
 /// Addresses a request to the backend that was picked for it: once per attempt, right above the client.
 ///
 /// Scheme and authority of the URI become the backend's; path and query stay byte for byte. The version becomes
-/// HTTP/1.1, which says nothing about the protocol that the client speaks to the backend. `Host` is left to the client
-/// to write, from the URI, unless it is to be kept.
+/// HTTP/1.1, which says nothing about the protocol that the client speaks to the backend. `Host` becomes the backend's
+/// authority, unless it is to be kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Address<S> {
     inner: S,
@@ -59,10 +59,8 @@ where
 
     fn call(&mut self, Routed { target, mut request }: Routed<Origin, Request<B>>) -> S::Future {
         let asked = host_of(&request).filter(|_| self.keep_host);
-        match asked {
-            Some(host) => _ = request.headers_mut().insert(header::HOST, host),
-            None => _ = request.headers_mut().remove(header::HOST),
-        }
+        let host = asked.unwrap_or_else(|| target.host_header().clone());
+        request.headers_mut().insert(header::HOST, host);
         *request.version_mut() = Version::HTTP_11;
         address(request.uri_mut(), &target);
         self.inner.call(request)

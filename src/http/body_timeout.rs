@@ -137,8 +137,7 @@ pin_project! {
         // Since when the reader waits for a frame.
         since: Option<Instant>,
         // Made when a reader waits for the first time. It is not set anew for each frame, but when it rings too early.
-        #[pin]
-        timer: Option<Sleep>,
+        timer: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -151,7 +150,7 @@ where
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<R::Data>, BoxError>>> {
-        let mut this = self.project();
+        let this = self.project();
         // First what is there: a reader who was away for long finds what the backend has sent meanwhile.
         if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
             *this.since = None;
@@ -160,17 +159,17 @@ where
         let Some(timeout) = *this.timeout else { return Poll::Pending };
         let waits_since = *this.since.get_or_insert_with(Instant::now);
         loop {
-            if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                ready!(timer.poll(cx));
+            if let Some(timer) = this.timer {
+                ready!(timer.as_mut().poll(cx));
             }
             let owes_since =
                 this.turn.as_ref().map_or(waits_since, |turn| turn.of_the_backend_since().max(waits_since));
             // One that no clock can show does not come.
             let Some(due) = owes_since.checked_add(timeout) else { return Poll::Pending };
-            match this.timer.as_mut().as_pin_mut() {
+            match this.timer {
                 Some(timer) if timer.deadline() >= due => return Poll::Ready(Some(Err(Stalled { timeout }.into()))),
-                Some(timer) => timer.reset(due),
-                None => this.timer.set(Some(sleep_until(due))),
+                Some(timer) => timer.as_mut().reset(due),
+                None => *this.timer = Some(Box::pin(sleep_until(due))),
             }
         }
     }

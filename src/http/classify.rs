@@ -92,8 +92,10 @@ impl<B> Classify<Response<B>> for HttpClassify {
 
     /// A `Retry-After` of a 503, in seconds. That of a 429 is for one client.
     fn rest(&self, response: &Response<B>) -> Option<Duration> {
-        let unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
-        let after = response.headers().get(header::RETRY_AFTER).filter(|_| unavailable)?;
+        if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return None;
+        }
+        let after = response.headers().get(header::RETRY_AFTER)?;
         after.to_str().ok()?.parse().ok().map(Duration::from_secs)
     }
 

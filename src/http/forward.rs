@@ -1,4 +1,4 @@
-use super::{Peer, hop_by_hop};
+use super::{Peer, hop_by_hop, seldom};
 use crate::error::BoxError;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
@@ -117,8 +117,8 @@ fn say_who_asks<B>(request: &mut Request<B>) {
         set(request.headers_mut(), name, value);
     }
     // Other ways to claim the same.
-    request.headers_mut().remove(header::FORWARDED);
-    request.headers_mut().remove(X_REAL_IP);
+    seldom::take(request.headers_mut(), &header::FORWARDED);
+    seldom::take(request.headers_mut(), &X_REAL_IP);
 }
 
 /// `name` with this value alone, or not at all.
@@ -181,7 +181,7 @@ where
             StateProjection::Called { inner } => {
                 let mut response = ready!(inner.poll(cx)).map_err(Into::into)?;
                 // A length beside a transfer coding is wrong (RFC 9112 §6.3), and the coding ends at this hop.
-                if response.headers().contains_key(header::TRANSFER_ENCODING) {
+                if seldom::has(response.headers(), &header::TRANSFER_ENCODING) {
                     response.headers_mut().remove(header::CONTENT_LENGTH);
                 }
                 // What a backend nominates badly is not the client's business; the fixed list is removed in any case.

@@ -1,5 +1,6 @@
 //! What gRPC says about a call, in the head of the answer or behind its body.
 
+use super::seldom;
 use crate::backend::Outcome;
 use http::{HeaderMap, HeaderName, header};
 
@@ -16,7 +17,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// The status in a head, or in trailers, if there is one; one that is no number is unknown (2).
 pub(super) fn status(headers: &HeaderMap) -> Option<u32> {
-    let status = headers.get(GRPC_STATUS)?;
+    let status = seldom::get(headers, &GRPC_STATUS)?;
     Some(status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(2))
 }
 

@@ -76,6 +76,7 @@ mod report_load;
 mod respond;
 mod response_timeout;
 pub mod retry;
+mod seldom;
 mod served_by;
 mod session;
 #[cfg(feature = "tower-http")]

@@ -15,9 +15,8 @@ pin_project! {
         // `None` when the time is over.
         #[pin]
         inner: Option<F>,
-        // `None` where there is no deadline.
-        #[pin]
-        timer: Option<Sleep>,
+        // `None` where there is no deadline, as for most. Then it need not be moved around with them.
+        timer: Option<Pin<Box<Sleep>>>,
         time: Duration,
     }
 }
@@ -28,7 +27,7 @@ impl<F> ResponseFuture<F> {
     }
 
     pub(super) fn until(inner: Option<F>, deadline: Instant, now: Instant) -> Self {
-        Self { inner, timer: Some(sleep_until(deadline)), time: deadline.saturating_duration_since(now) }
+        Self { inner, timer: Some(Box::pin(sleep_until(deadline))), time: deadline.saturating_duration_since(now) }
     }
 }
 
@@ -47,8 +46,8 @@ where
         {
             return Poll::Ready(result.map_err(Into::into));
         }
-        let Some(timer) = this.timer.as_pin_mut() else { return Poll::Pending };
-        ready!(timer.poll(cx));
+        let Some(timer) = this.timer else { return Poll::Pending };
+        ready!(timer.as_mut().poll(cx));
         // Now, not when the caller gets round to it: the attempt that is going on holds a lease.
         this.inner.set(None);
         Poll::Ready(Err(DeadlineExceeded::new(*this.time).into()))

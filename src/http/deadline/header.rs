@@ -1,3 +1,4 @@
+use crate::http::seldom;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ pub const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-ti
 
 /// The least that the headers say.
 pub(super) fn read(headers: &HeaderMap) -> Option<Duration> {
-    let grpc = headers.get(GRPC_TIMEOUT).and_then(|value| read_grpc(value.as_bytes()));
-    let millis = headers.get(REQUEST_TIMEOUT_MS).and_then(|value| number(value.as_bytes())).map(Duration::from_millis);
+    let grpc = seldom::get(headers, &GRPC_TIMEOUT).and_then(|value| read_grpc(value.as_bytes()));
+    let millis =
+        seldom::get(headers, &REQUEST_TIMEOUT_MS).and_then(|value| number(value.as_bytes())).map(Duration::from_millis);
     grpc.into_iter().chain(millis).min()
 }
 

@@ -32,11 +32,16 @@ impl<S> Deadline<S> {
         Self { inner, time }
     }
 
-    /// When the time of `request` is over. One that no clock can show is none.
-    fn of<B>(&self, request: &Request<B>, now: Instant) -> Option<Instant> {
+    /// When the time of `request` is over, and when it is now. One that no clock can show is none.
+    fn of<B>(&self, request: &Request<B>) -> Option<(Instant, Instant)> {
         let time = self.time.into_iter().chain(header::read(request.headers())).min();
         let told = request.extensions().get::<RequestDeadline>().map(|told| told.0.into());
-        time.and_then(|time| now.checked_add(time)).into_iter().chain(told).min()
+        if time.is_none() && told.is_none() {
+            return None;
+        }
+        let now = Instant::now();
+        let deadline = time.and_then(|time| now.checked_add(time)).into_iter().chain(told).min();
+        deadline.map(|deadline| (deadline, now))
     }
 }
 
@@ -54,8 +59,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let now = Instant::now();
-        let Some(deadline) = self.of(&request, now) else {
+        let Some((deadline, now)) = self.of(&request) else {
             return ResponseFuture::unbounded(self.inner.call(request));
         };
         request.extensions_mut().insert(RequestDeadline(deadline.into_std()));

@@ -12,6 +12,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -38,8 +39,9 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Alone { #[pin] attempt: S::Future },
-        // Apart: what may be needed for a second attempt is large, and would be moved around with every request.
-        Hedged { attempts: Pin<Box<Attempts<S, B>>> },
+        // Apart: what may be needed for a second attempt is large, and would be moved around with every request. And so the
+        // first can be left to itself. `None` when it is over.
+        Hedged { attempts: Option<Pin<Box<Attempts<S, B>>>> },
     }
 }
 
@@ -49,10 +51,11 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        // Boxed, so that it can be left to itself.
-        first: Option<Pin<Box<S::Future>>>,
+        // What is left of it at the end is left to itself.
         #[pin]
-        hedge: Option<Oneshot<S, Request<B>>>,
+        first: Option<S::Future>,
+        // Boxed: few requests need one.
+        hedge: Option<Pin<Box<Oneshot<S, Request<B>>>>>,
         #[pin]
         timer: Option<Sleep>,
         second: Second<S, S::Response>,
@@ -94,7 +97,7 @@ impl<S, R> Second<S, R> {
     }
 
     /// The second attempt, where there is reason for one now, and the means.
-    fn attempt<B: Default>(&mut self) -> Option<Oneshot<S, Request<B>>>
+    fn attempt<B: Default>(&mut self) -> Option<Pin<Box<Oneshot<S, Request<B>>>>>
     where
         S: Service<Request<B>> + Clone,
     {
@@ -114,7 +117,7 @@ impl<S, R> Second<S, R> {
         let backends = self.kept.picked().map(|backend| backend.id().clone()).collect();
         Tried { backends, others_only: true }.mark(1, &mut head);
         tracing::debug!(?why, after = ?self.started.elapsed(), "asking a second backend");
-        Some(Oneshot::new(self.service.clone(), Request::from_parts(head, B::default())))
+        Some(Box::pin(Oneshot::new(self.service.clone(), Request::from_parts(head, B::default()))))
     }
 
     /// The end: with `answer`, or with what failed first where that failed too.
@@ -143,45 +146,61 @@ where
 
     pub(super) fn hedged(first: S::Future, second: Second<S, S::Response>) -> Self {
         let timer = Some(sleep_until(second.due()));
-        let attempts = Attempts { first: Some(Box::pin(first)), hedge: None, timer, second };
-        Self { state: State::Hedged { attempts: Box::pin(attempts) } }
+        let attempts = Attempts { first: Some(first), hedge: None, timer, second };
+        Self { state: State::Hedged { attempts: Some(Box::pin(attempts)) } }
     }
 }
 
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
-    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static> + Clone,
+    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
-    B: Body + Default,
+    B: Body + Default + Send + 'static,
+    R: Send + 'static,
 {
     type Output = Result<Response<R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProjection::Alone { attempt } => attempt.poll(cx).map_err(Into::into),
-            StateProjection::Hedged { attempts } => attempts.as_mut().poll(cx),
+            StateProjection::Hedged { attempts } => {
+                let answer = ready!(attempts.as_mut().expect("polled after it was ready").as_mut().poll(cx));
+                if let Some(mut rest) = attempts.take().filter(|attempts| attempts.first.is_some()) {
+                    // Not dropped: what becomes of it is how its backend shows that it is back, or only slow. A timeout
+                    // below ends it in any case.
+                    tokio::spawn(poll_fn(move |cx| rest.as_mut().poll_first(cx).map(drop)));
+                }
+                Poll::Ready(answer)
+            }
         }
     }
 }
 
 impl<S, B, R> Attempts<S, B>
 where
-    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static> + Clone,
+    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
-    B: Body + Default,
+    B: Body + Default + Send + 'static,
+    R: Send + 'static,
 {
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<R>, BoxError>> {
+    /// The first one's answer, once.
+    fn poll_first(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<R>, BoxError>> {
+        let mut first = self.project().first;
+        let Some(attempt) = first.as_mut().as_pin_mut() else { return Poll::Pending };
+        let answer = ready!(attempt.poll(cx)).map_err(Into::into);
+        first.set(None);
+        Poll::Ready(answer)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<R>, BoxError>> {
+        let first = self.as_mut().poll_first(cx);
         let mut this = self.project();
         let second = this.second;
-        if let Some(first) = this.first
-            && let Poll::Ready(answer) = first.as_mut().poll(cx)
-        {
-            let answer = answer.map_err(Into::into);
-            *this.first = None;
+        if let Poll::Ready(answer) = first {
             let is_good = is_good(&answer);
             if this.hedge.is_none() || is_good {
                 // Who is late and comes after all is dropped here, and counts for nobody.
-                this.hedge.set(None);
+                *this.hedge = None;
                 return Poll::Ready(second.settle(answer, is_good));
             }
             second.failed = Some(answer);
@@ -190,27 +209,25 @@ where
             while let Some(mut timer) = this.timer.as_mut().as_pin_mut()
                 && timer.as_mut().poll(cx).is_ready()
             {
-                this.hedge.set(second.attempt());
-                match &*this.hedge {
+                *this.hedge = second.attempt();
+                match this.hedge {
                     Some(_) => this.timer.set(None),
                     None => timer.reset(second.due()),
                 }
             }
-            let Some(hedge) = this.hedge.as_mut().as_pin_mut() else { return Poll::Pending };
-            let answer = hedge.poll(cx).map_err(Into::into);
+            let Some(hedge) = this.hedge else { return Poll::Pending };
+            let answer = hedge.as_mut().poll(cx).map_err(Into::into);
             let nowhere = matches!(&answer, Poll::Ready(answer) if is_unavailable(answer));
             let paid = std::mem::take(&mut second.paid);
             if !nowhere {
                 paid.into_iter().for_each(Charge::spend);
             }
             let answer = ready!(answer);
-            this.hedge.set(None);
+            *this.hedge = None;
             let is_good = is_good(&answer);
             if this.first.is_none() || is_good {
-                if let Some(first) = this.first.take().filter(|_| second.why == Some(Why::Stopped)) {
-                    // Not dropped: what becomes of it is how its backend shows that it is back, or only slow. A timeout
-                    // below ends it in any case.
-                    tokio::spawn(async move { drop(first.await) });
+                if second.why != Some(Why::Stopped) {
+                    this.first.set(None);
                 }
                 return Poll::Ready(second.settle(answer, is_good));
             }

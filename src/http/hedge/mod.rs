@@ -39,8 +39,9 @@ mod service;
 pub use self::{future::ResponseFuture, service::Hedge};
 
 use self::histogram::Histogram;
-use super::{Charge, RetryBudget, RetryLayer};
+use super::{Charge, RetryBudget, RetryLayer, retry::Kept};
 use crate::backend::Moment;
+use http::Request;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -61,6 +62,8 @@ struct Rule {
     late: Option<Late>,
     /// What it shares with retries.
     budget: RetryBudget,
+    /// It stands right below the retry, and what that one keeps of a request will do.
+    is_beside: bool,
 }
 
 /// What takes long.
@@ -77,14 +80,16 @@ const LEAST: u32 = 100;
 
 impl HedgeLayer {
     /// A second attempt where the backend has stopped answering, out of the budget of `retry`; none where that never tries
-    /// again.
+    /// again. For a place right below that retry: what a layer between the two does to a request is not done to a second
+    /// attempt.
     pub fn beside(retry: &RetryLayer) -> Self {
-        retry.budget().map_or(Self::none(), |budget| Self::silent(budget.clone()))
+        let rule = |budget: &RetryBudget| Rule { late: None, budget: budget.clone(), is_beside: true };
+        Self { rule: retry.budget().map(|budget| Arc::new(rule(budget))) }
     }
 
     /// A second attempt where the backend has stopped answering, out of `budget`.
     pub fn silent(budget: RetryBudget) -> Self {
-        Self { rule: Some(Arc::new(Rule { late: None, budget })) }
+        Self { rule: Some(Arc::new(Rule { late: None, budget, is_beside: false })) }
     }
 
     /// The same, and after the 95th percentile, for a twentieth of the requests.
@@ -101,7 +106,7 @@ impl HedgeLayer {
         assert!((0.0..=1.0).contains(&quantile), "the quantile of a hedge is from 0 to 1, not {quantile}");
         assert!((0.0..=1.0).contains(&share), "the share of a hedge is from 0 to 1, not {share}");
         let late = Late { quantile, times: Histogram::new(), share: RetryBudget::new(share, 0) };
-        Self { rule: Some(Arc::new(Rule { late: Some(late), budget })) }
+        Self { rule: Some(Arc::new(Rule { late: Some(late), budget, is_beside: false })) }
     }
 
     /// No second attempt.
@@ -111,6 +116,15 @@ impl HedgeLayer {
 }
 
 impl Rule {
+    /// What a second attempt will be made of, and the request, which carries it.
+    fn keep<B>(&self, request: Request<B>) -> (Kept, Request<B>) {
+        if let Some(kept) = request.extensions().get::<Kept>().filter(|_| self.is_beside) {
+            return (kept.clone(), request);
+        }
+        let (mut head, body) = request.into_parts();
+        (Kept::below(&mut head), Request::from_parts(head, body))
+    }
+
     /// Counts a request that could be hedged, and says after which time it takes long.
     fn late_after(&self, now: Instant) -> Option<Duration> {
         let late = self.late.as_ref()?;

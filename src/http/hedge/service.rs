@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     error::BoxError,
-    http::retry::{ATTEMPT, Kept},
+    http::{retry::ATTEMPT, seldom},
     strategy::SessionToken,
 };
 use http::{Request, Response};
@@ -36,9 +36,10 @@ impl<S> Hedge<S> {
 
 impl<S, B, R> Service<Request<B>> for Hedge<S>
 where
-    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static> + Clone,
+    S: Service<Request<B>, Response = Response<R>, Future: Send + 'static> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
-    B: Body + Default,
+    B: Body + Default + Send + 'static,
+    R: Send + 'static,
 {
     type Response = Response<R>;
     type Error = BoxError;
@@ -52,9 +53,9 @@ where
         let Some(rule) = self.rule.as_ref().filter(|_| may_be_hedged(&request)) else {
             return ResponseFuture::alone(self.inner.call(request));
         };
-        let (mut head, body) = request.into_parts();
-        let second = Second::new(self.inner.clone(), Arc::clone(rule), Kept::below(&mut head));
-        ResponseFuture::hedged(self.inner.call(Request::from_parts(head, body)), second)
+        let (kept, request) = rule.keep(request);
+        let second = Second::new(self.inner.clone(), Arc::clone(rule), kept);
+        ResponseFuture::hedged(self.inner.call(request), second)
     }
 }
 
@@ -63,7 +64,7 @@ fn may_be_hedged<B: Body>(request: &Request<B>) -> bool {
     request.method().is_safe()
         && request.body().is_end_stream()
         // Whoever sends this one again already needs no help.
-        && !request.headers().contains_key(ATTEMPT)
+        && !seldom::has(request.headers(), &ATTEMPT)
         // Another backend knows nothing of a session, and would begin it anew.
         && request.extensions().get::<SessionToken>().is_none()
 }

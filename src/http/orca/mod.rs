@@ -32,6 +32,7 @@ mod base64;
 mod json;
 mod protobuf;
 
+use super::seldom;
 use crate::backend::Report;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write;
@@ -49,7 +50,7 @@ const LONGEST: usize = 4_096;
 ///
 /// The fields are gone in any case; `None` where there were none, or nothing was in them.
 pub fn take(headers: &mut HeaderMap) -> Option<Report> {
-    let (binary, header) = (headers.remove(BINARY), headers.remove(HEADER));
+    let (binary, header) = (seldom::take(headers, &BINARY), seldom::take(headers, &HEADER));
     binary.and_then(|value| read_binary(bounded(&value)?)).or_else(|| header.and_then(|value| read(&value)))
 }
 

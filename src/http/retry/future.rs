@@ -26,7 +26,8 @@ pin_project! {
         #[pin]
         state: State<S::Future>,
         // `None` where there is no other attempt, whatever becomes of this one.
-        next: Option<Next<S, B, S::Response>>,
+        // Apart: it is large, and would be moved around with every request.
+        next: Option<Box<Next<S, B, S::Response>>>,
     }
 }
 
@@ -95,7 +96,7 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<ReplayBody<B>>>,
 {
-    pub(super) fn new(inner: S::Future, next: Option<Next<S, B, S::Response>>) -> Self {
+    pub(super) fn new(inner: S::Future, next: Option<Box<Next<S, B, S::Response>>>) -> Self {
         Self { state: State::Called { inner }, next }
     }
 }

@@ -3,7 +3,7 @@ use crate::{
     backend::{BackendId, Outcome},
     error::{BoxError, Unavailable, find},
     feedback::ProxyError,
-    http::{ServedBy, deadline::ShareExceeded, grpc},
+    http::{ServedBy, deadline::ShareExceeded, grpc, seldom},
     rng::Rng,
 };
 use http::{HeaderName, Method, Response, StatusCode, header, request};
@@ -80,7 +80,7 @@ impl Failure {
 impl Policy {
     /// Whether a request could be tried again at all: then what is needed for that is kept.
     pub(super) fn covers(&self, head: &request::Parts) -> bool {
-        self.retries > 0 && !head.headers.contains_key(ATTEMPT)
+        self.retries > 0 && !seldom::has(&head.headers, &ATTEMPT)
     }
 
     /// How many attempts there may be after `made` others, where each of them runs out of time, and so was sent.

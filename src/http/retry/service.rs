@@ -57,6 +57,6 @@ where
         // Whoever called `poll_ready` made this one ready, not its clone.
         let kept = Kept::new(&mut head);
         let next = Next::new(self.inner.clone(), Arc::clone(&self.policy), kept, replay);
-        ResponseFuture::new(self.inner.call(Request::from_parts(head, body)), Some(next))
+        ResponseFuture::new(self.inner.call(Request::from_parts(head, body)), Some(Box::new(next)))
     }
 }

@@ -56,6 +56,13 @@ impl<B> Host<B> {
         *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
     }
 
+    /// As HTTP/2 has it: `:authority` comes from the URI, and nobody has to compare it with a `Host` that says the same.
+    pub(super) fn drop_name(&self, request: &mut Request<B>) {
+        if request.headers().get(header::HOST) == self.name.as_ref() {
+            request.headers_mut().remove(header::HOST);
+        }
+    }
+
     /// A connection that is open and has room for a request.
     pub(super) fn free(&self) -> Option<Connection<B>> {
         match &self.connections {

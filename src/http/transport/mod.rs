@@ -71,7 +71,9 @@ where
             return Box::pin(std::future::ready(Err(ConnectError::new(NOT_HTTP).into())));
         };
         let host = self.hosts.of(authority);
-        if !self.http2() {
+        if self.http2() {
+            host.drop_name(&mut request);
+        } else {
             host.address(&mut request);
         }
         match host.free() {
