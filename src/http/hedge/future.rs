@@ -54,13 +54,15 @@ pin_project! {
         // What is left of it at the end is left to itself.
         #[pin]
         first: Option<S::Future>,
-        // Boxed: few requests need one.
-        hedge: Option<Pin<Box<Oneshot<S, Request<B>>>>>,
+        hedge: Option<Another<S, B>>,
         #[pin]
         timer: Option<Sleep>,
         second: Second<S, S::Response>,
     }
 }
+
+/// A second attempt. Boxed: few requests need one.
+type Another<S, B> = Pin<Box<Oneshot<S, Request<B>>>>;
 
 /// What a second attempt is made of.
 pub(super) struct Second<S, R> {
@@ -97,7 +99,7 @@ impl<S, R> Second<S, R> {
     }
 
     /// The second attempt, where there is reason for one now, and the means.
-    fn attempt<B: Default>(&mut self) -> Option<Pin<Box<Oneshot<S, Request<B>>>>>
+    fn attempt<B: Default>(&mut self) -> Option<Another<S, B>>
     where
         S: Service<Request<B>> + Clone,
     {
