@@ -18,7 +18,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tower::ServiceExt;
-use tower_balancer::{http::Peer, proxy::Builder, strategy::Strategy};
+use tower_balancer::{
+    http::{Coalesce, Peer},
+    proxy::Builder,
+    strategy::Strategy,
+};
 use tracing::{debug, warn};
 
 /// The most that the head of a request may take: twice what common servers allow, so that they are the ones to say 431.
@@ -62,7 +66,8 @@ pub async fn until_closed<G: Strategy>(door: Door, proxy: Builder<G>, grace: Dur
         _ = stream.set_nodelay(true);
         let service = service.clone().map_request(with_peer(address));
         let service = hyper_util::service::TowerToHyperService::new(service);
-        let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection =
+            server.serve_connection_with_upgrades(TokioIo::new(Coalesce::new(stream)), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

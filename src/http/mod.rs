@@ -56,6 +56,7 @@ mod address;
 mod body_timeout;
 mod classify;
 mod client;
+mod coalesce;
 pub mod deadline;
 mod exchange;
 mod excused;
@@ -92,6 +93,7 @@ pub use self::{
     body_timeout::{BodyTimeout, BodyTimeoutLayer, Stalled, WatchedBody},
     classify::{ClassifyEnd, HttpClassify},
     client::{Client, ClientBody, ClientConfig},
+    coalesce::Coalesce,
     deadline::{Deadline, DeadlineLayer},
     forward::{Forward, ForwardLayer, Refused},
     grpc_probe::GrpcProbe,

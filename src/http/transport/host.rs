@@ -5,7 +5,7 @@ use super::{
     exchange::exchange,
     http1, http2,
 };
-use crate::error::BoxError;
+use crate::{error::BoxError, http::Coalesce};
 use http::{
     HeaderValue, Request, Response, Uri, header,
     uri::{Authority, PathAndQuery},
@@ -16,6 +16,9 @@ use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use tokio::{net::TcpStream, time::Instant};
 use tower::ServiceExt;
+
+/// What a connection writes to and reads from.
+pub(super) type Wire = TokioIo<Coalesce<TcpStream>>;
 
 /// The connections to one backend.
 pub(super) struct Host<B> {
@@ -94,8 +97,9 @@ impl<B> Host<B> {
     }
 
     /// A stream of bytes to it: all its addresses are tried.
-    pub(super) async fn connect(&self) -> Result<TokioIo<TcpStream>, ConnectError> {
-        self.settings.connector.clone().oneshot(self.uri.clone()).await.map_err(ConnectError::new)
+    pub(super) async fn connect(&self) -> Result<Wire, ConnectError> {
+        let stream = self.settings.connector.clone().oneshot(self.uri.clone()).await.map_err(ConnectError::new)?;
+        Ok(TokioIo::new(Coalesce::new(stream.into_inner())))
     }
 }
 

@@ -1,17 +1,21 @@
-use super::{error::ConnectError, host::Host, locked};
+use super::{
+    error::ConnectError,
+    host::{Host, Wire},
+    locked,
+};
 use crate::error::BoxError;
 use http_body::Body;
 use hyper::{
     client::conn::http1::{self, SendRequest},
     rt::Executor,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioExecutor;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 /// A connection, whole: who holds it is the only one on it. It stays in its box, wherever it goes.
 pub(super) struct Connection<B> {
@@ -27,7 +31,7 @@ impl<B> Connection<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    pub(super) async fn over(stream: TokioIo<TcpStream>) -> Result<Box<Self>, ConnectError> {
+    pub(super) async fn over(stream: Wire) -> Result<Box<Self>, ConnectError> {
         let (sender, connection) = http1::handshake(stream).await.map_err(ConnectError::new)?;
         TokioExecutor::new().execute(async move {
             // What goes wrong, the request on it is told.

@@ -1,4 +1,8 @@
-use super::{error::ConnectError, host::Host, locked};
+use super::{
+    error::ConnectError,
+    host::{Host, Wire},
+    locked,
+};
 use crate::error::BoxError;
 use futures_util::{
     FutureExt,
@@ -10,7 +14,7 @@ use hyper::{
     client::conn::http2::{self, SendRequest},
     rt::Executor,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -20,7 +24,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 /// Streams on one connection at a time, where the server does not allow for less. Most allow for 100 or more: what is
 /// beyond goes on another connection, that they do not wait behind each other.
@@ -47,7 +51,7 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     /// With up to `most` streams, until the server has said what it allows for.
-    async fn over(stream: TokioIo<TcpStream>, most: usize) -> Result<Self, ConnectError> {
+    async fn over(stream: Wire, most: usize) -> Result<Self, ConnectError> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         // While requests wait on it, a connection that is dead without a word is found out, and not by them.
         builder.timer(TokioTimer::new()).keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
