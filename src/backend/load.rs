@@ -4,12 +4,13 @@ use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 /// What one backend is doing and has done, counted over every balancer of the process.
 ///
 /// The counters of one backend share two cache lines with nothing else, so that busy backends do not slow each other
-/// down. They are statistics: each is exact once the threads that count have been joined, and none orders any other
+/// down. What ends well, as nearly all does, is one change of one word. They are statistics: each is exact once the threads that count have been joined, and none orders any other
 /// memory access, hence `Relaxed` throughout.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Load {
-    in_flight: AtomicU32,
+    /// In the lower [`BITS`] the requests in flight, above them those that ended well.
+    flow: AtomicU64,
     /// When the first request came since the backend is in rotation: tenths of a second, plus 1; 0 is not yet.
     since: AtomicU32,
     /// The answers that it had given before.
@@ -18,9 +19,16 @@ pub struct Load {
     proven: AtomicU64,
     /// What the requests in flight cost beyond 1 each, in [`UNITS`] of it.
     extra: AtomicI64,
-    outcomes: [AtomicU64; Outcome::ALL.len()],
+    /// How the others ended, in the order of [`Outcome::ALL`].
+    others: [AtomicU64; Outcome::ALL.len() - 1],
     latency: Latency,
 }
+
+/// A million requests at once on one backend: more do not fit into a process either. The rest will do for a hundred
+/// thousand a second in five years.
+const BITS: u32 = 20;
+const ONE_IN_FLIGHT: u64 = 1;
+const ONE_SUCCESS: u64 = 1 << BITS;
 
 /// Parts that a cost is kept in.
 const UNITS: f64 = 65_536.0;
@@ -28,7 +36,7 @@ const UNITS: f64 = 65_536.0;
 impl Load {
     /// Requests that hold a [`Lease`](super::Lease) now.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        in_flight(self.flow.load(Ordering::Relaxed))
     }
 
     /// What the requests in flight cost together: their number, where nothing else was said.
@@ -66,7 +74,10 @@ impl Load {
 
     /// Requests that ended with `outcome` since the backend was created.
     pub fn count(&self, outcome: Outcome) -> u64 {
-        self.outcomes[outcome as usize].load(Ordering::Relaxed)
+        match outcome {
+            Outcome::Success => self.flow.load(Ordering::Relaxed) >> BITS,
+            other => self.others[other as usize - 1].load(Ordering::Relaxed),
+        }
     }
 
     /// Requests that ended, however they did, since the backend was created.
@@ -82,12 +93,12 @@ impl Load {
     /// Counts one more request in flight, unless there are `limit`.
     pub(super) fn try_begin(&self, cost: f64, now: Moment, limit: u32) -> bool {
         if limit != u32::MAX {
-            let one_more = |in_flight: u32| (in_flight < limit).then(|| in_flight + 1);
-            if self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            let one_more = |flow: u64| (in_flight(flow) < limit).then(|| flow + ONE_IN_FLIGHT);
+            if self.flow.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
                 return false;
             }
         } else {
-            self.in_flight.fetch_add(1, Ordering::Relaxed);
+            self.flow.fetch_add(ONE_IN_FLIGHT, Ordering::Relaxed);
         }
         self.begun(cost, now);
         true
@@ -142,12 +153,21 @@ impl Load {
     }
 
     pub(super) fn end(&self, outcome: Outcome, cost: f64) {
-        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        match outcome {
+            Outcome::Success => self.flow.fetch_add(ONE_SUCCESS - ONE_IN_FLIGHT, Ordering::Relaxed),
+            other => {
+                self.others[other as usize - 1].fetch_add(1, Ordering::Relaxed);
+                self.flow.fetch_sub(ONE_IN_FLIGHT, Ordering::Relaxed)
+            }
+        };
         if cost != 1.0 {
             self.extra.fetch_sub(extra(cost), Ordering::Relaxed);
         }
     }
+}
+
+fn in_flight(flow: u64) -> u32 {
+    (flow & (ONE_SUCCESS - 1)) as u32
 }
 
 fn extra(cost: f64) -> i64 {
