@@ -44,7 +44,7 @@ ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 most=$((($(ulimit -n) - 200) / 2))
 idle=$((most - 200 < 10000 ? most - 200 : 10000))
 
-backends=(38001 38002 38003)
+backends=(28001 28002 28003)
 nginx_conf() { # NAME SERVERS
     cat >"$work/$1.conf" <<EOF
 worker_processes 1; daemon off; pid $work/$1.pid; error_log $work/$1.err;
@@ -56,7 +56,7 @@ nginx_conf backend "server {
     listen 127.0.0.1:${backends[0]}; listen 127.0.0.1:${backends[1]}; listen 127.0.0.1:${backends[2]};
     location = /big { alias $work/big; } location / { return 200 \"Hello from Backend \$server_port\\n\"; } }"
 nginx_conf nginx "upstream pool { $(printf 'server 127.0.0.1:%s; ' "${backends[@]}") keepalive 256; keepalive_requests 1000000000; }
-    server { listen 127.0.0.1:38101 backlog=20000; listen 127.0.0.1:38201 http2; proxy_max_temp_file_size 0; location / {
+    server { listen 127.0.0.1:28101 backlog=20000; listen 127.0.0.1:28201 http2; proxy_max_temp_file_size 0; location / {
     proxy_pass http://pool; proxy_http_version 1.1; proxy_set_header Connection \"\";
     proxy_set_header X-Forwarded-For \$remote_addr; proxy_set_header X-Forwarded-Proto \$scheme;
     proxy_set_header X-Forwarded-Host \$host; } }"
@@ -73,8 +73,8 @@ defaults
     option forwardfor
     http-reuse always
 frontend in
-    bind 127.0.0.1:38102 backlog 20000
-    bind 127.0.0.1:38202 proto h2
+    bind 127.0.0.1:28102 backlog 20000
+    bind 127.0.0.1:28202 proto h2
     default_backend pool
 backend pool
 $(for port in "${backends[@]}"; do echo "    server s$port 127.0.0.1:$port check inter 5s"; done)
@@ -83,17 +83,17 @@ EOF
 # Everything that is started is stopped at the end.
 run() { "$@" >/dev/null 2>>"$work/log" & started+=($!); }
 run taskset -c 1 nginx -c "$work/backend.conf"
-names=(nginx) h1=(38101) h2=(38201)
+names=(nginx) h1=(28101) h2=(28201)
 run taskset -c 0 nginx -c "$work/nginx.conf"
 pids=($!)
 if command -v haproxy >/dev/null; then
     run taskset -c 0 haproxy -db -f "$work/haproxy.cfg"
-    names+=(haproxy) h1+=(38102) h2+=(38202) pids+=($!)
+    names+=(haproxy) h1+=(28102) h2+=(28202) pids+=($!)
 fi
 gateway_on() { run taskset -c "$1" "$gateway" --listen "127.0.0.1:$2" --admin off --log off --workers "$3" \
     $(printf -- '--backend http://127.0.0.1:%s ' "${backends[@]}"); }
-gateway_on 0 38103 1
-names+=(gateway) h1+=(38103) h2+=(38103) pids+=($!)
+gateway_on 0 28103 1
+names+=(gateway) h1+=(28103) h2+=(28103) pids+=($!)
 for port in "${h1[@]}"; do
     curl --silent --fail --output /dev/null --retry 40 --retry-delay 1 --retry-all-errors "http://127.0.0.1:$port/"
 done
@@ -175,23 +175,23 @@ for mode in "${modes[@]}"; do
     idle) each measure_idle | table "$idle idle connections" "MiB" ;;
     workers)
         # The load needs a core of its own as well: on two cores this is a lower bound.
-        for workers in 1 2; do gateway_on 0,1 "3813$workers" "$workers"; done
+        for workers in 1 2; do gateway_on 0,1 "2813$workers" "$workers"; done
         sleep 1
         printf '\nOf two workers and one, requests a second, and their ratio\n'
         for _ in $(seq "$rounds"); do
-            one=$(wrk_requests 38131 "$seconds") two=$(wrk_requests 38132 "$seconds")
+            one=$(wrk_requests 28131 "$seconds") two=$(wrk_requests 28132 "$seconds")
             printf '  %8d %8d %6.2f\n' $((two / seconds)) $((one / seconds)) "$(quotient "$two" "$one")"
         done
         ;;
     instructions)
         command -v valgrind >/dev/null || { echo "valgrind is not installed: no instructions"; continue; }
         run valgrind --tool=callgrind --instr-atstart=no --callgrind-out-file="$work/callgrind" "$gateway" \
-            --listen 127.0.0.1:38121 --admin off --log off --workers 1 $(printf -- '--backend http://127.0.0.1:%s ' "${backends[@]}")
+            --listen 127.0.0.1:28121 --admin off --log off --workers 1 $(printf -- '--backend http://127.0.0.1:%s ' "${backends[@]}")
         measured=$!
-        curl --silent --fail --output /dev/null --retry 40 --retry-delay 1 --retry-all-errors http://127.0.0.1:38121/
-        wrk_requests 38121 5 >/dev/null
+        curl --silent --fail --output /dev/null --retry 40 --retry-delay 1 --retry-all-errors http://127.0.0.1:28121/
+        wrk_requests 28121 5 >/dev/null
         callgrind_control -i on "$measured" >/dev/null 2>&1
-        h2load --h1 -c64 -t1 -n 4000 http://127.0.0.1:38121/ | grep -q " 4000 succeeded"
+        h2load --h1 -c64 -t1 -n 4000 http://127.0.0.1:28121/ | grep -q " 4000 succeeded"
         callgrind_control -i off "$measured" >/dev/null 2>&1
         kill "$measured"; wait "$measured" 2>/dev/null || true
         printf '\nInstructions in user space, a request, of 4000: %s\n' \
