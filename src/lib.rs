@@ -62,6 +62,8 @@
 //! strategies, the balancer, the feedback and the checker, and depends on no HTTP crate.
 //!
 //! `tower-http`: `http::TowerHttpClassify`, which judges backends by the classifiers of tower-http.
+//!
+//! `file`: where backends come from, for [`discover`].
 
 pub mod backend;
 pub mod balance;

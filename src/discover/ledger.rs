@@ -78,6 +78,7 @@ impl<T> Ledger<T> {
                 }
                 (before.into_iter().filter_map(|(id, old)| Some((id, old?))).collect(), Vec::new())
             }
+            News::Unchanged => Default::default(),
         };
         let mut settled = Settled { twice, ..Settled::default() };
         for (id, endpoint) in before {
@@ -96,9 +97,9 @@ impl<T> Ledger<T> {
         self.settle(settled, held, guard, now)
     }
 
-    /// Lets time pass, where what the source said last counts as said again.
+    /// Takes in that the source says what it said last.
     pub(super) fn review(&mut self, guard: &Guard, now: Instant) -> Settled {
-        self.settle(Settled::default(), self.held(), guard, now)
+        self.hear(News::Unchanged, guard, now)
     }
 
     /// Of those that are missing, lets go who was missing before, and the rest where they are few enough.

@@ -7,6 +7,7 @@
 //! | source | members are | feature |
 //! |---|---|---|
 //! | [`TowerSource`] | what a [`tower::discover::Discover`] yields | |
+//! | `FileSource` | in a TOML or JSON file | `file` |
 //!
 //! ```
 //! use std::future::pending;
@@ -55,6 +56,10 @@
 
 mod departures;
 mod discoverer;
+#[cfg(any(feature = "etcd", feature = "file"))]
+mod entry;
+#[cfg(feature = "file")]
+mod file;
 mod guard;
 mod ledger;
 mod run;
@@ -63,6 +68,10 @@ mod status;
 mod tower_source;
 mod update;
 
+#[cfg(any(feature = "etcd", feature = "file"))]
+pub use self::entry::Entry;
+#[cfg(feature = "file")]
+pub use self::file::FileSource;
 pub use self::{
     discoverer::{DEFAULT_BACKOFF, DEFAULT_DRAIN, DISCOVER_TARGET, Discoverer},
     guard::Guard,

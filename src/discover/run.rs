@@ -3,6 +3,7 @@ use super::{
     departures::Departures,
     discoverer::Work,
     ledger::{Ledger, Settled},
+    update::News,
 };
 use crate::{
     error::{BoxError, root_cause},
@@ -120,18 +121,11 @@ impl<T: Clone + Send + Sync + 'static, S> Pool<'_, T, S> {
     /// Takes in what the source says.
     fn told(&mut self, ledger: &mut Ledger<T>, update: Update<T>) {
         let Update { news, version, mut skipped } = update;
-        let now = now();
+        let (now, is_new) = (now(), !matches!(news, News::Unchanged));
         let mut settled = ledger.hear(news, &self.discoverer.settings.guard, now);
         skipped.extend(settled.twice.drain(..).map(|id| format!("{id}: listed more than once")));
-
-        let members = ledger.listed().map(|endpoint| endpoint.member.clone());
-        // Each id stands in the ledger once.
-        _ = self.discoverer.pool.update(members, []);
-        for endpoint in ledger.listed() {
-            self.departures.recall(endpoint.id());
-            if let Some(backend) = self.discoverer.pool.get(endpoint.id().as_str()) {
-                backend.leave(endpoint.is_draining.then_some(DRAINED), now);
-            }
+        if is_new {
+            self.put(ledger, now);
         }
         self.settle(ledger, settled);
 
@@ -145,12 +139,26 @@ impl<T: Clone + Send + Sync + 'static, S> Pool<'_, T, S> {
             info!(target: DISCOVER_TARGET, source, failures = before.failures, "the source answers again");
         }
         self.discoverer.status.send_modify(|status| {
-            status.version = version;
-            status.members = ledger.listed().len();
             status.last_success = Some(now);
             status.failures = 0;
-            status.skipped = skipped.into();
+            if is_new {
+                status.version = version;
+                status.members = ledger.listed().len();
+                status.skipped = skipped.into();
+            }
         });
+    }
+
+    /// Puts into the pool who is there.
+    fn put(&mut self, ledger: &Ledger<T>, now: Instant) {
+        // Each id stands in the ledger once.
+        _ = self.discoverer.pool.update(ledger.listed().map(|endpoint| endpoint.member.clone()), []);
+        for endpoint in ledger.listed() {
+            self.departures.recall(endpoint.id());
+            if let Some(backend) = self.discoverer.pool.get(endpoint.id().as_str()) {
+                backend.leave(endpoint.is_draining.then_some(DRAINED), now);
+            }
+        }
     }
 
     /// Lets go of those who have left.

@@ -46,6 +46,7 @@ pub struct Update<T> {
 pub(super) enum News<T> {
     Set(Vec<Endpoint<T>>),
     Changes(Vec<Change<T>>),
+    Unchanged,
 }
 
 impl<T> Update<T> {
@@ -57,6 +58,11 @@ impl<T> Update<T> {
     /// What has changed, in this order.
     pub fn changes(changes: impl IntoIterator<Item = Change<T>>) -> Self {
         Self::of(News::Changes(changes.into_iter().collect()))
+    }
+
+    /// Nothing: it was asked, and all is as it was when the source last spoke.
+    pub fn unchanged() -> Self {
+        Self::of(News::Unchanged)
     }
 
     fn of(news: News<T>) -> Self {
