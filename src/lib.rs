@@ -63,7 +63,7 @@
 //!
 //! `tower-http`: `http::TowerHttpClassify`, which judges backends by the classifiers of tower-http.
 //!
-//! `file`: where backends come from, for [`discover`].
+//! `dns`, `file`: where backends come from, for [`discover`].
 
 pub mod backend;
 pub mod balance;

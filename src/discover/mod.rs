@@ -7,6 +7,7 @@
 //! | source | members are | feature |
 //! |---|---|---|
 //! | [`TowerSource`] | what a [`tower::discover::Discover`] yields | |
+//! | `DnsSource` | what a name stands for: A, AAAA, SRV | `dns` |
 //! | `FileSource` | in a TOML or JSON file | `file` |
 //!
 //! ```
@@ -56,6 +57,8 @@
 
 mod departures;
 mod discoverer;
+#[cfg(feature = "dns")]
+mod dns;
 #[cfg(any(feature = "etcd", feature = "file"))]
 mod entry;
 #[cfg(feature = "file")]
@@ -68,6 +71,8 @@ mod status;
 mod tower_source;
 mod update;
 
+#[cfg(feature = "dns")]
+pub use self::dns::{DnsSource, Families, InvalidName};
 #[cfg(any(feature = "etcd", feature = "file"))]
 pub use self::entry::Entry;
 #[cfg(feature = "file")]
