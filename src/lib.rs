@@ -63,7 +63,7 @@
 //!
 //! `tower-http`: `http::TowerHttpClassify`, which judges backends by the classifiers of tower-http.
 //!
-//! `dns`, `file`: where backends come from, for [`discover`].
+//! `dns`, `etcd`, `file`: where backends come from, for [`discover`]. Building `etcd` needs `protoc`.
 
 pub mod backend;
 pub mod balance;

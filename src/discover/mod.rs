@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`TowerSource`] | what a [`tower::discover::Discover`] yields | |
 //! | `DnsSource` | what a name stands for: A, AAAA, SRV | `dns` |
+//! | `EtcdSource` | under a prefix in etcd, put there by an `EtcdRegistration` | `etcd` |
 //! | `FileSource` | in a TOML or JSON file | `file` |
 //!
 //! ```
@@ -61,6 +62,8 @@ mod discoverer;
 mod dns;
 #[cfg(any(feature = "etcd", feature = "file"))]
 mod entry;
+#[cfg(feature = "etcd")]
+mod etcd;
 #[cfg(feature = "file")]
 mod file;
 mod guard;
@@ -75,6 +78,8 @@ mod update;
 pub use self::dns::{DnsSource, Families, InvalidName};
 #[cfg(any(feature = "etcd", feature = "file"))]
 pub use self::entry::Entry;
+#[cfg(feature = "etcd")]
+pub use self::etcd::{EtcdConfig, EtcdRegistration, EtcdSource};
 #[cfg(feature = "file")]
 pub use self::file::FileSource;
 pub use self::{
