@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tower_balancer::{
-    BackendPool, BoxError, Discoverer,
+    BackendPool, BoxError, Discoverer, Rng,
     backend::{Backend, Backoff, HealthState, Lease, Outcome, Weight},
     discover::{Change, Endpoint, Guard, Source, TowerSource, Update},
     pool::{Change as PoolChange, Member},
@@ -302,6 +302,21 @@ async fn of_a_source_that_cannot_look_again_time_confirms_the_word() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_source_that_ends_before_its_second_look_the_word_holds() {
+    let (prompter, _looks, script) = looking_script();
+    let pool = pool();
+    let discoverer = Discoverer::new(&pool, script);
+    let run = tokio::spawn(discoverer.run());
+    prompter.send(set([1, 2, 3])).unwrap();
+    prompter.send(set([1])).unwrap();
+    sleep(SECOND * 40).await;
+    assert_eq!(picked_from(&pool).len(), 3, "it was asked, and has not answered");
+    prompter.send(None).unwrap();
+    run.await.unwrap();
+    assert_eq!(there(&pool), list([1]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_host_put_in_itself_is_left_alone() {
     let (prompter, script) = script();
     let pool = BackendPool::from_members([member(9), member(1)]).unwrap();
@@ -362,6 +377,73 @@ async fn a_run_can_be_stopped_dropped_and_begun_again() {
     discoverer.stop();
     second.await.unwrap();
     assert_eq!(there(&pool), list([3]));
+}
+
+/// Many sources that say anything at any time, in all orders.
+#[tokio::test(start_paused = true)]
+async fn whatever_is_said_who_is_listed_is_there_and_in_the_end_nobody_else() {
+    for seed in 0..40 {
+        let mut rng = Rng::new(seed);
+        let (prompter, _looks, mut script) = looking_script();
+        script.looks = script.looks.filter(|_| seed % 2 == 0);
+        let pool = pool();
+        pool.insert(member(99)).unwrap();
+        let backoff = Backoff { base: MS * 10, cap: MS * 10 };
+        let discoverer = Discoverer::new(&pool, script).backoff(backoff).seed(seed).drain(SECOND * 5);
+        let run = tokio::spawn(discoverer.run());
+        let (mut listed, mut known) = (BTreeMap::<u32, bool>::new(), BTreeMap::new());
+        for _ in 0..60 {
+            let mut changes = Vec::new();
+            for _ in 0..rng.below(4) {
+                let (target, draining) = (rng.below(9) as u32, rng.below(4) == 0);
+                if rng.below(2) == 0 {
+                    listed.insert(target, draining);
+                    changes.push(Change::Insert(endpoint(target, draining)));
+                } else {
+                    listed.remove(&target);
+                    changes.push(Change::Remove(target.to_string().into()));
+                }
+            }
+            let all = listed.iter().map(|(target, draining)| endpoint(*target, *draining));
+            let said = match rng.below(3) {
+                0 => Some(Ok(Update::changes(changes))),
+                _ => Some(Ok(Update::set(all.collect::<Vec<_>>()))),
+            };
+            if rng.below(5) == 0 {
+                prompter.send(Some(Err("it stumbles".into()))).unwrap();
+            }
+            prompter.send(said).unwrap();
+            sleep(MS * 50 + SECOND * rng.below(20) as u32).await;
+
+            let there = pool.backends();
+            assert!(ids(&there).contains(&"99".to_owned()));
+            for (target, draining) in &listed {
+                let backend = pool.get(&target.to_string()).expect("who is listed is there");
+                assert_eq!(backend.is_eligible(), !draining, "seed {seed}: {target}");
+                // Who has been there all the time is the same.
+                let before = known.insert(*target, Arc::clone(&backend));
+                assert!(before.is_none_or(|before| Arc::ptr_eq(&before, &backend)), "seed {seed}: {target}");
+            }
+            known.retain(|target, _| ids(&there).contains(&target.to_string()));
+        }
+        for _ in 0..2 {
+            sleep(SECOND * 40).await;
+            let all = listed.iter().map(|(target, draining)| endpoint(*target, *draining));
+            prompter.send(Some(Ok(Update::set(all.collect::<Vec<_>>())))).unwrap();
+        }
+        sleep(SECOND * 40).await;
+        let mut expected: Vec<_> = listed.keys().copied().chain([99]).collect();
+        expected.sort_unstable();
+        let mut found: Vec<u32> = there(&pool).iter().map(|id| id.parse().unwrap()).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected, "seed {seed}");
+        run.abort();
+    }
+}
+
+fn endpoint(target: u32, is_draining: bool) -> Endpoint<u32> {
+    let endpoint = Endpoint::from(member(target));
+    if is_draining { endpoint.draining() } else { endpoint }
 }
 
 #[tokio::test(start_paused = true)]

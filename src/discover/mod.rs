@@ -50,7 +50,7 @@
 //! * A source that fails changes nothing. It is asked again, after 1 s, 2 s, 4 s … ([`backoff`](Discoverer::backoff)).
 //! * A source that suddenly lists far fewer is not believed at once: see [`Guard`].
 //! * Members that no source has named, because the host put them in itself, are left alone; so several discoverers may feed
-//!   one pool, each its own part. One that two of them name belongs to both, and leaves with the first.
+//!   one pool, each its own part. Of one that two of them name, what was said last holds.
 //!
 //! # Limits
 //!

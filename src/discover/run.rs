@@ -76,7 +76,7 @@ where
                 pause = Some(tokio::time::Instant::now() + length);
             }
             Some(None) => {
-                has_ended = true;
+                (has_ended, is_looking) = (true, false);
                 discoverer.status.send_modify(|status| status.has_ended = true);
             }
             None if !has_ended && source.look_again() => is_looking = true,

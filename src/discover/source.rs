@@ -8,7 +8,7 @@ use crate::error::BoxError;
 pub trait Source<T>: Send + 'static {
     /// Waits for the next news. `None` where there will never be any again; the members stay then.
     ///
-    /// The first answer comes as soon as it can be had, and so does the one after an error, for which the caller has waited.
+    /// The first answer comes as soon as it can be had, and so does what is new after an error: the caller has waited.
     ///
     /// # Errors
     ///

@@ -61,7 +61,8 @@ impl<T> DnsSource<T> {
     }
 
     /// The domains in which a name without a dot at its end is looked for as well, in this order: before the name itself where
-    /// that has no dot at all, after it otherwise. Unless it is set, those of the system where its servers are asked.
+    /// that has no dot at all (or fewer than the `ndots` of the system, where its servers are asked), after it otherwise.
+    /// Unless it is set, those of the system where its servers are asked.
     pub fn search<D: Into<String>>(mut self, domains: impl IntoIterator<Item = D>) -> Self {
         self.settings.search = Some(domains.into_iter().map(Into::into).collect());
         self

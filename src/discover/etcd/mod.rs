@@ -7,7 +7,7 @@ use super::{Entry, Source, Update, entry::Target};
 #[cfg(feature = "http")]
 use crate::backend::Origin;
 use crate::{error::BoxError, pool::Member};
-use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions, WatchStream};
+use etcd_client::{EventType, GetOptions, WatchOptions, WatchStream};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// The backends that stand in an etcd, version 3.4 or later, under a prefix.
@@ -81,6 +81,24 @@ impl<T> EtcdSource<T> {
         Self { config, prefix: prefix.into(), target: Arc::new(target), watching: None, turn }
     }
 
+    /// The next change, or all there is.
+    async fn look(&mut self) -> Result<Update<T>, BoxError> {
+        // Taken, and put back where it is still good: after a failure all keys are read anew.
+        let (watching, update) = match self.watching.take() {
+            Some(mut watching) => {
+                let update = self.follow(&mut watching).await?;
+                (watching, update)
+            }
+            None => {
+                let watching = self.begin().await?;
+                let update = self.update(&watching);
+                (watching, update)
+            }
+        };
+        self.watching = Some(watching);
+        Ok(update)
+    }
+
     /// Reads all keys, and asks to be told of every change from then on.
     async fn begin(&mut self) -> Result<Watching, BoxError> {
         self.turn = self.turn.wrapping_add(1);
@@ -94,33 +112,32 @@ impl<T> EtcdSource<T> {
         Ok(Watching { changes, values, revision })
     }
 
-    /// What the next change makes of it, if it can be told without reading anew.
-    async fn follow(&mut self, watching: &mut Watching) -> Result<Option<Update<T>>, BoxError> {
+    /// What the next change makes of it.
+    async fn follow(&self, watching: &mut Watching) -> Result<Update<T>, BoxError> {
         loop {
             let news = watching.changes.message().await?.ok_or("etcd has ended the watch")?;
             if news.canceled() {
-                return match news.compact_revision() {
-                    0 => Err(format!("etcd has ended the watch: {}", news.cancel_reason()).into()),
-                    // It no longer knows what was missed.
-                    _ => Ok(None),
-                };
+                // It no longer knows what was missed, say.
+                return Err(format!("etcd has ended the watch: {}", news.cancel_reason()).into());
             }
             if let Some(header) = news.header() {
                 watching.revision = header.revision();
             }
             for event in news.events() {
                 match (event.event_type(), event.kv()) {
-                    (EventType::Put, Some(pair)) => watching.put(pair),
+                    (EventType::Put, Some(pair)) => {
+                        watching.values.insert(pair.key().to_vec(), pair.value().to_vec());
+                    }
                     (EventType::Delete, Some(pair)) => _ = watching.values.remove(pair.key()),
                     (_, None) => {}
                 }
             }
             if !news.events().is_empty() {
-                return Ok(Some(self.update(watching)));
+                return Ok(self.update(watching));
             }
             if !news.created() {
                 // A sign of life.
-                return Ok(Some(Update::unchanged()));
+                return Ok(Update::unchanged());
             }
         }
     }
@@ -141,32 +158,9 @@ impl<T> EtcdSource<T> {
     }
 }
 
-impl Watching {
-    fn put(&mut self, pair: &KeyValue) {
-        self.values.insert(pair.key().to_vec(), pair.value().to_vec());
-    }
-}
-
 impl<T: Send + 'static> Source<T> for EtcdSource<T> {
     async fn next(&mut self) -> Option<Result<Update<T>, BoxError>> {
-        // Taken and put back: a call that is given up begins anew the next time.
-        if let Some(mut watching) = self.watching.take() {
-            match self.follow(&mut watching).await {
-                Ok(Some(update)) => {
-                    self.watching = Some(watching);
-                    return Some(Ok(update));
-                }
-                Ok(None) => {}
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        let watching = match self.begin().await {
-            Ok(watching) => watching,
-            Err(error) => return Some(Err(error)),
-        };
-        let update = self.update(&watching);
-        self.watching = Some(watching);
-        Some(Ok(update))
+        Some(self.look().await)
     }
 
     fn look_again(&mut self) -> bool {

@@ -29,8 +29,8 @@ use tokio::{fs, time::sleep};
 /// JSON has the same list, in an object under `backends` or by itself.
 ///
 /// The file is read every second, whatever it is: a mount, a link that is exchanged, a file that another was moved onto. What
-/// it says counts when it says the same twice in a row. A file that cannot be read or parsed is a failure of the source, and
-/// the members stay; an entry that is none is left out, and named with its line. A list without entries is an empty one; a
+/// it says counts when it says the same twice in a row. A file that cannot be read or parsed is a failure of the source, which
+/// is told once, and the members stay; an entry that is none is left out, and named with its line. A list without entries is an empty one; a
 /// file without a list is broken.
 ///
 /// ```
@@ -54,8 +54,8 @@ pub struct FileSource<T> {
     path: PathBuf,
     target: Target<T>,
     interval: Duration,
-    /// A hash of what was told last.
-    told: Option<u64>,
+    /// A hash of what was told last, or the failure.
+    told: Option<Result<u64, String>>,
     /// A hash of what was read last.
     read: Option<u64>,
     /// Whether somebody waited already.
@@ -111,7 +111,7 @@ impl<T> FileSource<T> {
 
     async fn look(&mut self) -> Result<Update<T>, BoxError> {
         let (text, hash) = self.read().await?;
-        if self.told == Some(hash) {
+        if self.told == Some(Ok(hash)) {
             return Ok(Update::unchanged());
         }
         let is_json = self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
@@ -122,7 +122,7 @@ impl<T> FileSource<T> {
                 Err(problem) => skipped.push(format!("line {}: {problem}", line.number)),
             }
         }
-        self.told = Some(hash);
+        self.told = Some(Ok(hash));
         Ok(Update::set(endpoints).skipped(skipped).version(format!("{hash:016x}")))
     }
 }
@@ -141,17 +141,23 @@ async fn read(path: &Path) -> Result<Vec<u8>, BoxError> {
 
 impl<T: Send + 'static> Source<T> for FileSource<T> {
     async fn next(&mut self) -> Option<Result<Update<T>, BoxError>> {
-        if !self.is_due {
-            sleep(self.interval).await;
-            self.is_due = true;
+        loop {
+            if !self.is_due {
+                sleep(self.interval).await;
+                self.is_due = true;
+            }
+            let update = self.look().await;
+            self.is_due = false;
+            // What is broken as it was is no news, and whoever repairs it shall not have to wait.
+            match update.as_ref().err().map(|error| Some(Err(error.to_string()))) {
+                Some(failure) if failure == self.told => {}
+                Some(failure) => {
+                    self.told = failure;
+                    return Some(update);
+                }
+                None => return Some(update),
+            }
         }
-        let update = self.look().await;
-        self.is_due = update.is_err();
-        if update.is_err() {
-            // When it is what it was before, that is news.
-            self.told = None;
-        }
-        Some(update)
     }
 
     fn look_again(&mut self) -> bool {
