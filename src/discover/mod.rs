@@ -12,7 +12,6 @@
 //! | `FileSource` | in a TOML or JSON file | `file` |
 //!
 //! ```
-//! use std::future::pending;
 //! use tower_balancer::{
 //!     BackendPool, BoxError, Discoverer,
 //!     discover::{Source, Update},
@@ -68,6 +67,7 @@ mod etcd;
 mod file;
 mod guard;
 mod ledger;
+mod reconciler;
 mod run;
 mod source;
 mod status;

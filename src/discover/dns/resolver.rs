@@ -10,7 +10,7 @@ use hickory_resolver::{
     proto::{op::ResponseCode, rr::Name},
     system_conf::read_system_conf,
 };
-use std::net::SocketAddr;
+use std::{collections::HashSet, net::SocketAddr};
 
 /// Asks name servers one question at a time. It keeps nothing: how long an answer is good is the source's to say.
 pub(super) struct Resolver {
@@ -61,6 +61,9 @@ impl Resolver {
             .collect();
         let at = if usize::from(name.num_labels()) > self.dots { 0 } else { names.len() };
         names.insert(at, itself);
+        // A domain may be told twice; what is asked for once needs no second question.
+        let mut asked = HashSet::new();
+        names.retain(|name| asked.insert(name.clone()));
         names
     }
 
