@@ -1,12 +1,12 @@
 use super::{
-    answer::{Answer, Kind, Records},
+    answer::{Answer, First, Kind, Records, SOON},
     resolver::Resolver,
     settings::{Families, Settings},
 };
 use crate::error::BoxError;
 use futures_util::future::join_all;
 use hickory_resolver::proto::rr::Name;
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr};
 
 /// The addresses that were last known of each name, by family: where one cannot be looked up, they stay.
 #[derive(Clone, Debug, Default)]
@@ -22,9 +22,6 @@ pub(super) struct Merged {
     pub(super) failure: Option<BoxError>,
 }
 
-/// How soon it is asked for again what is not there now, or could not be looked up.
-const SOON: Duration = Duration::from_secs(30);
-
 /// The addresses of `name`, be it in one of the search domains.
 ///
 /// # Errors
@@ -36,28 +33,18 @@ pub(super) async fn look_up(
     name: &Name,
     known: &mut Known,
 ) -> Result<Records, BoxError> {
-    let mut empty = None;
+    let mut first = First::default();
     for name in resolver.names(name) {
         let Merged { answer, failure } = known.merge(&name, ask(resolver, settings.families, &name).await);
         // It may be this one: another is not to be taken for it.
         if let Some(error) = failure {
             return Err(error);
         }
-        match answer {
-            Answer::Records(records) if records.is_empty() => empty = empty.or(Some(records)),
-            Answer::Records(records) => return Ok(records),
-            Answer::NoSuchName => {}
+        if let Some(records) = first.of(answer) {
+            return Ok(records);
         }
     }
-    empty.map_or_else(|| absent(settings, name), Ok)
-}
-
-/// What a name that does not exist stands for.
-pub(super) fn absent(settings: &Settings, name: &Name) -> Result<Records, BoxError> {
-    match settings.absent_is_empty {
-        true => Ok(Records { lifetime: SOON, ..Records::default() }),
-        false => Err(format!("{name} does not exist").into()),
-    }
+    first.otherwise(settings, name)
 }
 
 /// Asks for the addresses of `name`, which is a full one.
@@ -111,6 +98,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn name() -> Name {
         Name::from_ascii("web.test.").unwrap()

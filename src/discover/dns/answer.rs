@@ -1,5 +1,7 @@
 //! What an answer says, and what it says that it cannot know. Pure.
 
+use super::settings::Settings;
+use crate::error::BoxError;
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType, rdata::SRV};
 use std::{collections::HashSet, fmt, net::IpAddr, time::Duration};
 
@@ -43,13 +45,13 @@ pub(super) struct Records {
     pub(super) skipped: Vec<String>,
 }
 
-/// How long it is good that there is nothing where nobody says it.
-const NOTHING: Duration = Duration::from_secs(30);
+/// How soon it is asked again for what is not there now or could not be looked up, where nobody says for how long that is so.
+pub(super) const SOON: Duration = Duration::from_secs(30);
 
 impl Answer {
     /// The name exists, and has no such records.
     pub(super) fn nothing(seconds: Option<u32>) -> Self {
-        let lifetime = seconds.map_or(NOTHING, |seconds| Duration::from_secs(seconds.into()));
+        let lifetime = seconds.map_or(SOON, |seconds| Duration::from_secs(seconds.into()));
         Self::Records(Records { lifetime, ..Records::default() })
     }
 
@@ -83,7 +85,7 @@ impl Answer {
                 None => lifetime = lifetime.min(record.ttl),
             }
         }
-        records.lifetime = if lifetime == u32::MAX { NOTHING } else { Duration::from_secs(lifetime.into()) };
+        records.lifetime = if lifetime == u32::MAX { SOON } else { Duration::from_secs(lifetime.into()) };
         Self::Records(records)
     }
 }
@@ -113,6 +115,38 @@ impl Records {
             self.addresses.push(address);
         }
         problem
+    }
+}
+
+/// Of the names for which one may stand, the first that has such records.
+#[derive(Debug, Default)]
+pub(super) struct First {
+    /// Of one that exists and has none.
+    empty: Option<Records>,
+}
+
+impl First {
+    /// The records, if it is this one.
+    pub(super) fn of(&mut self, answer: Answer) -> Option<Records> {
+        match answer {
+            Answer::Records(records) if !records.is_empty() => return Some(records),
+            Answer::Records(records) => self.empty = self.empty.take().or(Some(records)),
+            Answer::NoSuchName => {}
+        }
+        None
+    }
+
+    /// What `name` stands for where it was none of them.
+    ///
+    /// # Errors
+    ///
+    /// Where none of them exists, unless that is to mean that there is nobody.
+    pub(super) fn otherwise(self, settings: &Settings, name: &Name) -> Result<Records, BoxError> {
+        match self.empty {
+            Some(empty) => Ok(empty),
+            None if settings.absent_is_empty => Ok(Records { lifetime: SOON, ..Records::default() }),
+            None => Err(format!("{name} does not exist").into()),
+        }
     }
 }
 

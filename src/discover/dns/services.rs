@@ -1,7 +1,7 @@
 use super::{
     Backend, Backends, MOST,
-    addresses::{Known, Merged, absent, ask},
-    answer::{Answer, Kind, Records},
+    addresses::{Known, Merged, ask},
+    answer::{Answer, First, Kind, Records},
     resolver::Resolver,
     settings::Settings,
 };
@@ -63,15 +63,13 @@ pub(super) async fn look_up(
 }
 
 async fn records(resolver: &Resolver, settings: &Settings, name: &Name) -> Result<Records, BoxError> {
-    let mut empty = None;
+    let mut first = First::default();
     for name in resolver.names(name) {
-        match resolver.ask(&name, Kind::Srv).await? {
-            Answer::Records(records) if records.is_empty() => empty = empty.or(Some(records)),
-            Answer::Records(records) => return Ok(records),
-            Answer::NoSuchName => {}
+        if let Some(records) = first.of(resolver.ask(&name, Kind::Srv).await?) {
+            return Ok(records);
         }
     }
-    empty.map_or_else(|| absent(settings, name), Ok)
+    first.otherwise(settings, name)
 }
 
 /// The backends that these services are. Pure.
