@@ -27,8 +27,8 @@ pub struct Entry {
     weight: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<String>,
-    #[serde(skip_serializing_if = "is_zero")]
-    priority: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u32>,
     #[serde(skip_serializing_if = "State::is_active")]
     state: State,
     /// What it has that nobody knows here.
@@ -50,16 +50,11 @@ impl State {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(priority: &u32) -> bool {
-    *priority == 0
-}
-
 impl Entry {
     /// The backend at `url`, with nothing else said.
     pub fn new(url: impl Into<String>) -> Self {
-        let (zone, state, unknown) = Default::default();
-        Self { url: url.into(), weight: None, zone, priority: 0, state, unknown }
+        let (weight, zone, priority, state, unknown) = Default::default();
+        Self { url: url.into(), weight, zone, priority, state, unknown }
     }
 
     /// The same with a share of the traffic; 1 unless it is said.
@@ -74,7 +69,7 @@ impl Entry {
 
     /// The same in a priority tier; 0, which comes first, unless it is said.
     pub fn priority(self, priority: u32) -> Self {
-        Self { priority, ..self }
+        Self { priority: Some(priority), ..self }
     }
 
     /// The same, drained or no longer drained.
@@ -99,7 +94,10 @@ impl Entry {
 
     /// The endpoint that it stands for.
     pub(super) fn endpoint<T>(&self, target: &Target<T>) -> Result<Endpoint<T>, BoxError> {
-        let mut member = target(&self.url)?.priority(self.priority);
+        let mut member = target(&self.url)?;
+        if let Some(priority) = self.priority {
+            member = member.priority(priority);
+        }
         if let Some(weight) = self.weight {
             member = member.weight(Weight::new(weight)?);
         }
@@ -122,8 +120,7 @@ impl<'de> Deserialize<'de> for Entry {
             url: String,
             weight: Option<f64>,
             zone: Option<String>,
-            #[serde(default)]
-            priority: u32,
+            priority: Option<u32>,
             #[serde(default)]
             state: State,
             #[serde(flatten)]
@@ -149,5 +146,30 @@ impl<'de> Deserialize<'de> for Entry {
             }
         }
         deserializer.deserialize_any(TextOrTable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_entry_does_not_say_is_left_to_whoever_makes_the_member() {
+        let target: Target<()> =
+            Arc::new(|url| Ok(Member::new(url, ()).priority(3).zone("here").weight(Weight::new(2.0)?)));
+        let made = |json: &str| serde_json::from_str::<Entry>(json).unwrap().endpoint(&target).unwrap();
+        let seen = |endpoint: Endpoint<()>| {
+            let pool = crate::BackendPool::from_members([endpoint.member]).unwrap();
+            let backend = &pool.backends()[0];
+            (backend.weight(), backend.locality().priority, backend.locality().zone.clone())
+        };
+        assert_eq!(seen(made(r#""a""#)), (2.0, 3, Some("here".into())));
+        let all = r#"{"url": "a", "weight": 0.5, "zone": "there", "priority": 0}"#;
+        assert_eq!(seen(made(all)), (0.5, 0, Some("there".into())));
+        assert!(!made(all).is_draining && made(r#"{"url": "a", "state": "draining"}"#).is_draining);
+        // It is written as it is read.
+        let entry: Entry = serde_json::from_str(all).unwrap();
+        assert_eq!(serde_json::from_str::<Entry>(&serde_json::to_string(&entry).unwrap()).unwrap(), entry);
+        assert!(serde_json::from_str::<Entry>(r#"{"url": "a", "state": "asleep"}"#).is_err());
     }
 }

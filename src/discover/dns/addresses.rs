@@ -64,7 +64,10 @@ impl Known {
         for (kind, answer) in answers {
             match answer {
                 Ok(Answer::Records(records)) => {
-                    self.0.insert((name.clone(), kind), records.addresses.clone());
+                    // An answer of lies alone says nothing of what was known.
+                    if !records.addresses.is_empty() || records.skipped.is_empty() {
+                        self.0.insert((name.clone(), kind), records.addresses.clone());
+                    }
                     told = Some(match told.take() {
                         Some(other) => records.and(other),
                         None => records,

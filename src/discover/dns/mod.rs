@@ -123,7 +123,8 @@ impl DnsSource<SocketAddr> {
 }
 
 impl<T> DnsSource<T> {
-    /// The same with members of another kind, made by `target` of each address. One for which it fails is left out.
+    /// The same with members of another kind, made by `target` of each address. One for which it fails is left out; weight and
+    /// priority of a service go before what it says.
     pub fn with<U>(
         self,
         target: impl Fn(SocketAddr) -> Result<Member<U>, BoxError> + Send + Sync + 'static,
@@ -140,7 +141,7 @@ impl<T> DnsSource<T> {
         let mut found = match &self.question {
             Question::Addresses(name, port) => {
                 let found = addresses::look_up(&resolver, &self.settings, name, &mut self.known).await?;
-                let backend = |address: &IpAddr| Backend::new(SocketAddr::new(*address, *port));
+                let backend = |address: &IpAddr| Backend { address: SocketAddr::new(*address, *port), service: None };
                 let list = found.addresses.iter().map(backend).collect();
                 Backends { list, lifetime: found.lifetime, skipped: found.skipped }
             }
@@ -173,18 +174,24 @@ impl<T> DnsSource<T> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Backend {
     address: SocketAddr,
+    service: Option<Service>,
+}
+
+/// What a service says of itself beside where it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Service {
     weight: f64,
     priority: u16,
 }
 
 impl Backend {
-    fn new(address: SocketAddr) -> Self {
-        Self { address, weight: 1.0, priority: 0 }
-    }
-
     fn endpoint<T>(&self, member: Member<T>) -> Endpoint<T> {
-        let weight = Weight::new(self.weight).unwrap_or_default();
-        member.weight(weight).priority(self.priority.into()).into()
+        match self.service {
+            Some(Service { weight, priority }) => {
+                member.weight(Weight::new(weight).unwrap_or_default()).priority(priority.into()).into()
+            }
+            None => member.into(),
+        }
     }
 }
 

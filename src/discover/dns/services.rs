@@ -1,5 +1,5 @@
 use super::{
-    Backend, Backends, MOST,
+    Backend, Backends, MOST, Service,
     addresses::{Known, Merged, ask},
     answer::{Answer, First, Kind, Records},
     resolver::Resolver,
@@ -94,8 +94,7 @@ fn backends(services: &[SRV], addresses: &HashMap<&Name, Vec<IpAddr>>, skipped: 
         let weight = weight / addresses.len() as f64;
         list.extend(addresses.iter().map(|address| Backend {
             address: SocketAddr::new(*address, *port),
-            weight,
-            priority: *priority,
+            service: Some(Service { weight, priority: *priority }),
         }));
     }
     list
@@ -122,10 +121,11 @@ mod tests {
         ]);
         let mut skipped = Vec::new();
         let list = backends(&services, &addresses, &mut skipped);
-        (
-            list.into_iter().map(|backend| (backend.address.to_string(), backend.weight, backend.priority)).collect(),
-            skipped,
-        )
+        let told = |backend: Backend| {
+            let Service { weight, priority } = backend.service.unwrap();
+            (backend.address.to_string(), weight, priority)
+        };
+        (list.into_iter().map(told).collect(), skipped)
     }
 
     #[test]
