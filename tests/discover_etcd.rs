@@ -438,8 +438,12 @@ fn certificates(directory: &Path) -> Option<Certificates> {
 #[tokio::test]
 async fn over_tls_both_sides_know_each_other() {
     let directory = directory("certificates");
-    let Some(certificates) = certificates(&directory) else { return };
-    let Some(etcd) = Etcd::start_with("tls", Some(certificates.clone())).await else { return };
+    let Some(certificates) = certificates(&directory) else {
+        return fs::remove_dir_all(directory).unwrap();
+    };
+    let Some(etcd) = Etcd::start_with("tls", Some(certificates.clone())).await else {
+        return fs::remove_dir_all(directory).unwrap();
+    };
     let mut client = Client::connect([etcd.url()], etcd.options()).await.unwrap();
     client.put("/web/1", r#"{"url": "http://10.0.0.1:1"}"#, None).await.unwrap();
     let read = |path: &Path| fs::read(path).unwrap();
