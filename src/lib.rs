@@ -46,11 +46,12 @@
 //! ```text
 //!  6  proxy                                         the standard HTTP stack
 //!  5  http                                          headers, statuses, attempts, connections
-//!  4  balance   feedback   health   limit   probing the middleware, the error mapping, what runs beside
+//!  4  balance   discover   feedback   health        the middleware, who there is, the error mapping,
+//!     limit     probing                            what runs beside
 //!  3  pool                                          who is there, and who is out: snapshots, changes, ejection
 //!  2  strategy                                      who is next: pure decisions
 //!  1  backend                                       identity, weight, load, health, leases
-//!  0  error   ewma   hash   rng   sync
+//!  0  error   ewma   hash   rng   running   sync
 //! ```
 //!
 //! Floors 0 to 3 never spawn, never open a socket, never read a clock.
@@ -61,9 +62,12 @@
 //! strategies, the balancer, the feedback and the checker, and depends on no HTTP crate.
 //!
 //! `tower-http`: `http::TowerHttpClassify`, which judges backends by the classifiers of tower-http.
+//!
+//! `dns`, `etcd`, `file`: where backends come from, for [`discover`]. Building `etcd` needs `protoc`.
 
 pub mod backend;
 pub mod balance;
+pub mod discover;
 mod error;
 mod ewma;
 pub mod feedback;
@@ -77,6 +81,7 @@ pub mod probing;
 #[cfg(feature = "http")]
 pub mod proxy;
 mod rng;
+mod running;
 pub mod strategy;
 mod sync;
 
@@ -84,6 +89,7 @@ mod sync;
 pub use self::proxy::ReverseProxy;
 pub use self::{
     balance::BalancerLayer,
+    discover::Discoverer,
     error::{BoxError, Reason, Unavailable},
     feedback::{FeedbackLayer, ProxyError},
     health::HealthChecker,

@@ -4,11 +4,11 @@ use std::{fs, path::Path};
 
 /// From the ground up; modules of one line stand side by side.
 const FLOORS: [&[&str]; 7] = [
-    &["error", "ewma", "hash", "rng", "sync"],
+    &["error", "ewma", "hash", "rng", "running", "sync"],
     &["backend"],
     &["strategy"],
     &["pool"],
-    &["balance", "feedback", "health", "limit", "probing"],
+    &["balance", "discover", "feedback", "health", "limit", "probing"],
     &["http"],
     &["proxy"],
 ];

@@ -94,6 +94,30 @@ fn a_list_with_a_duplicate_changes_nothing() {
 }
 
 #[test]
+fn an_update_puts_in_and_takes_out_in_one_step_and_leaves_the_others_alone() {
+    let pool = pool(&["a", "b", "c"]);
+    let b = pool.get("b").unwrap();
+    let strategy = Counting::default();
+    let _view = pool.view(strategy.clone());
+    let weight = Weight::new(2.0).unwrap();
+    // Who is both put in and taken out is put in.
+    let removed = ["a", "b", "nobody"].map(Into::into);
+    pool.update([Member::new("d", "d"), Member::new("b", "elsewhere").weight(weight)], removed).unwrap();
+    assert_eq!(ids(&pool.backends()), ["b", "c", "d"]);
+    let members = pool.members();
+    let (stayed, target) = members.find("b").unwrap();
+    assert!(Arc::ptr_eq(stayed, &b));
+    assert_eq!((*target, stayed.weight(), strategy.0.load(Ordering::Relaxed)), ("elsewhere", 2.0, 2));
+
+    // What changes nothing builds nothing.
+    pool.update([Member::new("b", "b").weight(weight)], []).unwrap();
+    assert_eq!(strategy.0.load(Ordering::Relaxed), 2);
+    let twice = [Member::new("e", "e"), Member::new("e", "e")];
+    assert_eq!(pool.update(twice, ["b".into()]), Err(InvalidMember::Duplicate("e".into())));
+    assert_eq!(ids(&pool.backends()), ["b", "c", "d"]);
+}
+
+#[test]
 fn a_backend_that_left_cannot_speak_for_one_that_came_under_its_name() {
     let pool = pool(&["a"]);
     let old = pool.get("a").unwrap();

@@ -22,7 +22,7 @@ impl Backoff {
     }
 
     /// The length after `before` others in a row.
-    pub(super) fn length(self, before: u32, seed: u64) -> Duration {
+    pub(crate) fn length(self, before: u32, seed: u64) -> Duration {
         let doubled = self.base.saturating_mul(1_u32 << before.min(31)).min(self.cap).clamp(LEAST, MOST);
         doubled.mul_f64(0.8 + 0.4 * Rng::new(seed ^ u64::from(before)).unit())
     }

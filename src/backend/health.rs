@@ -12,7 +12,7 @@ pub enum HealthState {
     Ejected,
     /// It was ejected and is tried again, with one request at a time.
     Probing,
-    /// Out: the host drains it. Requests in flight go on to their end.
+    /// Out: the host drains it, or where it was discovered it is leaving. Requests in flight go on to their end.
     Draining,
     /// Out: the host has disabled it.
     Disabled,
@@ -75,8 +75,7 @@ impl Health {
         Self { state: HealthState::Ejected, known: Some(Known { cause, since, until: Some(until), serves }) }
     }
 
-    pub(super) fn draining(since: Instant, serves: bool) -> Self {
-        let cause = "drained by the host".into();
+    pub(super) fn draining(cause: Arc<str>, since: Instant, serves: bool) -> Self {
         Self { state: HealthState::Draining, known: Some(Known { cause, since, until: None, serves }) }
     }
 
@@ -100,7 +99,7 @@ impl Health {
         self.state == HealthState::Ejected && self.serves()
     }
 
-    /// Whether it is out because the host drains it, and for nothing else.
+    /// Whether it is out because it is drained, and for nothing else.
     pub(super) fn is_draining_and_well(&self) -> bool {
         self.state == HealthState::Draining && self.serves()
     }

@@ -285,8 +285,8 @@ impl Backend {
         self.eligible.load(Ordering::Acquire)
     }
 
-    /// Whether the host drains it, began to less than `grace` before `now`, and nothing else speaks against it: then it may
-    /// still be given what is bound to it.
+    /// Whether it is drained, by the host or as it leaves, began to less than `grace` before `now`, and nothing else speaks
+    /// against it: then it may still be given what is bound to it.
     pub fn is_draining(&self, now: Instant, grace: Duration) -> bool {
         let health = self.health.load();
         let since = health.since().filter(|_| health.is_draining_and_well());
@@ -336,6 +336,11 @@ impl Backend {
     /// What the host wants of it.
     pub(crate) fn administer(&self, admin: Admin, now: Instant) -> bool {
         self.change(|standing| standing.administer(admin, now))
+    }
+
+    /// What the one who brought it says: it leaves, because of `cause`, or with `None` stays.
+    pub(crate) fn leave(&self, cause: Option<&str>, now: Instant) -> bool {
+        self.change(|standing| standing.leave(cause, now))
     }
 
     /// A request that it was tried with has failed: it is out again.

@@ -4,13 +4,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is known of a backend's health from the three who know something: the operator, the probes and the traffic. Pure:
-/// each input comes with its time, and the state follows from what all three said.
+/// What is known of a backend's health from the four who know something: the operator, the one who brought it, the probes
+/// and the traffic. Pure: each input comes with its time, and the state follows from what all of them said.
 #[derive(Debug)]
 pub(super) struct Standing {
     admin: Admin,
     /// When the operator said so.
     told: Option<Instant>,
+    /// Since when the one who brought it takes it away, and in which words.
+    leaving: Option<(Arc<str>, Instant)>,
     active: Option<Observed>,
     passive: Passive,
     /// Ejections in a row: each is twice as long as the one before.
@@ -67,6 +69,7 @@ impl Standing {
         Self {
             admin: Admin::Enabled,
             told: None,
+            leaving: None,
             active: None,
             passive: Passive::Admitted,
             ejections: 0,
@@ -81,9 +84,13 @@ impl Standing {
         if let (Admin::Disabled, Some(since)) = (self.admin, self.told) {
             return known(HealthState::Disabled, &"disabled by the host".into(), since);
         }
-        if let (Admin::Draining, Some(since)) = (self.admin, self.told) {
+        let drained = match (self.admin, self.told) {
+            (Admin::Draining, Some(since)) => Some(("drained by the host".into(), since)),
+            _ => self.leaving.clone(),
+        };
+        if let Some((cause, since)) = drained {
             let fails = self.active.as_ref().is_some_and(|active| !active.healthy);
-            return Health::draining(since, !fails && matches!(self.passive, Passive::Admitted));
+            return Health::draining(cause, since, !fails && matches!(self.passive, Passive::Admitted));
         }
         match (&self.active, &self.passive) {
             (Some(Observed { healthy: false, cause, since }), _) => known(HealthState::Unhealthy, cause, *since),
@@ -114,6 +121,15 @@ impl Standing {
             self.readmit(now);
         }
         self.admin = admin;
+    }
+
+    /// The word of the one who brought it: it leaves, because of `cause`, or with `None` stays. What the others say goes on
+    /// to count, and saying it again does not begin it again.
+    pub(super) fn leave(&mut self, cause: Option<&str>, now: Instant) {
+        self.leaving = cause.map(|cause| {
+            let since = self.leaving.as_ref().map_or(now, |(_, since)| *since);
+            (cause.into(), since)
+        });
     }
 
     /// A probe's word, or the host's, as of `when`. One that is older than the last counts for nothing: it was asked before
@@ -191,7 +207,7 @@ impl Standing {
     /// When time alone will change something.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.passive {
-            Passive::Ejected(ejected) if self.admin == Admin::Enabled => Some(ejected.until),
+            Passive::Ejected(ejected) if self.admin == Admin::Enabled && self.leaving.is_none() => Some(ejected.until),
             _ => None,
         }
     }
@@ -337,6 +353,33 @@ mod tests {
         assert_eq!(standing.health().state(), Unhealthy);
     }
 
+    #[test]
+    fn who_brought_it_drains_it_and_changes_nothing_else() {
+        let start = origin();
+        let mut standing = Standing::assumed();
+        standing.leave(Some("its source drains it"), start);
+        standing.leave(Some("its source lists it no more"), start + seconds(1));
+        let health = standing.health();
+        assert_eq!((health.state(), health.since()), (Draining, Some(start)));
+        assert!(health.is_draining_and_well());
+        assert_eq!(health.cause(), Some("its source lists it no more"));
+
+        // The operator lets it, and so he does; an ejection goes on beside it.
+        standing.administer(Admin::Enabled, start);
+        assert_eq!(standing.health().state(), Draining);
+        standing.eject("broken", false, start, BACKOFF, 1);
+        assert_eq!((standing.health().state(), standing.due()), (Draining, None));
+        standing.leave(None, start + seconds(1));
+        assert_eq!(standing.health().state(), Ejected);
+
+        // What the operator says goes before it, and stays when it has ended.
+        standing.administer(Admin::Disabled, start);
+        standing.leave(Some("its source drains it"), start);
+        assert_eq!(standing.health().state(), Disabled);
+        standing.leave(None, start);
+        assert_eq!(standing.health().state(), Disabled);
+    }
+
     #[derive(Clone, Debug)]
     enum Input {
         Observe(bool, u64),
@@ -345,6 +388,7 @@ mod tests {
         Passed,
         Failed,
         Disable(bool),
+        Leave(bool),
     }
 
     fn input() -> impl Strategy<Value = Input> {
@@ -355,6 +399,7 @@ mod tests {
             Just(Input::Passed),
             Just(Input::Failed),
             any::<bool>().prop_map(Input::Disable),
+            any::<bool>().prop_map(Input::Leave),
         ]
     }
 
@@ -373,6 +418,7 @@ mod tests {
                     Input::Failed => standing.trial_failed(now, BACKOFF, later),
                     Input::Disable(true) => standing.administer(Admin::Disabled, now),
                     Input::Disable(false) => standing.administer(Admin::Enabled, now),
+                    Input::Leave(leaves) => standing.leave(leaves.then_some("source"), now),
                 }
                 let health = standing.health();
                 // What is out has a reason and a date; what ends by itself has an end, and somebody is told.
@@ -382,6 +428,7 @@ mod tests {
                 prop_assert!(health.until().is_none_or(|until| until <= now + seconds(360)));
             }
             // The host lets it, a probe passes, time passes, two requests are answered: it is in.
+            standing.leave(None, now);
             standing.administer(Admin::Enabled, now);
             standing.observe(true, "probe", now);
             now += seconds(361);

@@ -1,5 +1,5 @@
-use super::{Probe, check::check, findings::Findings, rounds::rounds, running::Running, settings::Settings};
-use crate::{backend::Backend, pool::BackendPool};
+use super::{Probe, check::check, findings::Findings, rounds::rounds, settings::Settings};
+use crate::{backend::Backend, pool::BackendPool, running::Running};
 use futures_util::stream::{self, StreamExt};
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;

@@ -59,7 +59,6 @@ mod pace;
 mod probe;
 mod roster;
 mod rounds;
-mod running;
 mod schedule;
 mod settings;
 mod streak;

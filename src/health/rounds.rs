@@ -1,9 +1,8 @@
 use super::{
     HealthChecker, Probe,
     roster::{Checked, Roster},
-    running::Run,
 };
-use crate::pool::Change;
+use crate::{pool::Change, running::Run};
 use futures_util::{
     future::Aborted,
     stream::{FuturesUnordered, StreamExt},

@@ -1,15 +1,17 @@
 use super::{
-    Change, Ejection, FailOpen, InvalidMember, Line, Member, Members, View, Watch, shared::Shared, view::Cell,
+    Change, Ejection, FailOpen, InvalidMember, Line, Member, Members, View, Watch,
+    shared::{Shared, Views},
+    view::Cell,
 };
 #[cfg(feature = "http")]
 use crate::backend::Origin;
 use crate::{
-    backend::{Backend, Moment, Weight},
+    backend::{Backend, BackendId, Moment, Weight},
     strategy::Strategy,
     sync::{MutexGuard, Ordering},
 };
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, PoisonError, Weak},
     time::{Duration, Instant},
@@ -76,55 +78,78 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
     }
 
     /// Makes the pool hold exactly `list`, in one step. A backend whose id was there before keeps its counters and its
-    /// health, and takes target and weight from the list.
+    /// health, and takes target, weight, tier and zone from the list.
     ///
     /// # Errors
     ///
     /// [`InvalidMember::Duplicate`] where two entries have the same id; the pool is unchanged.
     pub fn replace(&self, list: impl IntoIterator<Item = Member<T>>) -> Result<(), InvalidMember> {
-        let list: Vec<Member<T>> = list.into_iter().collect();
-        let mut listed = HashSet::with_capacity(list.len());
-        if let Some(twice) = list.iter().find(|member| !listed.insert(member.id.as_str())) {
-            return Err(InvalidMember::Duplicate(twice.id.clone()));
-        }
-
+        let (list, listed) = without_duplicates(list)?;
         let mut views = self.shared.lock();
         let old = self.members();
-        let mut changes: Vec<_> = old
-            .backends()
-            .iter()
-            .filter(|backend| !listed.contains(backend.id().as_str()))
-            .map(|backend| Change::Removed(backend.id().clone()))
-            .collect();
-        drop(listed);
-
-        let mut new = Vec::with_capacity(list.len());
-        for Member { id, target, weight, locality } in list {
-            let backend = match old.find(id.as_str()) {
-                Some((backend, _)) => {
-                    if backend.weight() != weight.get() {
-                        backend.set_weight(weight);
-                        changes.push(Change::Weight(id.clone()));
-                    }
-                    if *backend.locality() != locality {
-                        backend.set_locality(locality);
-                        changes.push(Change::Locality(id));
-                    }
-                    Arc::clone(backend)
-                }
-                None => {
-                    changes.push(Change::Added(id.clone()));
-                    let backend = self.shared.backend(id, weight);
-                    backend.set_locality(locality);
-                    backend
-                }
-            };
-            new.push((backend, target));
-        }
-        let weighed = changes.iter().any(|change| matches!(change, Change::Weight(_) | Change::Locality(_)));
-        self.shared.publish(&mut views, Members::new(new), weighed);
-        changes.into_iter().for_each(|change| self.shared.tell(change));
+        let removed = |backend: &&Arc<Backend>| !listed.contains(backend.id());
+        let mut changes: Vec<_> =
+            old.backends().iter().filter(removed).map(|backend| Change::Removed(backend.id().clone())).collect();
+        let new: Vec<_> = list.into_iter().map(|member| self.place(&old, member, &mut changes)).collect();
+        self.publish(&mut views, new, changes);
         Ok(())
+    }
+
+    /// Puts in `list`, each in place of the backend of that id if there is one, as [`replace`](Self::replace) does, and takes
+    /// out those of the ids in `removed` that are not in the list, all in one step. Others stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMember::Duplicate`] where two entries have the same id; the pool is unchanged.
+    pub fn update(
+        &self,
+        list: impl IntoIterator<Item = Member<T>>,
+        removed: impl IntoIterator<Item = BackendId>,
+    ) -> Result<(), InvalidMember> {
+        let (list, _) = without_duplicates(list)?;
+        let removed: HashSet<_> = removed.into_iter().collect();
+        let mut views = self.shared.lock();
+        let (old, mut changes) = (self.members(), Vec::new());
+        let mut put: HashMap<_, _> = list.iter().enumerate().map(|(turn, member)| (member.id.clone(), turn)).collect();
+        let mut list: Vec<_> = list.into_iter().map(Some).collect();
+        let mut new = Vec::with_capacity(old.backends().len() + list.len());
+        // Who is there keeps his place: a list that says the same again changes nothing.
+        for (backend, target) in old.cloned() {
+            match put.remove(backend.id()).and_then(|turn| list[turn].take()) {
+                Some(member) => new.push(self.place(&old, member, &mut changes)),
+                None if removed.contains(backend.id()) => changes.push(Change::Removed(backend.id().clone())),
+                None => new.push((backend, target)),
+            }
+        }
+        new.extend(list.into_iter().flatten().map(|member| self.place(&old, member, &mut changes)));
+        self.publish(&mut views, new, changes);
+        Ok(())
+    }
+
+    /// The backend of a member: the one that is there, with what has changed, or a new one.
+    fn place(&self, old: &Members<T>, member: Member<T>, changes: &mut Vec<Change>) -> (Arc<Backend>, T) {
+        let Member { id, target, weight, locality } = member;
+        let Some((backend, _)) = old.find(id.as_str()) else {
+            changes.push(Change::Added(id.clone()));
+            let backend = self.shared.backend(id, weight);
+            backend.set_locality(locality);
+            return (backend, target);
+        };
+        if backend.weight() != weight.get() {
+            backend.set_weight(weight);
+            changes.push(Change::Weight(id.clone()));
+        }
+        if *backend.locality() != locality {
+            backend.set_locality(locality);
+            changes.push(Change::Locality(id));
+        }
+        (Arc::clone(backend), target)
+    }
+
+    fn publish(&self, views: &mut Views<T>, new: Vec<(Arc<Backend>, T)>, changes: Vec<Change>) {
+        let weighed = changes.iter().any(|change| matches!(change, Change::Weight(_) | Change::Locality(_)));
+        self.shared.publish(views, Members::new(new), weighed);
+        changes.into_iter().for_each(|change| self.shared.tell(change));
     }
 
     /// Changes a backend's share of the traffic. Returns whether it was there.
@@ -232,6 +257,18 @@ impl<T> BackendPool<T> {
     /// The changes of the pool from now on.
     pub fn watch(&self) -> Watch {
         Watch::new(self.shared.changes.subscribe())
+    }
+}
+
+/// A list and its ids.
+fn without_duplicates<T>(
+    list: impl IntoIterator<Item = Member<T>>,
+) -> Result<(Vec<Member<T>>, HashSet<BackendId>), InvalidMember> {
+    let list: Vec<Member<T>> = list.into_iter().collect();
+    let mut ids = HashSet::with_capacity(list.len());
+    match list.iter().find(|member| !ids.insert(member.id.clone())) {
+        Some(twice) => Err(InvalidMember::Duplicate(twice.id.clone())),
+        None => Ok((list, ids)),
     }
 }
 

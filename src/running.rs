@@ -1,10 +1,12 @@
+//! At most one run of a background future at a time, and a way to end it.
+
 use tokio::sync::watch;
 
 /// At most one run at a time, and a way to end it. Clones share the run.
 ///
 /// Each run has a number, so that a run which is told to stop ends even where the next one has begun before it noticed.
 #[derive(Clone, Debug)]
-pub(super) struct Running(watch::Sender<State>);
+pub(crate) struct Running(watch::Sender<State>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
@@ -13,12 +15,12 @@ struct State {
 }
 
 impl Running {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(State::default()))
     }
 
     /// Begins a run, unless one is running.
-    pub(super) fn begin(&self) -> Option<Run> {
+    pub(crate) fn begin(&self) -> Option<Run> {
         let mut number = None;
         self.0.send_if_modified(|state| {
             if state.current.is_none() {
@@ -32,14 +34,14 @@ impl Running {
     }
 
     /// Tells the current run, if any, to end.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.0.send_modify(|state| state.current = None);
     }
 }
 
 /// A run that has begun. It ends when dropped.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(crate) struct Run {
     number: u64,
     state: watch::Receiver<State>,
     running: Running,
@@ -47,12 +49,12 @@ pub(super) struct Run {
 
 impl Run {
     /// Whether this run was told to end.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.state.borrow().current != Some(self.number)
     }
 
     /// Waits until this run is told to end.
-    pub(super) async fn stopped(&mut self) {
+    pub(crate) async fn stopped(&mut self) {
         let number = self.number;
         // The sender lives in `self.running`, so waiting cannot fail.
         let _ = self.state.wait_for(|state| state.current != Some(number)).await;
