@@ -78,6 +78,7 @@ mod response_timeout;
 pub mod retry;
 mod served_by;
 mod session;
+mod strict;
 #[cfg(feature = "tower-http")]
 mod tower_http;
 mod transport;
@@ -106,6 +107,7 @@ pub use self::{
     retry::{Charge, ReplayBody, Retry, RetryBudget, RetryLayer, Tried, TriedBackends},
     served_by::ServedBy,
     session::{InvalidCookieName, Session, SessionCookie, SessionLayer},
+    strict::Strict,
     turn::TimedBody,
 };
 
