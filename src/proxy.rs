@@ -120,6 +120,7 @@ impl ReverseProxy<RoundRobin, ()> {
             response_timeout: RESPONSE_TIMEOUT,
             body_timeout: BodyTimeoutLayer::new(BODY_TIMEOUT),
             deadline: DeadlineLayer::none(),
+            forward: ForwardLayer::new(),
             address: AddressLayer::new(),
             key: RequestKey::none(),
             session: None,
@@ -145,6 +146,7 @@ struct Settings {
     response_timeout: Duration,
     body_timeout: BodyTimeoutLayer,
     deadline: DeadlineLayer,
+    forward: ForwardLayer,
     address: AddressLayer,
     key: RequestKey,
     session: Option<SessionCookie>,
@@ -219,6 +221,12 @@ impl<G: Strategy> Builder<G> {
         self
     }
 
+    /// What the backends are told about the client, whose word on it is taken, and what is refused.
+    pub fn forward(mut self, forward: ForwardLayer) -> Self {
+        self.settings.forward = forward;
+        self
+    }
+
     /// The proxy.
     pub fn build<B>(self) -> ReverseProxy<G, B>
     where
@@ -229,7 +237,7 @@ impl<G: Strategy> Builder<G> {
         let told = (TriedBackends, (settings.key, settings.session.clone()));
         let stack = ServiceBuilder::new()
             .layer(RespondLayer::new())
-            .layer(ForwardLayer::new())
+            .layer(settings.forward)
             .layer(settings.session.map_or(SessionLayer::none(), SessionLayer::new))
             .layer(settings.deadline)
             .layer(settings.retry)

@@ -7,19 +7,24 @@
 //! | `main.rs` | the order of things: options, listeners, tasks, stop |
 //! | `options.rs` | the command line |
 //! | `log.rs` | events as text lines or JSON |
-//! | `serve.rs` | the proxy's server: connections, graceful stop |
+//! | `serve.rs` | the proxy's server: who comes in, graceful stop |
+//! | `connection.rs` | a client's connection, and what is served on it |
+//! | `limits.rs` | what a client may take |
 //! | `admin.rs` | the operator's server |
 //! | `demo.rs` | three backends to try it on |
 
 #![expect(unreachable_pub, reason = "a binary: its modules are its own")]
 
 mod admin;
+mod connection;
 mod demo;
+mod limits;
 mod log;
 mod options;
 mod serve;
 
 use clap::Parser;
+use limits::Limits;
 use mimalloc::MiMalloc;
 use options::Options;
 use serve::Door;
@@ -30,7 +35,11 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
-use tower_balancer::{BackendPool, HealthChecker, ReverseProxy, backend::Origin, http::HttpProbe};
+use tower_balancer::{
+    BackendPool, HealthChecker, ReverseProxy,
+    backend::Origin,
+    http::{ForwardLayer, HttpProbe},
+};
 use tracing::info;
 
 /// Two dozen small pieces of memory come and go with each request: this one gives and takes them in half the instructions of
@@ -111,13 +120,16 @@ async fn run(options: Options, pool: BackendPool<Origin>, workers: usize) -> Res
     let checks = tokio::spawn(checker.run());
 
     let strategy: Arc<str> = options.strategy.name().into();
-    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key);
+    let limits = Limits::default();
+    let forward = ForwardLayer::new().target_limit(limits.target_bytes);
+    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key).forward(forward);
     // One socket for all, so that whoever has time takes the next connection; connections to the backends for each.
     let listener = listener.into_std()?;
     let (open, mut all_closed) = mpsc::channel(1);
     let mut working = JoinSet::new();
     for _ in 0..workers {
-        let door = Door { listener: listener.try_clone()?, stop: stopping.clone(), open: open.clone() };
+        let (limits, stop, open) = (limits.clone(), stopping.clone(), open.clone());
+        let door = Door { listener: listener.try_clone()?, limits, stop, open };
         let (proxy, runtime) = (proxy.clone(), runtime(0)?);
         working.spawn_blocking(move || runtime.block_on(serve::until_closed(door, proxy, SHUTDOWN_GRACE)));
     }

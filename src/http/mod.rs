@@ -93,7 +93,7 @@ pub use self::{
     classify::{ClassifyEnd, HttpClassify},
     client::{Client, ClientBody, ClientConfig},
     deadline::{Deadline, DeadlineLayer},
-    forward::{Forward, ForwardLayer, Refused},
+    forward::{Forward, ForwardLayer, InvalidNetwork, Network, Refused},
     grpc_probe::GrpcProbe,
     hedge::{Hedge, HedgeLayer},
     key::{InvalidKey, RequestKey},

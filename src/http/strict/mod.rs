@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 ///
 /// Two servers that read the same bytes as different requests are what request smuggling lives on. hyper's own parser accepts
 /// some forms of which it keeps only what it made of them: a line that ends in a bare LF, a `Content-Length` that is there
-/// twice or stands beside a `Transfer-Encoding`, codings before `chunked`, a fragment in the target. This looks at the lines
+/// twice or stands beside a `Transfer-Encoding`, codings before `chunked`, a fragment in the target, no `Host`. This looks at the lines
 /// of each head as they pass, and at those between the chunks of a body, finds where the next begins, and refuses what
 /// [RFC 9112](https://www.rfc-editor.org/rfc/rfc9112) does not allow:
 ///

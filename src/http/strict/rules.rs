@@ -36,6 +36,9 @@ enum Expects {
 /// What is known so far of the request whose head was read last.
 #[derive(Debug, Default)]
 struct Head {
+    /// Of HTTP/1.1, or of what pretends to be more.
+    must_have_host: bool,
+    host: bool,
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
@@ -122,10 +125,10 @@ impl Rules {
             Expects::Opening | Expects::RequestLine if line.is_empty() => Expects::RequestLine,
             Expects::Opening | Expects::RequestLine => {
                 request_line(line)?;
-                self.head = Head::default();
+                self.head = Head { must_have_host: !line.ends_with(b"HTTP/1.0"), ..Head::default() };
                 Expects::Fields
             }
-            Expects::Fields if line.is_empty() => self.head.content(),
+            Expects::Fields if line.is_empty() => self.head.content()?,
             Expects::Fields => {
                 self.head.field(line)?;
                 Expects::Fields
@@ -152,18 +155,21 @@ impl Head {
             Field::Length(length) if self.length.is_none() && !self.chunked => self.length = Some(length),
             Field::Chunked if self.length.is_none() && !self.chunked => self.chunked = true,
             Field::Length(_) | Field::Chunked => return Err(Malformed),
+            Field::Host if !self.host => self.host = true,
+            Field::Host => return Err(Malformed),
             Field::Upgrade => self.upgrade = true,
-            Field::Host | Field::Other => {}
+            Field::Other => {}
         }
         Ok(())
     }
 
     /// What follows the head.
-    fn content(&self) -> Expects {
+    fn content(&self) -> Result<Expects, Malformed> {
         match self.length {
-            _ if self.chunked => Expects::ChunkSize,
-            None | Some(0) => Expects::RequestLine,
-            Some(length) => Expects::Content(length),
+            _ if self.must_have_host && !self.host => Err(Malformed),
+            _ if self.chunked => Ok(Expects::ChunkSize),
+            None | Some(0) => Ok(Expects::RequestLine),
+            Some(length) => Ok(Expects::Content(length)),
         }
     }
 }
