@@ -38,7 +38,9 @@ impl Connections {
             .max_pending_accept_reset_streams(limits.pending_resets)
             .max_local_error_reset_streams(limits.provoked_resets)
             .keep_alive_interval(limits.ping_after)
-            .keep_alive_timeout(limits.ping_time);
+            .keep_alive_timeout(limits.ping_time)
+            // WebSocket begins so (RFC 8441).
+            .enable_connect_protocol();
         Self { server }
     }
 

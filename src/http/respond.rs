@@ -193,6 +193,13 @@ pin_project! {
     }
 }
 
+/// Nothing.
+impl<R> Default for RespondBody<R> {
+    fn default() -> Self {
+        Self { source: Source::Us { words: None } }
+    }
+}
+
 impl<R: Body<Data = Bytes>> Body for RespondBody<R> {
     type Data = Bytes;
     type Error = R::Error;

@@ -69,7 +69,18 @@ impl Wire {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::over(Arc::default(), limits, |proxy| proxy, handle).await
+        Self::handling_with(limits, |proxy| proxy, handle).await
+    }
+
+    pub async fn handling_with<F>(
+        limits: Limits,
+        adjust: impl FnOnce(Builder<RoundRobin>) -> Builder<RoundRobin>,
+        handle: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::over(Arc::default(), limits, adjust, handle).await
     }
 
     async fn over<F>(

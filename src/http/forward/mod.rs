@@ -11,7 +11,7 @@ pub use self::{
     network::{InvalidNetwork, Network},
     refused::Refused,
 };
-use super::hop_by_hop;
+use super::{hop_by_hop, upgrade::Asked};
 use crate::error::BoxError;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use pin_project_lite::pin_project;
@@ -158,8 +158,8 @@ impl Rules {
         }
         let host = host_of(request);
         let version = request.version();
-        hop_by_hop::strip(request.headers_mut())
-            .map_err(|_| Refused::malformed("the Connection header is malformed"))?;
+        let stripped = hop_by_hop::strip(request.headers_mut());
+        let stripped = stripped.map_err(|_| Refused::malformed("the Connection header is malformed"))?;
         let seen = Seen::of(request.headers());
         if seen.expect {
             target::expectation(request.headers())?;
@@ -174,6 +174,12 @@ impl Rules {
             seen::remove_twins(request.headers_mut());
         }
         self.telling.tell(request, host, seen);
+        // Who asks for another protocol says so in headers that were stripped, or in HTTP/2 in none.
+        if (stripped || version == Version::HTTP_2)
+            && let Some(asked) = request.extensions_mut().remove::<Asked>()
+        {
+            asked.ask(request.headers_mut());
+        }
         Ok(())
     }
 }
