@@ -641,10 +641,7 @@ async fn an_answer_that_breaks_off_does_not_look_whole() {
         let length = header(&came, "content-length").first().map(|length| length.parse::<usize>().unwrap());
         let body = came.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         let whole = length.map_or(body.ends_with("0\r\n\r\n"), |length| body.len() == length);
-        assert!(
-            !whole && !came.starts_with("HTTP/1.1 502 ") || came.starts_with("HTTP/1.1 502 "),
-            "{answer:?}: {came:?}"
-        );
+        assert!(came.starts_with("HTTP/1.1 502 ") || !whole, "{answer:?}: {came:?}");
     }
 }
 

@@ -51,7 +51,7 @@ where
 
 async fn in_flight(wire: &Wire, expected: u32) {
     for _ in 0..1_000 {
-        if wire.pool.backends()[0].load().in_flight() as u32 == expected {
+        if wire.pool.backends()[0].load().in_flight() == expected {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -213,7 +213,7 @@ async fn a_tunnel_in_which_nobody_speaks_is_closed() {
 async fn a_websocket_begins_over_http2_as_well() {
     let wire = echo().await;
     let stream = wire.connect().await;
-    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
     let driving = tokio::spawn(connection);
     let mut client = {
         // The settings that allow it come with the first frames.

@@ -1,26 +1,35 @@
 //! A client's connection: HTTP/1.1 and HTTP/2 on one port, strictly read, within limits.
 
-use super::limits::Limits;
+use super::{limits::Limits, patience::Patient, worth::Counting};
 use http::{Request, Response, uri::Scheme};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulConnection},
+    server::conn::auto,
     service::TowerToHyperService,
 };
-use std::{convert::Infallible, error::Error, net::SocketAddr};
-use tokio::net::TcpStream;
+use std::{convert::Infallible, error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore, time::timeout};
 use tower::{Service, ServiceExt};
-use tower_balancer::http::{Peer, Strict};
+use tower_balancer::http::Peer;
 
-/// How connections are served.
+/// What a client is told for whom there is no place.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+
+/// How long that may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How connections are served, and how many. Clones have their places together.
 #[derive(Clone)]
 pub struct Connections {
     server: auto::Builder<TokioExecutor>,
+    places: Arc<Semaphore>,
+    limits: Limits,
 }
 
 impl Connections {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: Limits) -> Self {
         let mut server = auto::Builder::new(TokioExecutor::new());
         server
             .http1()
@@ -41,26 +50,49 @@ impl Connections {
             .keep_alive_timeout(limits.ping_time)
             // WebSocket begins so (RFC 8441).
             .enable_connect_protocol();
-        Self { server }
+        Self { server, places: Arc::new(Semaphore::new(limits.connections)), limits }
     }
 
-    /// Serves what comes on `stream` with `service`, until either side closes it.
-    pub fn serve<S, B>(
+    /// A client's stream, if there is a place for it; else the client is told so.
+    pub fn admit(&self, stream: TcpStream) -> Option<Patient> {
+        // Small answers go out at once.
+        _ = stream.set_nodelay(true);
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Some(Patient::new(stream, &self.limits, place)),
+            Err(_) => {
+                tokio::spawn(timeout(FAREWELL, refuse(stream)));
+                None
+            }
+        }
+    }
+
+    /// Serves what comes on `stream` with `service`, until either side closes it; after `stop` only what has begun.
+    pub fn serve<S, B, F>(
         &self,
-        stream: TcpStream,
+        stream: Patient,
         address: SocketAddr,
         service: S,
-    ) -> impl GracefulConnection<Error = Box<dyn Error + Send + Sync>> + Send + use<S, B>
+        stop: F,
+    ) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send + use<S, B, F>
     where
+        F: Future<Output = ()> + Send,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
-        // Small answers go out at once.
-        _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(service.map_request(with_peer(address)));
-        self.server.serve_connection_with_upgrades(TokioIo::new(Strict::new(stream)), service).into_owned()
+        let connect = |service: Counting<S>| {
+            let service = TowerToHyperService::new(service.map_request(with_peer(address)));
+            self.server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
+        };
+        Counting::new(service).on(connect, self.limits.abandoned, self.limits.idle, stop)
     }
+}
+
+/// Says so, and listens to the end: who closes on what was sent takes back the answer.
+async fn refuse(mut stream: TcpStream) {
+    _ = stream.write_all(FULL).await;
+    _ = stream.shutdown().await;
+    _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
 /// Tells the proxy who the client is.

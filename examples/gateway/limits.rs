@@ -7,8 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at a time. Beyond, one more is told 503 and closed.
     pub connections: usize,
-    /// Time for a request's head to arrive whole, and for a connection over HTTP/1.1 without a request to be kept; then it is
-    /// closed.
+    /// Time for a new connection to begin, for a request's head to arrive whole, and for a connection over HTTP/1.1 without a
+    /// request to be kept; then it is closed.
     pub head_time: Duration,
     /// Bytes of a head, that is of the request line and all header lines; of a header list in HTTP/2. Beyond: 431.
     pub head_bytes: u32,
@@ -27,9 +27,12 @@ pub struct Limits {
     /// Streams of HTTP/2 that we have to reset because of what the client did on them. Beyond, the connection is closed
     /// (CVE-2025-8671).
     pub provoked_resets: usize,
-    /// Requests in a row that a client gives up before their answer. Beyond, the connection is closed, where it is one of
-    /// HTTP/2, on which giving up costs nothing.
+    /// How many more requests a client may give up than have answered, on a connection over HTTP/2, where giving up costs
+    /// nothing. Beyond, it is closed.
     pub abandoned: u32,
+    /// How long a connection over HTTP/2 is kept on which no request begins: at least so long, at most twice that. What is
+    /// under way goes on to its end.
+    pub idle: Duration,
     /// How long a connection over HTTP/2 may be silent before it is asked for a sign of life.
     pub ping_after: Duration,
     /// How long that may take before the connection is closed.
@@ -49,6 +52,7 @@ impl Default for Limits {
             pending_resets: 20,
             provoked_resets: 100,
             abandoned: 200,
+            idle: Duration::from_secs(5 * 60),
             ping_after: Duration::from_secs(30),
             ping_time: Duration::from_secs(20),
         }

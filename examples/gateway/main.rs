@@ -10,6 +10,8 @@
 //! | `serve.rs` | the proxy's server: who comes in, graceful stop |
 //! | `connection.rs` | a client's connection, and what is served on it |
 //! | `limits.rs` | what a client may take |
+//! | `patience.rs` | how long a client is waited for |
+//! | `worth.rs` | clients that only reset, or say nothing |
 //! | `admin.rs` | the operator's server |
 //! | `demo.rs` | three backends to try it on |
 
@@ -21,9 +23,12 @@ mod demo;
 mod limits;
 mod log;
 mod options;
+mod patience;
 mod serve;
+mod worth;
 
 use clap::Parser;
+use connection::Connections;
 use limits::Limits;
 use mimalloc::MiMalloc;
 use options::Options;
@@ -122,14 +127,15 @@ async fn run(options: Options, pool: BackendPool<Origin>, workers: usize) -> Res
     let strategy: Arc<str> = options.strategy.name().into();
     let limits = Limits::default();
     let forward = ForwardLayer::new().target_limit(limits.target_bytes);
+    let connections = Connections::new(limits);
     let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key).forward(forward);
     // One socket for all, so that whoever has time takes the next connection; connections to the backends for each.
     let listener = listener.into_std()?;
     let (open, mut all_closed) = mpsc::channel(1);
     let mut working = JoinSet::new();
     for _ in 0..workers {
-        let (limits, stop, open) = (limits.clone(), stopping.clone(), open.clone());
-        let door = Door { listener: listener.try_clone()?, limits, stop, open };
+        let (connections, stop, open) = (connections.clone(), stopping.clone(), open.clone());
+        let door = Door { listener: listener.try_clone()?, connections, stop, open };
         let (proxy, runtime) = (proxy.clone(), runtime(0)?);
         working.spawn_blocking(move || runtime.block_on(serve::until_closed(door, proxy, SHUTDOWN_GRACE)));
     }

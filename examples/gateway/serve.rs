@@ -1,7 +1,6 @@
 //! The proxy's server: who comes in, and an orderly end.
 
-use crate::{connection::Connections, limits::Limits};
-use hyper_util::server::graceful::GracefulShutdown;
+use crate::connection::Connections;
 use std::{
     io,
     net::{self, SocketAddr},
@@ -32,7 +31,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Where connections come in, until it is closed.
 pub struct Door {
     pub listener: net::TcpListener,
-    pub limits: Limits,
+    pub connections: Connections,
     /// It closes when this turns true.
     pub stop: watch::Receiver<bool>,
     /// Dropped when it has closed.
@@ -42,18 +41,26 @@ pub struct Door {
 /// What one worker does: it serves whoever comes until the door closes, and then lets what is in flight end, within `grace`.
 /// Its connections to the backends are its own.
 pub async fn until_closed<G: Strategy>(door: Door, proxy: Builder<G>, grace: Duration) -> io::Result<()> {
-    let Door { listener, limits, mut stop, open } = door;
+    let Door { listener, connections, mut stop, open } = door;
     let listener = TcpListener::from_std(listener)?;
     let service = proxy.build();
     let stop = async move { _ = stop.wait_for(|stopping| *stopping).await };
-    let graceful = GracefulShutdown::new();
-    let connections = Connections::new(&limits);
+    let (close, closing) = watch::channel(false);
+    // Held by each connection.
+    let (served, mut all_served) = mpsc::channel::<()>(1);
     let serve = |stream: TcpStream, address: SocketAddr| {
-        let connection = graceful.watch(connections.serve(stream, address, service.clone()));
+        let Some(stream) = connections.admit(stream) else {
+            debug!("no place for {address}");
+            return;
+        };
+        let mut closing = closing.clone();
+        let closing = async move { _ = closing.wait_for(|closing| *closing).await };
+        let (connection, served) = (connections.serve(stream, address, service.clone(), closing), served.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!("connection of {address}: {error}");
             }
+            drop(served);
         });
     };
     let mut stop = pin!(stop);
@@ -79,9 +86,10 @@ pub async fn until_closed<G: Strategy>(door: Door, proxy: Builder<G>, grace: Dur
         serve(stream, address);
     }
     drop((listener, open));
-    debug!("{} open connections", graceful.count());
     tokio::time::sleep(LINGER).await;
-    if timeout(grace, graceful.shutdown()).await.is_err() {
+    _ = close.send(true);
+    drop(served);
+    if timeout(grace, all_served.recv()).await.is_err() {
         warn!("Stopped with requests in flight after {grace:?}");
     }
     Ok(())

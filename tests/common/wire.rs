@@ -6,6 +6,10 @@
 mod connection;
 #[path = "../../examples/gateway/limits.rs"]
 pub mod limits;
+#[path = "../../examples/gateway/patience.rs"]
+mod patience;
+#[path = "../../examples/gateway/worth.rs"]
+mod worth;
 
 use connection::Connections;
 use limits::Limits;
@@ -104,13 +108,15 @@ impl Wire {
         let forward = ForwardLayer::new().target_limit(limits.target_bytes);
         let proxy = ReverseProxy::builder(&pool).retry(RetryLayer::none()).hedge(HedgeLayer::none()).forward(forward);
         let proxy = adjust(proxy).build();
-        let connections = Connections::new(&limits);
+        let connections = Connections::new(limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move {
             loop {
                 let (stream, address) = listener.accept().await.unwrap();
-                tokio::spawn(connections.serve(stream, address, proxy.clone()));
+                if let Some(stream) = connections.admit(stream) {
+                    tokio::spawn(connections.serve(stream, address, proxy.clone(), std::future::pending()));
+                }
             }
         });
         Self { front, backend, pool, seen, running: [accepting.abort_handle(), serving.abort_handle()] }
@@ -193,9 +199,8 @@ pub async fn request(stream: &mut TcpStream) -> Option<String> {
     }
     let head = String::from_utf8_lossy(&bytes).to_lowercase();
     if head.contains("transfer-encoding: chunked") {
-        while !bytes.ends_with(b"\r\n0\r\n\r\n")
-            && !(bytes.ends_with(b"\r\n\r\n") && bytes.windows(5).any(|end| end == b"\r\n0\r\n"))
-        {
+        let last_chunk = |bytes: &[u8]| bytes.windows(5).any(|end| end == b"\r\n0\r\n");
+        while !(bytes.ends_with(b"\r\n\r\n") && last_chunk(&bytes)) {
             bytes.push(stream.read_u8().await.ok()?);
         }
     } else if let Some(length) = header(&head, "content-length").first() {

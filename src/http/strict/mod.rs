@@ -69,6 +69,11 @@ impl<I> Strict<I> {
         self.inner
     }
 
+    /// Whether the client has begun a body and has more of it to send.
+    pub fn is_in_body(&self) -> bool {
+        self.rules.is_in_body()
+    }
+
     /// What was written last, where it may say that no more requests come.
     fn wrote(&mut self, bytes: &[u8]) {
         if self.rules.may_switch() && bytes.starts_with(SWITCHED) {

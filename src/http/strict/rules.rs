@@ -61,6 +61,11 @@ impl Rules {
         self.head.upgrade
     }
 
+    pub(super) fn is_in_body(&self) -> bool {
+        use Expects::{Chunk, ChunkEnd, ChunkSize, Content, Trailers};
+        matches!(self.expects, Content(_) | ChunkSize | Chunk(_) | ChunkEnd | Trailers)
+    }
+
     /// The connection speaks another protocol now.
     pub(super) fn switched(&mut self) {
         self.expects = Expects::Anything;
