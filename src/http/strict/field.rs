@@ -1,6 +1,6 @@
 //! What a line says of where the message ends.
 
-use memchr::memchr;
+use super::scan::is_ascii_without;
 
 /// A line that may not be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,27 +17,32 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// Of a line without its end. Most are told by their first letter.
+    /// Whether a line that begins so may be any but [`Other`](Self::Other): most are not looked at any further.
     #[inline]
+    pub(super) fn may_begin_with(first: u8) -> bool {
+        matches!(first | 0x20, b'c' | b't' | b'h' | b'u')
+    }
+
+    /// Of a line without its end.
     pub(super) fn of(line: &[u8]) -> Result<Self, Malformed> {
-        match line.first().map_or(0, u8::to_ascii_lowercase) {
-            b'c' => value(line, b"content-length:").map_or(Ok(Self::Other), |value| length(value).map(Self::Length)),
-            b't' => match value(line, b"transfer-encoding:") {
-                Some(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Self::Chunked),
-                Some(_) => Err(Malformed),
-                None => Ok(Self::Other),
-            },
-            b'h' => Ok(value(line, b"host:").map_or(Self::Other, |_| Self::Host)),
-            b'u' => Ok(value(line, b"upgrade:").map_or(Self::Other, |_| Self::Upgrade)),
-            _ => Ok(Self::Other),
+        if let Some(length) = value(line, b"content-length") {
+            return self::length(length).map(Self::Length);
         }
+        if let Some(coding) = value(line, b"transfer-encoding") {
+            return if coding.eq_ignore_ascii_case(b"chunked") { Ok(Self::Chunked) } else { Err(Malformed) };
+        }
+        if value(line, b"host").is_some() {
+            return Ok(Self::Host);
+        }
+        Ok(if value(line, b"upgrade").is_some() { Self::Upgrade } else { Self::Other })
     }
 }
 
-/// The value of a line that begins with this name, without white space around it.
-fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let (found, value) = line.split_at_checked(name.len())?;
-    found.eq_ignore_ascii_case(name).then(|| trim(value))
+/// The value of a line of this name, without white space around it. Where the name ends is looked at first.
+#[inline]
+fn value<'a, const N: usize>(line: &'a [u8], name: &[u8; N]) -> Option<&'a [u8]> {
+    let named = line.get(N) == Some(&b':') && line[..N].eq_ignore_ascii_case(name);
+    named.then(|| trim(&line[N + 1..]))
 }
 
 /// Without spaces and tabs around it: no other white space may stand there.
@@ -81,5 +86,5 @@ pub(super) fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
 /// The first line of a request, as far as the parser above forgets what was there: a target is plain ASCII, and a fragment
 /// is no part of it.
 pub(super) fn request_line(line: &[u8]) -> Result<(), Malformed> {
-    if line.is_ascii() && memchr(b'#', line).is_none() { Ok(()) } else { Err(Malformed) }
+    if is_ascii_without(line, b'#') { Ok(()) } else { Err(Malformed) }
 }

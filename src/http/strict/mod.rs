@@ -2,6 +2,7 @@
 
 mod field;
 mod rules;
+mod scan;
 
 use self::rules::{Offence, Rules};
 use std::{

@@ -1,5 +1,7 @@
-use super::field::{Field, Malformed, chunk_size, request_line};
-use memchr::memchr;
+use super::{
+    field::{Field, Malformed, chunk_size, request_line},
+    scan::find,
+};
 
 /// How the first line of a connection over HTTP/2 reads.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
@@ -76,37 +78,58 @@ impl Rules {
     pub(super) fn look_at(&mut self, bytes: &[u8]) -> Result<(), Offence> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            rest = match &mut self.expects {
+            match &mut self.expects {
                 Expects::Anything => return Ok(()),
                 Expects::Content(left) => {
-                    let after = skip(rest, left);
+                    rest = skip(rest, left);
                     if *left == 0 {
                         self.expects = Expects::RequestLine;
                     }
-                    after
                 }
                 Expects::Chunk(left) => {
-                    let after = skip(rest, left);
+                    rest = skip(rest, left);
                     if *left == 0 {
                         self.expects = Expects::ChunkEnd;
                     }
-                    after
                 }
-                _ => {
-                    let Some(end) = memchr(b'\n', rest) else {
-                        self.partial.extend_from_slice(rest);
-                        return Ok(());
-                    };
-                    let (line, after) = rest.split_at(end);
-                    self.line(line).map_err(|Malformed| Offence {
-                        at: bytes.len() - after.len(),
-                        in_head: matches!(self.expects, Expects::Opening | Expects::RequestLine | Expects::Fields),
-                    })?;
-                    &after[1..]
+                expects => {
+                    let in_head = matches!(expects, Expects::Opening | Expects::RequestLine | Expects::Fields);
+                    self.lines(&mut rest).map_err(|Malformed| Offence { at: bytes.len() - rest.len(), in_head })?;
                 }
-            };
+            }
         }
         Ok(())
+    }
+
+    /// Looks at the next line, or at all lines of a head that are there. What is left begins after it, or with the end of the
+    /// line that is malformed.
+    #[inline]
+    fn lines(&mut self, rest: &mut &[u8]) -> Result<(), Malformed> {
+        while let Some(end) = find(rest, b'\n') {
+            let (line, after) = rest.split_at(end);
+            *rest = after;
+            match line {
+                // Most lines are these, and of no concern.
+                [first, .., b'\r'] if self.in_fields() => {
+                    if Field::may_begin_with(*first) {
+                        self.head.field(&line[..end - 1])?;
+                    }
+                }
+                _ => self.line(line)?,
+            }
+            *rest = &after[1..];
+            if self.expects != Expects::Fields {
+                return Ok(());
+            }
+        }
+        self.partial.extend_from_slice(rest);
+        *rest = &[];
+        Ok(())
+    }
+
+    /// Whether the next line is one of a header, and all of it is still to come.
+    fn in_fields(&self) -> bool {
+        self.expects == Expects::Fields && self.partial.is_empty()
     }
 
     /// A line up to its LF, or what is left of one.
