@@ -68,16 +68,31 @@ fn is_host(text: &[u8]) -> bool {
         [b'[', rest @ ..] => {
             let Some(end) = rest.iter().position(|&byte| byte == b']') else { return false };
             let address = rest[..end].iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
-            return end > 1 && address && matches!(&rest[end + 1..], [] | [b':', ..]) && is_port(&rest[end + 1..]);
+            return end > 1 && address && is_port(&rest[end + 1..]);
         }
-        _ => text.split_at(text.iter().position(|&byte| byte == b':').unwrap_or(text.len())),
+        _ => text.split_at(text.iter().position(|&byte| !IN_NAME[usize::from(byte)]).unwrap_or(text.len())),
     };
-    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b'%');
-    !name.is_empty() && name.iter().all(in_name) && is_port(port)
+    !name.is_empty() && is_port(port)
 }
 
+/// What a name is made of.
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let other = matches!(byte as u8, b'.' | b'-' | b'_' | b'~' | b'%');
+        table[byte] = other || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
+
+/// Nothing, or a port after its colon.
 fn is_port(text: &[u8]) -> bool {
-    text.len() <= 6 && text.iter().skip(1).all(u8::is_ascii_digit)
+    match text {
+        [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+        _ => text.is_empty(),
+    }
 }
 
 /// Of what there may be one, there is one. Looked at where some header has several lines.
