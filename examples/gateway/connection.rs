@@ -1,6 +1,7 @@
 //! A client's connection: HTTP/1.1 and HTTP/2 on one port, strictly read, within limits.
 
-use super::{limits::Limits, patience::Patient, worth::Counting};
+use super::{limits::Limits, patience::Patient, tls::Tls, worth::Counting};
+use futures_util::future::Either;
 use http::{Request, Response, uri::Scheme};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -8,9 +9,14 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use std::{convert::Infallible, error::Error, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore, time::timeout};
-use tower::{Service, ServiceExt};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tower::{BoxError, Service, ServiceExt};
 use tower_balancer::http::Peer;
 
 /// What a client is told for whom there is no place.
@@ -26,6 +32,13 @@ pub struct Connections {
     server: auto::Builder<TokioExecutor>,
     places: Arc<Semaphore>,
     limits: Limits,
+    tls: Option<Tls>,
+}
+
+/// A client for whom there is a place.
+pub struct Client {
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
 }
 
 impl Connections {
@@ -50,15 +63,23 @@ impl Connections {
             .keep_alive_timeout(limits.ping_time)
             // WebSocket begins so (RFC 8441).
             .enable_connect_protocol();
-        Self { server, places: Arc::new(Semaphore::new(limits.connections)), limits }
+        let places = Arc::new(Semaphore::new(limits.connections));
+        Self { server, places, limits, tls: None }
     }
 
-    /// A client's stream, if there is a place for it; else the client is told so.
-    pub fn admit(&self, stream: TcpStream) -> Option<Patient> {
+    /// Over TLS, and no other way.
+    pub fn tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// A client that has connected, if there is a place; else it is told so.
+    pub fn admit(&self, stream: TcpStream) -> Option<Client> {
         // Small answers go out at once.
         _ = stream.set_nodelay(true);
         match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => Some(Patient::new(stream, &self.limits, place)),
+            Ok(place) => Some(Client { stream, place }),
+            // Over TLS there is nothing to tell before it has begun.
+            Err(_) if self.tls.is_some() => None,
             Err(_) => {
                 tokio::spawn(timeout(FAREWELL, refuse(stream)));
                 None
@@ -66,23 +87,52 @@ impl Connections {
         }
     }
 
-    /// Serves what comes on `stream` with `service`, until either side closes it; after `stop` only what has begun.
+    /// Serves what `client` asks for with `service`, until either side closes; after `stop` only what has begun.
     pub fn serve<S, B, F>(
         &self,
-        stream: Patient,
+        client: Client,
         address: SocketAddr,
         service: S,
         stop: F,
-    ) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send + use<S, B, F>
+    ) -> impl Future<Output = Result<(), BoxError>> + Send + use<S, B, F>
     where
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
-        B: http_body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
+        let Client { stream, place } = client;
+        match self.tls.clone() {
+            None => Either::Left(self.serve_on(stream, place, Peer::new(address, &Scheme::HTTP), service, stop)),
+            Some(tls) => {
+                let connections = self.clone();
+                Either::Right(async move {
+                    let stream = timeout(connections.limits.head_time, tls.accept(stream)).await??;
+                    connections.serve_on(stream, place, Peer::new(address, &Scheme::HTTPS), service, stop).await
+                })
+            }
+        }
+    }
+
+    fn serve_on<I, S, B, F>(
+        &self,
+        stream: I,
+        place: OwnedSemaphorePermit,
+        peer: Peer,
+        service: S,
+        stop: F,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send + use<I, S, B, F>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let stream = TokioIo::new(Patient::new(stream, &self.limits, place));
         let connect = |service: Counting<S>| {
-            let service = TowerToHyperService::new(service.map_request(with_peer(address)));
-            self.server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
+            let service = TowerToHyperService::new(service.map_request(with_peer(peer)));
+            self.server.serve_connection_with_upgrades(stream, service).into_owned()
         };
         Counting::new(service).on(connect, self.limits.abandoned, self.limits.idle, stop)
     }
@@ -96,8 +146,7 @@ async fn refuse(mut stream: TcpStream) {
 }
 
 /// Tells the proxy who the client is.
-fn with_peer(address: SocketAddr) -> impl Fn(Request<Incoming>) -> Request<Incoming> + Clone {
-    let peer = Peer::new(address, &Scheme::HTTP);
+fn with_peer(peer: Peer) -> impl Fn(Request<Incoming>) -> Request<Incoming> + Clone {
     move |mut request| {
         request.extensions_mut().insert(peer.clone());
         request

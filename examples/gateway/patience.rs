@@ -9,7 +9,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::{Sleep, sleep},
 };
@@ -21,8 +20,8 @@ const OPENING: usize = 33;
 
 /// A client's stream of bytes, which breaks where the client does not begin, sends nothing in the middle of a request's body, or takes nothing
 /// of what is sent, for too long. It has one of the places for connections, also where it has become a tunnel.
-pub struct Patient {
-    inner: Strict<TcpStream>,
+pub struct Patient<I> {
+    inner: Strict<I>,
     stall: Duration,
     head_time: Duration,
     /// What of it has not come yet.
@@ -33,8 +32,8 @@ pub struct Patient {
     _place: OwnedSemaphorePermit,
 }
 
-impl Patient {
-    pub fn new(stream: TcpStream, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
+impl<I> Patient<I> {
+    pub fn new(stream: I, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
         let Limits { stall, head_time, .. } = *limits;
         let inner = Strict::new(stream);
         Self { inner, stall, head_time, opening: OPENING, reading: None, writing: None, _place: place }
@@ -59,7 +58,7 @@ fn timed_out<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client stood still")))
 }
 
-impl AsyncRead for Patient {
+impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -78,7 +77,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(cx, bytes);

@@ -8,6 +8,8 @@ mod connection;
 pub mod limits;
 #[path = "../../examples/gateway/patience.rs"]
 mod patience;
+#[path = "../../examples/gateway/tls.rs"]
+pub mod tls;
 #[path = "../../examples/gateway/worth.rs"]
 mod worth;
 
@@ -18,6 +20,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tls::Tls;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -65,7 +68,14 @@ impl Wire {
     ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&seen);
-        Self::over(seen, limits, adjust, move |stream| talk(stream, Arc::clone(&told), answer)).await
+        Self::over(seen, limits, None, adjust, move |stream| talk(stream, Arc::clone(&told), answer)).await
+    }
+
+    /// Clients come over TLS.
+    pub async fn encrypted(answer: &'static str, limits: Limits, tls: Tls) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&seen);
+        Self::over(seen, limits, Some(tls), |proxy| proxy, move |stream| talk(stream, Arc::clone(&told), answer)).await
     }
 
     /// The backend does with each connection what `handle` does.
@@ -84,12 +94,13 @@ impl Wire {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::over(Arc::default(), limits, adjust, handle).await
+        Self::over(Arc::default(), limits, None, adjust, handle).await
     }
 
     async fn over<F>(
         seen: Arc<Mutex<Vec<String>>>,
         limits: Limits,
+        tls: Option<Tls>,
         adjust: impl FnOnce(Builder<RoundRobin>) -> Builder<RoundRobin>,
         handle: impl Fn(TcpStream) -> F + Send + 'static,
     ) -> Self
@@ -108,7 +119,10 @@ impl Wire {
         let forward = ForwardLayer::new().target_limit(limits.target_bytes);
         let proxy = ReverseProxy::builder(&pool).retry(RetryLayer::none()).hedge(HedgeLayer::none()).forward(forward);
         let proxy = adjust(proxy).build();
-        let connections = Connections::new(limits);
+        let mut connections = Connections::new(limits);
+        if let Some(tls) = tls {
+            connections = connections.tls(tls);
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move {
@@ -198,7 +212,7 @@ pub async fn request(stream: &mut TcpStream) -> Option<String> {
         bytes.push(stream.read_u8().await.ok()?);
     }
     let head = String::from_utf8_lossy(&bytes).to_lowercase();
-    if head.contains("transfer-encoding: chunked") {
+    if header(&head, "transfer-encoding") == ["chunked"] {
         let last_chunk = |bytes: &[u8]| bytes.windows(5).any(|end| end == b"\r\n0\r\n");
         while !(bytes.ends_with(b"\r\n\r\n") && last_chunk(&bytes)) {
             bytes.push(stream.read_u8().await.ok()?);

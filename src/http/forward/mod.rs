@@ -13,7 +13,7 @@ pub use self::{
 };
 use super::{hop_by_hop, upgrade::Asked};
 use crate::error::BoxError;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use pin_project_lite::pin_project;
 use std::{
     hash::{BuildHasher, RandomState},
@@ -194,6 +194,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+const UNDECODED: Refused = Refused::new(StatusCode::BAD_GATEWAY, "it has a transfer coding that nobody asked for");
+
 /// A length that an answer says several times over is said once (RFC 9112 §6.3). Where they differ, there is no answer.
 fn one_length(headers: &mut HeaderMap) {
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return };
@@ -235,8 +237,12 @@ where
         match self.project().state.project() {
             StateProjection::Called { inner } => {
                 let mut response = ready!(inner.poll(cx)).map_err(Into::into)?;
-                // A length beside a transfer coding is wrong (RFC 9112 §6.3), and the coding ends at this hop.
-                if response.headers().contains_key(header::TRANSFER_ENCODING) {
+                if let Some(coding) = response.headers().get(header::TRANSFER_ENCODING) {
+                    // The coding ends at this hop, and nobody undoes any other: none was asked for (RFC 9112 §7.4).
+                    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                        return Poll::Ready(Err(UNDECODED.into()));
+                    }
+                    // A length beside it is wrong (RFC 9112 §6.3).
                     response.headers_mut().remove(header::CONTENT_LENGTH);
                 }
                 one_length(response.headers_mut());

@@ -1,7 +1,7 @@
 use http::StatusCode;
 use std::{error::Error, fmt};
 
-/// A request that is not forwarded, whatever the backends. None was picked for it.
+/// A request that is not forwarded, whatever the backends: none was picked for it. With 502, an answer that is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     status: StatusCode,
@@ -26,7 +26,8 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "request refused: {}", self.reason)
+        let what = if self.status == StatusCode::BAD_GATEWAY { "answer" } else { "request" };
+        write!(f, "{what} refused: {}", self.reason)
     }
 }
 
