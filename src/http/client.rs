@@ -112,7 +112,7 @@ where
             keep_body(&mut request);
         }
         let (head, body) = request.into_parts();
-        let upgrade = head.headers.get(header::UPGRADE).cloned();
+        let upgrade = head.headers.get(header::UPGRADE).cloned().map(Box::new);
         let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         let body = SentBody::new(body, length);
         let progress = body.progress();
@@ -152,8 +152,8 @@ fn excused(excuse: Option<Excuse>, error: impl Into<BoxError>) -> BoxError {
 pub struct ResponseFuture {
     inner: Exchange,
     progress: Progress,
-    /// The protocol that was asked for.
-    upgrade: Option<HeaderValue>,
+    /// The protocol that was asked for, which is rare.
+    upgrade: Option<Box<HeaderValue>>,
 }
 
 impl Future for ResponseFuture {
@@ -162,7 +162,7 @@ impl Future for ResponseFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match ready!(self.inner.as_mut().poll(cx)) {
             Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                let asked = self.upgrade.as_ref();
+                let asked = self.upgrade.as_deref();
                 if !asked.is_some_and(|asked| Asked::is_answered(asked, response.headers())) {
                     return Poll::Ready(Err("the backend switched protocols unasked".into()));
                 }

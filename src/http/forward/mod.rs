@@ -26,6 +26,9 @@ use tower::{Layer, Service};
 /// The most that the target of a request may have of bytes: what servers mostly take.
 const TARGET_LIMIT: usize = 8 * 1024;
 
+/// What a request has more of headers when it leaves: three about the client, `Via`, and `Host` where there was none.
+const ADDED: usize = 5;
+
 /// Puts a [`Forward`] in front of a service.
 ///
 /// ```
@@ -158,6 +161,8 @@ impl Rules {
         }
         let host = host_of(request);
         let version = request.version();
+        // Once for all that is added here and beyond.
+        _ = request.headers_mut().try_reserve(ADDED);
         let stripped = hop_by_hop::strip(request.headers_mut());
         let stripped = stripped.map_err(|_| Refused::malformed("the Connection header is malformed"))?;
         let seen = Seen::of(request.headers());
