@@ -47,7 +47,8 @@ impl Connections {
         server
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_time)
+            // The stream itself sees to that, for less.
+            .header_read_timeout(None)
             .max_headers(limits.headers)
             .max_buf_size(limits.head_bytes as usize)
             // Who has nothing more to say may still listen.

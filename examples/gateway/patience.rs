@@ -10,7 +10,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::OwnedSemaphorePermit,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 use tower_balancer::http::Strict;
 
@@ -18,40 +18,83 @@ use tower_balancer::http::Strict;
 /// settled what the client speaks, and nobody else bounds how long that takes.
 const OPENING: usize = 33;
 
-/// A client's stream of bytes, which breaks where the client does not begin, sends nothing in the middle of a request's body, or takes nothing
-/// of what is sent, for too long. It has one of the places for connections, also where it has become a tunnel.
+/// A client's stream of bytes, which breaks where the client does not begin, takes too long over a head or to ask again, sends
+/// nothing in the middle of a request's body, or takes nothing of what is sent. It has one of the places for connections, also
+/// where it has become a tunnel.
 pub struct Patient<I> {
     inner: Strict<I>,
     stall: Duration,
     head_time: Duration,
     /// What of it has not come yet.
     opening: usize,
-    /// Since a read or a write waits, and no longer.
-    reading: Option<Pin<Box<Sleep>>>,
+    /// What was read for last, and since when.
+    awaited: Option<(Awaited, Instant)>,
+    /// Rings when a read has waited for long, or earlier: to move it for each request would cost more than to look.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// Since a write waits, and no longer.
     writing: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
+}
+
+/// What a client is waited for.
+#[derive(Clone, Copy, PartialEq)]
+enum Awaited {
+    Opening,
+    /// The one after so many.
+    Head(u32),
+    Body,
 }
 
 impl<I> Patient<I> {
     pub fn new(stream: I, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
         let Limits { stall, head_time, .. } = *limits;
         let inner = Strict::new(stream);
-        Self { inner, stall, head_time, opening: OPENING, reading: None, writing: None, _place: place }
+        let (awaited, alarm, writing) = (None, None, None);
+        Self { inner, stall, head_time, opening: OPENING, awaited, alarm, writing, _place: place }
+    }
+
+    /// What is waited for now, and how long.
+    fn awaits(&self) -> Option<(Awaited, Duration)> {
+        if self.opening > 0 {
+            return Some((Awaited::Opening, self.head_time));
+        }
+        match self.inner.awaits_head() {
+            Some(heads) => Some((Awaited::Head(heads), self.head_time)),
+            None => self.inner.is_in_body().then_some((Awaited::Body, self.stall)),
+        }
+    }
+
+    /// Whether a read that waits has waited for too long.
+    fn is_out_of_patience(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((awaits, patience)) = self.awaits() else { return false };
+        let since = match self.awaited {
+            Some((awaited, since)) if awaited == awaits => since,
+            _ => self.awaited.insert((awaits, Instant::now())).1,
+        };
+        let until = since + patience;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if alarm.deadline() > until {
+            alarm.as_mut().reset(until);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= until {
+                return true;
+            }
+            alarm.as_mut().reset(until);
+        }
+        false
     }
 
     /// Where it waits for too long, it has failed.
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match written {
-            Poll::Ready(_) => self.writing = None,
-            Poll::Pending if out_of_patience(&mut self.writing, self.stall, cx) => return timed_out(),
-            Poll::Pending => {}
+        let Self { writing, stall, .. } = self;
+        if written.is_ready() {
+            *writing = None;
+        } else if writing.get_or_insert_with(|| Box::pin(sleep(*stall))).as_mut().poll(cx).is_ready() {
+            return timed_out();
         }
         written
     }
-}
-
-fn out_of_patience(waiting: &mut Option<Pin<Box<Sleep>>>, patience: Duration, cx: &mut Context<'_>) -> bool {
-    waiting.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx).is_ready()
 }
 
 fn timed_out<T>() -> Poll<io::Result<T>> {
@@ -63,17 +106,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.inner).poll_read(cx, buf);
-        if read.is_ready() {
-            this.opening = this.opening.saturating_sub(buf.filled().len() - before);
-            // A byte now and then is no beginning.
-            if this.opening == 0 {
-                this.reading = None;
-            }
-            return read;
+        if read.is_pending() {
+            return if this.is_out_of_patience(cx) { timed_out() } else { read };
         }
-        let patience = if this.opening > 0 { this.head_time } else { this.stall };
-        let waits = this.opening > 0 || this.inner.is_in_body();
-        if waits && out_of_patience(&mut this.reading, patience, cx) { timed_out() } else { read }
+        this.opening = this.opening.saturating_sub(buf.filled().len() - before);
+        // A byte now and then is no beginning and no head, but it is of a body.
+        if matches!(this.awaited, Some((Awaited::Body, _))) {
+            this.awaited = None;
+        }
+        read
     }
 }
 

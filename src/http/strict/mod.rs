@@ -75,6 +75,12 @@ impl<I> Strict<I> {
         self.rules.is_in_body()
     }
 
+    /// How many heads have come, where the client has yet to send another, or the rest of one; `None` in a body, over HTTP/2, and
+    /// where the connection has switched.
+    pub fn awaits_head(&self) -> Option<u32> {
+        self.rules.awaits_head()
+    }
+
     /// What was written last, where it may say that no more requests come.
     fn wrote(&mut self, bytes: &[u8]) {
         if self.rules.may_switch() && bytes.starts_with(SWITCHED) {

@@ -11,6 +11,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 pub(super) struct Rules {
     expects: Expects,
     head: Head,
+    /// How many heads there were.
+    heads: u32,
     /// A line of which the end has not come yet.
     partial: Vec<u8>,
 }
@@ -55,7 +57,7 @@ pub(super) struct Offence {
 
 impl Rules {
     pub(super) fn new() -> Self {
-        Self { expects: Expects::Opening, head: Head::default(), partial: Vec::new() }
+        Self { expects: Expects::Opening, head: Head::default(), heads: 0, partial: Vec::new() }
     }
 
     /// Whether the client has asked for another protocol, and for nothing since.
@@ -66,6 +68,11 @@ impl Rules {
     pub(super) fn is_in_body(&self) -> bool {
         use Expects::{Chunk, ChunkEnd, ChunkSize, Content, Trailers};
         matches!(self.expects, Content(_) | ChunkSize | Chunk(_) | ChunkEnd | Trailers)
+    }
+
+    /// How many heads there were, where it is one that is awaited.
+    pub(super) fn awaits_head(&self) -> Option<u32> {
+        matches!(self.expects, Expects::Opening | Expects::RequestLine | Expects::Fields).then_some(self.heads)
     }
 
     /// The connection speaks another protocol now.
@@ -156,7 +163,10 @@ impl Rules {
                 self.head = Head { must_have_host: !line.ends_with(b"HTTP/1.0"), ..Head::default() };
                 Expects::Fields
             }
-            Expects::Fields if line.is_empty() => self.head.content()?,
+            Expects::Fields if line.is_empty() => {
+                self.heads = self.heads.wrapping_add(1);
+                self.head.content()?
+            }
             Expects::Fields => {
                 self.head.field(line)?;
                 Expects::Fields
