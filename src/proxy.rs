@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  request
-//!     │  Respond            the status of an error       ┐
+//!     │  Upgrade            WebSocket                    ┐
+//!     │  Respond            the status of an error       │
 //!     │  Forward            headers, in and out          │ once per request
 //!     │  Session            the cookie of a session      │
 //!     │  Deadline           the time of all attempts     │
@@ -49,8 +50,9 @@ use crate::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, BodyTimeout, BodyTimeoutLayer, Client,
         ClientBody, ClientConfig, Deadline, DeadlineLayer, Forward, ForwardLayer, Hedge, HedgeLayer, HttpClassify,
         LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout, ResponseTimeoutLayer,
-        Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends, WatchedBody,
-        future::{DeadlineFuture, ForwardFuture, RespondFuture, RetryFuture, SessionFuture},
+        Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends, Upgrade, UpgradeLayer,
+        WatchedBody,
+        future::{DeadlineFuture, ForwardFuture, RespondFuture, RetryFuture, SessionFuture, UpgradeFuture},
     },
     pool::BackendPool,
     strategy::{RoundRobin, Strategy},
@@ -78,9 +80,9 @@ type Sent<B> = TimedBody<ReplayBody<B>>;
 type Judged<B> = Feedback<AccessLog<Address<ResponseTimeout<BodyTimeout<Client<Sent<B>>>>>>, HttpClassify, AtEndOfBody>;
 type Told = (TriedBackends, (RequestKey, Option<SessionCookie>));
 type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
-type Stack<G, B> = Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<G, B>>>>>>>;
+type Stack<G, B> = Upgrade<Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<G, B>>>>>>>>;
 type StackFuture<G, B> =
-    RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<RetryFuture<Hedge<Attempt<G, B>>, B>>>>>;
+    UpgradeFuture<RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<RetryFuture<Hedge<Attempt<G, B>>, B>>>>>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
 ///
@@ -120,6 +122,8 @@ impl ReverseProxy<RoundRobin, ()> {
             response_timeout: RESPONSE_TIMEOUT,
             body_timeout: BodyTimeoutLayer::new(BODY_TIMEOUT),
             deadline: DeadlineLayer::none(),
+            upgrade: UpgradeLayer::new(),
+            forward: ForwardLayer::new(),
             address: AddressLayer::new(),
             key: RequestKey::none(),
             session: None,
@@ -145,6 +149,8 @@ struct Settings {
     response_timeout: Duration,
     body_timeout: BodyTimeoutLayer,
     deadline: DeadlineLayer,
+    upgrade: UpgradeLayer,
+    forward: ForwardLayer,
     address: AddressLayer,
     key: RequestKey,
     session: Option<SessionCookie>,
@@ -219,6 +225,18 @@ impl<G: Strategy> Builder<G> {
         self
     }
 
+    /// Which protocols clients and backends may go on in: WebSocket, unless set.
+    pub fn upgrade(mut self, upgrade: UpgradeLayer) -> Self {
+        self.settings.upgrade = upgrade;
+        self
+    }
+
+    /// What the backends are told about the client, whose word on it is taken, and what is refused.
+    pub fn forward(mut self, forward: ForwardLayer) -> Self {
+        self.settings.forward = forward;
+        self
+    }
+
     /// The proxy.
     pub fn build<B>(self) -> ReverseProxy<G, B>
     where
@@ -228,8 +246,9 @@ impl<G: Strategy> Builder<G> {
         let hedge = settings.hedge.unwrap_or_else(|| HedgeLayer::beside(&settings.retry));
         let told = (TriedBackends, (settings.key, settings.session.clone()));
         let stack = ServiceBuilder::new()
+            .layer(settings.upgrade)
             .layer(RespondLayer::new())
-            .layer(ForwardLayer::new())
+            .layer(settings.forward)
             .layer(settings.session.map_or(SessionLayer::none(), SessionLayer::new))
             .layer(settings.deadline)
             .layer(settings.retry)

@@ -276,6 +276,16 @@ fn a_port_in_use_is_named_and_nothing_is_half_started() {
 }
 
 #[test]
+fn a_certificate_that_is_not_there_is_named_and_nothing_is_half_started() {
+    let files = ["--tls-certificate", "/nowhere/chain.pem", "--tls-key", "/nowhere/key.pem"];
+    let output = run(&[&["--listen", "127.0.0.1:0", "--admin", "off"][..], &files].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("/nowhere/chain.pem"), "{error}");
+    assert!(!String::from_utf8(output.stdout).unwrap().contains("running"));
+}
+
+#[test]
 fn a_bad_option_is_named_with_what_was_expected() {
     for (arguments, named) in [
         (&["--backend", "localhost:3001"][..], &[r#""localhost:3001""#, "expected http://host:port"][..]),
@@ -293,6 +303,7 @@ fn a_bad_option_is_named_with_what_was_expected() {
         (&["--listen", "0.0.0.0:3100"], &["0.0.0.0:3100 and --admin collide"]),
         (&["--workers", "0"], &["--workers", "1..=1024"]),
         (&["--log", "loud"], &["--log", "text, json, off"]),
+        (&["--tls-key", "key.pem"], &["--tls-certificate"]),
         (&["--fast"], &["--fast"]),
         (&["--demo", "--backend", "http://a:1"], &["--demo"]),
     ] {

@@ -7,31 +7,48 @@
 //! | `main.rs` | the order of things: options, listeners, tasks, stop |
 //! | `options.rs` | the command line |
 //! | `log.rs` | events as text lines or JSON |
-//! | `serve.rs` | the proxy's server: connections, graceful stop |
+//! | `serve.rs` | the proxy's server: who comes in, graceful stop |
+//! | `connection.rs` | a client's connection, and what is served on it |
+//! | `limits.rs` | what a client may take |
+//! | `patience.rs` | how long a client is waited for |
+//! | `tls.rs` | TLS towards clients |
+//! | `worth.rs` | clients that only reset, or say nothing |
 //! | `admin.rs` | the operator's server |
 //! | `demo.rs` | three backends to try it on |
 
 #![expect(unreachable_pub, reason = "a binary: its modules are its own")]
 
 mod admin;
+mod connection;
 mod demo;
+mod limits;
 mod log;
 mod options;
+mod patience;
 mod serve;
+mod tls;
+mod worth;
 
 use clap::Parser;
+use connection::Connections;
+use limits::Limits;
 use mimalloc::MiMalloc;
 use options::Options;
 use serve::Door;
 use std::{error::Error, future::pending, io, num::NonZero, process::ExitCode, sync::Arc, thread, time::Duration};
+use tls::Tls;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
 };
-use tower_balancer::{BackendPool, HealthChecker, ReverseProxy, backend::Origin, http::HttpProbe};
-use tracing::info;
+use tower_balancer::{
+    BackendPool, HealthChecker, ReverseProxy,
+    backend::Origin,
+    http::{ForwardLayer, HttpProbe},
+};
+use tracing::{error, info};
 
 /// Two dozen small pieces of memory come and go with each request: this one gives and takes them in half the instructions of
 /// the system's.
@@ -86,13 +103,17 @@ fn usage(problem: &str) -> ExitCode {
 
 async fn run(options: Options, pool: BackendPool<Origin>, workers: usize) -> Result<(), Box<dyn Error>> {
     // Everything that can fail comes before anything is told or served: no half-started gateway.
+    let tls = match (&options.tls_certificate, &options.tls_key) {
+        (Some(chain), Some(key)) => Some(Tls::load(chain, key)?),
+        _ => None,
+    };
     let listener = serve::bind(options.listen).await?;
     let admin_listener = match options.admin.address() {
         Some(address) => Some(serve::bind(address).await?),
         None => None,
     };
     let demo_listeners = if options.demo { demo::bind(&pool).await? } else { Vec::new() };
-    let stopping = on_signals()?;
+    let stopping = on_signals(tls.clone())?;
 
     for listener in demo_listeners {
         tokio::spawn(demo::serve(listener));
@@ -111,13 +132,21 @@ async fn run(options: Options, pool: BackendPool<Origin>, workers: usize) -> Res
     let checks = tokio::spawn(checker.run());
 
     let strategy: Arc<str> = options.strategy.name().into();
-    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key);
+    let limits = Limits::default();
+    let forward = ForwardLayer::new().target_limit(limits.target_bytes);
+    let connections = Connections::new(limits);
+    let connections = match tls {
+        Some(tls) => connections.tls(tls),
+        None => connections,
+    };
+    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key).forward(forward);
     // One socket for all, so that whoever has time takes the next connection; connections to the backends for each.
     let listener = listener.into_std()?;
     let (open, mut all_closed) = mpsc::channel(1);
     let mut working = JoinSet::new();
     for _ in 0..workers {
-        let door = Door { listener: listener.try_clone()?, stop: stopping.clone(), open: open.clone() };
+        let (connections, stop, open) = (connections.clone(), stopping.clone(), open.clone());
+        let door = Door { listener: listener.try_clone()?, connections, stop, open };
         let (proxy, runtime) = (proxy.clone(), runtime(0)?);
         working.spawn_blocking(move || runtime.block_on(serve::until_closed(door, proxy, SHUTDOWN_GRACE)));
     }
@@ -151,8 +180,8 @@ async fn run(options: Options, pool: BackendPool<Origin>, workers: usize) -> Res
     ended
 }
 
-/// Turns true at SIGTERM or ctrl-c. A second one ends the process at once. SIGHUP is not yet for anything.
-fn on_signals() -> io::Result<watch::Receiver<bool>> {
+/// Turns true at SIGTERM or ctrl-c. A second one ends the process at once. At SIGHUP the certificate is read again.
+fn on_signals(tls: Option<Tls>) -> io::Result<watch::Receiver<bool>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -163,7 +192,11 @@ fn on_signals() -> io::Result<watch::Receiver<bool>> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {
-                    info!("Nothing to reload: the options came from the command line");
+                    match tls.as_ref().map(Tls::reload) {
+                        None => info!("Nothing to reload: the options came from the command line"),
+                        Some(Ok(())) => info!("Certificate reloaded"),
+                        Some(Err(problem)) => error!("The certificate stays what it was: {problem}"),
+                    }
                     continue;
                 }
             }

@@ -5,6 +5,7 @@ use http::uri::{PathAndQuery, Scheme};
 use std::{
     fmt::Write,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -25,6 +26,14 @@ pub struct Options {
     /// URL of a backend, http://host:port; may be repeated [default: http://localhost:3001, :3002 and :3003]
     #[arg(long = "backend", value_name = "URL")]
     backends: Vec<String>,
+
+    /// Certificate chain in PEM: clients are served over TLS. Read again at SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// Its private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
 
     /// How to choose the backend of a request: round_robin, weighted_round_robin, random, least_request, peak_ewma,
     /// least_latency; by what backends report: client_weighted, prequal; by --key: ring, maglev, rendezvous, memento.
@@ -177,6 +186,9 @@ impl Options {
         let every = humantime::format_duration(self.health_interval);
         let within = humantime::format_duration(self.health_timeout);
         line("listen", &self.listen);
+        if let Some(certificate) = &self.tls_certificate {
+            line("tls", &format_args!("1.2 and 1.3, certificate {}", certificate.display()));
+        }
         match self.admin {
             Admin::Off => line("admin", &"off"),
             Admin::At(address) => line("admin", &address),

@@ -1,11 +1,6 @@
-//! The proxy's server: HTTP/1.1 and HTTP/2 on one port, and an orderly end.
+//! The proxy's server: who comes in, and an orderly end.
 
-use http::{Request, uri::Scheme};
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
+use crate::connection::Connections;
 use std::{
     io,
     net::{self, SocketAddr},
@@ -17,16 +12,8 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout},
 };
-use tower::ServiceExt;
-use tower_balancer::{
-    http::{Coalesce, Peer},
-    proxy::Builder,
-    strategy::Strategy,
-};
+use tower_balancer::{proxy::Builder, strategy::Strategy};
 use tracing::{debug, warn};
-
-/// The most that the head of a request may take: twice what common servers allow, so that they are the ones to say 431.
-const MAX_HEAD: usize = 64 * 1024;
 
 /// A connection that was just opened has so long to say what it wants before a stop closes it.
 const LINGER: Duration = Duration::from_millis(100);
@@ -44,6 +31,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Where connections come in, until it is closed.
 pub struct Door {
     pub listener: net::TcpListener,
+    pub connections: Connections,
     /// It closes when this turns true.
     pub stop: watch::Receiver<bool>,
     /// Dropped when it has closed.
@@ -53,26 +41,26 @@ pub struct Door {
 /// What one worker does: it serves whoever comes until the door closes, and then lets what is in flight end, within `grace`.
 /// Its connections to the backends are its own.
 pub async fn until_closed<G: Strategy>(door: Door, proxy: Builder<G>, grace: Duration) -> io::Result<()> {
-    let Door { listener, mut stop, open } = door;
+    let Door { listener, connections, mut stop, open } = door;
     let listener = TcpListener::from_std(listener)?;
     let service = proxy.build();
     let stop = async move { _ = stop.wait_for(|stopping| *stopping).await };
-    let graceful = GracefulShutdown::new();
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).max_buf_size(MAX_HEAD);
-    server.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEAD as u32);
+    let (close, closing) = watch::channel(false);
+    // Held by each connection.
+    let (served, mut all_served) = mpsc::channel::<()>(1);
     let serve = |stream: TcpStream, address: SocketAddr| {
-        // Small answers go out at once.
-        _ = stream.set_nodelay(true);
-        let service = service.clone().map_request(with_peer(address));
-        let service = hyper_util::service::TowerToHyperService::new(service);
-        let connection =
-            server.serve_connection_with_upgrades(TokioIo::new(Coalesce::new(stream)), service).into_owned();
-        let connection = graceful.watch(connection);
+        let Some(stream) = connections.admit(stream) else {
+            debug!("no place for {address}");
+            return;
+        };
+        let mut closing = closing.clone();
+        let closing = async move { _ = closing.wait_for(|closing| *closing).await };
+        let (connection, served) = (connections.serve(stream, address, service.clone(), closing), served.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!("connection of {address}: {error}");
             }
+            drop(served);
         });
     };
     let mut stop = pin!(stop);
@@ -98,19 +86,11 @@ pub async fn until_closed<G: Strategy>(door: Door, proxy: Builder<G>, grace: Dur
         serve(stream, address);
     }
     drop((listener, open));
-    debug!("{} open connections", graceful.count());
     tokio::time::sleep(LINGER).await;
-    if timeout(grace, graceful.shutdown()).await.is_err() {
+    _ = close.send(true);
+    drop(served);
+    if timeout(grace, all_served.recv()).await.is_err() {
         warn!("Stopped with requests in flight after {grace:?}");
     }
     Ok(())
-}
-
-/// Tells the proxy who the client is.
-fn with_peer(address: SocketAddr) -> impl Fn(Request<Incoming>) -> Request<Incoming> + Clone {
-    let peer = Peer::new(address, &Scheme::HTTP);
-    move |mut request| {
-        request.extensions_mut().insert(peer.clone());
-        request
-    }
 }

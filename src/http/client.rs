@@ -1,6 +1,7 @@
 use super::{
     excused::{Excuse, Excused, Progress, SentBody},
     transport::{Exchange, Failed, Held, Settings, Transport},
+    upgrade::Asked,
 };
 use crate::error::BoxError;
 use bytes::Bytes;
@@ -111,10 +112,11 @@ where
             keep_body(&mut request);
         }
         let (head, body) = request.into_parts();
+        let upgrade = head.headers.get(header::UPGRADE).cloned().map(Box::new);
         let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         let body = SentBody::new(body, length);
         let progress = body.progress();
-        ResponseFuture { inner: self.transport.send(Request::from_parts(head, body)), progress }
+        ResponseFuture { inner: self.transport.send(Request::from_parts(head, body)), progress, upgrade }
     }
 }
 
@@ -150,6 +152,8 @@ fn excused(excuse: Option<Excuse>, error: impl Into<BoxError>) -> BoxError {
 pub struct ResponseFuture {
     inner: Exchange,
     progress: Progress,
+    /// The protocol that was asked for, which is rare.
+    upgrade: Option<Box<HeaderValue>>,
 }
 
 impl Future for ResponseFuture {
@@ -157,13 +161,17 @@ impl Future for ResponseFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match ready!(self.inner.as_mut().poll(cx)) {
-            // No upgrade was asked for, so there is nothing that this could answer.
             Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Err("the backend switched protocols unasked".into())
+                let asked = self.upgrade.as_deref();
+                if !asked.is_some_and(|asked| Asked::is_answered(asked, response.headers())) {
+                    return Poll::Ready(Err("the backend switched protocols unasked".into()));
+                }
+                let progress = self.progress.clone();
+                Ok(response.map(|inner| ClientBody { inner, held: None, progress, switched: true }))
             }
             Ok((response, held)) => {
                 let progress = self.progress.clone();
-                Ok(response.map(|inner| ClientBody { inner, held, progress }))
+                Ok(response.map(|inner| ClientBody { inner, held, progress, switched: false }))
             }
             // Nothing excuses a backend that cannot be reached.
             Err(Failed::Unreachable(error)) => Err(error.into()),
@@ -190,6 +198,8 @@ pin_project! {
         // After the body: what is given up is given back.
         held: Option<Held>,
         progress: Progress,
+        // Nothing comes here, but the connection is in use until someone has seen that.
+        switched: bool,
     }
 }
 
@@ -213,7 +223,7 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        !self.switched && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -25,12 +25,12 @@ pub(super) struct Malformed;
 
 /// Removes what must not cross to the next hop.
 ///
-/// The whole nomination is read before anything is removed, and nothing of what frames or addresses the message can be
+/// Tells whether there was anything. The whole nomination is read before anything is removed, and nothing of what frames or addresses the message can be
 /// nominated away.
-pub(super) fn strip(headers: &mut HeaderMap) -> Result<(), Malformed> {
+pub(super) fn strip(headers: &mut HeaderMap) -> Result<bool, Malformed> {
     // One look at the names that are there costs less than to ask for each that may be.
     if !headers.keys().any(is_for_the_next_hop) {
-        return Ok(());
+        return Ok(false);
     }
     let nominated = nominated(headers)?;
     let trailers = asks_for_trailers(headers);
@@ -43,7 +43,7 @@ pub(super) fn strip(headers: &mut HeaderMap) -> Result<(), Malformed> {
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Malformed> {

@@ -5,6 +5,7 @@
 //!
 //! | layer | how often | what it does |
 //! |---|---|---|
+//! | [`UpgradeLayer`] | once per request | joins client and backend where they switch to WebSocket |
 //! | [`RespondLayer`] | once per request | makes a status of an error |
 //! | [`ForwardLayer`] | once per request | removes what is for one hop only, adds `X-Forwarded-*`, refuses what cannot be forwarded |
 //! | [`SessionLayer`] | once per request | tells the client which backend keeps its session |
@@ -49,7 +50,8 @@
 //!
 //! # Limits
 //!
-//! No TLS towards the backends, no upgrades (an `Upgrade` request is forwarded as an ordinary one), no `CONNECT`.
+//! No TLS towards the backends, no `CONNECT` but to start a WebSocket over HTTP/2, no upgrades on connections to backends over
+//! HTTP/2.
 
 mod access_log;
 mod address;
@@ -80,10 +82,12 @@ pub mod retry;
 mod seldom;
 mod served_by;
 mod session;
+mod strict;
 #[cfg(feature = "tower-http")]
 mod tower_http;
 mod transport;
 mod turn;
+mod upgrade;
 
 #[cfg(feature = "tower-http")]
 pub use self::tower_http::TowerHttpClassify;
@@ -95,7 +99,7 @@ pub use self::{
     client::{Client, ClientBody, ClientConfig},
     coalesce::Coalesce,
     deadline::{Deadline, DeadlineLayer},
-    forward::{Forward, ForwardLayer, Refused},
+    forward::{Forward, ForwardLayer, InvalidNetwork, Network, Refused},
     grpc_probe::GrpcProbe,
     hedge::{Hedge, HedgeLayer},
     key::{InvalidKey, RequestKey},
@@ -109,7 +113,9 @@ pub use self::{
     retry::{Charge, ReplayBody, Retry, RetryBudget, RetryLayer, Tried, TriedBackends},
     served_by::ServedBy,
     session::{InvalidCookieName, Session, SessionCookie, SessionLayer},
+    strict::Strict,
     turn::TimedBody,
+    upgrade::{Upgrade, UpgradeLayer},
 };
 
 /// The response futures of the middleware here, for those who must name them.
@@ -120,6 +126,6 @@ pub mod future {
         forward::ResponseFuture as ForwardFuture, hedge::ResponseFuture as HedgeFuture,
         report_load::ResponseFuture as ReportLoadFuture, respond::ResponseFuture as RespondFuture,
         response_timeout::ResponseFuture as ResponseTimeoutFuture, retry::ResponseFuture as RetryFuture,
-        session::ResponseFuture as SessionFuture,
+        session::ResponseFuture as SessionFuture, upgrade::ResponseFuture as UpgradeFuture,
     };
 }

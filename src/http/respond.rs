@@ -52,7 +52,7 @@ impl<S> Layer<S> for RespondLayer {
 /// | [`DeadlineExceeded`], [`ShareExceeded`], [`ProxyError`] for a timeout | 504 | `Gateway timeout` |
 /// | [`ProxyError`] because the client's own body broke | 400 | `Bad request` |
 /// | any other [`ProxyError`] | 502 | `Bad gateway` |
-/// | [`Refused`] | its own | the status in words |
+/// | [`Refused`] | its own | the status in words; with 400, the connection is closed |
 /// | anything else | 500 | `Internal server error` |
 ///
 /// The words are these and no others: nothing of an error's text reaches the client. The error goes to `tracing`,
@@ -130,9 +130,14 @@ fn retry_after(error: &(dyn Error + 'static)) -> Option<HeaderValue> {
 }
 
 fn response<R>((status, words): (StatusCode, &'static str)) -> Response<RespondBody<R>> {
-    let words = Some(Bytes::from_static(words.as_bytes()));
+    // An answer without content has no words either.
+    let words = (status != StatusCode::NO_CONTENT).then(|| Bytes::from_static(words.as_bytes()));
     let mut response = Response::new(RespondBody { source: Source::Us { words } });
     *response.status_mut() = status;
+    if status == StatusCode::BAD_REQUEST {
+        // Who sends what cannot be understood may mean something else by what follows.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
@@ -185,6 +190,13 @@ pin_project! {
     enum Source<R> {
         Backend { #[pin] body: R },
         Us { words: Option<Bytes> },
+    }
+}
+
+/// Nothing.
+impl<R> Default for RespondBody<R> {
+    fn default() -> Self {
+        Self { source: Source::Us { words: None } }
     }
 }
 

@@ -1,6 +1,6 @@
 use super::{host::Host, http1, http2};
 use futures_util::future::Either;
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use std::{fmt, sync::Arc};
@@ -39,7 +39,9 @@ where
             Self::Http1(mut connection) => {
                 connection.served = true;
                 // To a server of HTTP/1.0 hyper would send the next body without a word on its length, and so not at all.
-                connection.home = (response.version() != Version::HTTP_10).then_some(home);
+                // One that has switched is no connection for requests any more.
+                let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                connection.home = (response.version() != Version::HTTP_10 && !switched).then_some(home);
                 Held::Connection(Loan(Some(connection)))
             }
             Self::Http2(http2::Lent { stream, .. }) => {

@@ -35,7 +35,7 @@ where
         let (sender, connection) = http1::handshake(stream).await.map_err(ConnectError::new)?;
         TokioExecutor::new().execute(async move {
             // What goes wrong, the request on it is told.
-            _ = connection.await;
+            _ = connection.with_upgrades().await;
         });
         Ok(Box::new(Self { sender, served: false, idle_since: Instant::now(), home: None }))
     }

@@ -1,0 +1,155 @@
+//! A client's connection: HTTP/1.1 and HTTP/2 on one port, strictly read, within limits.
+
+use super::{limits::Limits, patience::Patient, tls::Tls, worth::Counting};
+use futures_util::future::Either;
+use http::{Request, Response, uri::Scheme};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tower::{BoxError, Service, ServiceExt};
+use tower_balancer::http::{Coalesce, Peer};
+
+/// What a client is told for whom there is no place.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+
+/// How long that may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How connections are served, and how many. Clones have their places together.
+#[derive(Clone)]
+pub struct Connections {
+    server: auto::Builder<TokioExecutor>,
+    places: Arc<Semaphore>,
+    limits: Limits,
+    tls: Option<Tls>,
+}
+
+/// A client for whom there is a place.
+pub struct Client {
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+}
+
+impl Connections {
+    pub fn new(limits: Limits) -> Self {
+        let mut server = auto::Builder::new(TokioExecutor::new());
+        server
+            .http1()
+            .timer(TokioTimer::new())
+            // The stream itself sees to that, for less.
+            .header_read_timeout(None)
+            .max_headers(limits.headers)
+            .max_buf_size(limits.head_bytes as usize)
+            // Who has nothing more to say may still listen.
+            .half_close(true);
+        server
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(limits.head_bytes)
+            .max_concurrent_streams(limits.streams)
+            .max_pending_accept_reset_streams(limits.pending_resets)
+            .max_local_error_reset_streams(limits.provoked_resets)
+            .keep_alive_interval(limits.ping_after)
+            .keep_alive_timeout(limits.ping_time)
+            // WebSocket begins so (RFC 8441).
+            .enable_connect_protocol();
+        let places = Arc::new(Semaphore::new(limits.connections));
+        Self { server, places, limits, tls: None }
+    }
+
+    /// Over TLS, and no other way.
+    pub fn tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// A client that has connected, if there is a place; else it is told so.
+    pub fn admit(&self, stream: TcpStream) -> Option<Client> {
+        // Small answers go out at once.
+        _ = stream.set_nodelay(true);
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Some(Client { stream, place }),
+            // Over TLS there is nothing to tell before it has begun.
+            Err(_) if self.tls.is_some() => None,
+            Err(_) => {
+                tokio::spawn(timeout(FAREWELL, refuse(stream)));
+                None
+            }
+        }
+    }
+
+    /// Serves what `client` asks for with `service`, until either side closes; after `stop` only what has begun.
+    pub fn serve<S, B, F>(
+        &self,
+        client: Client,
+        address: SocketAddr,
+        service: S,
+        stop: F,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send + use<S, B, F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let Client { stream, place } = client;
+        match self.tls.clone() {
+            None => Either::Left(self.serve_on(stream, place, Peer::new(address, &Scheme::HTTP), service, stop)),
+            Some(tls) => {
+                let connections = self.clone();
+                Either::Right(async move {
+                    let stream = timeout(connections.limits.head_time, tls.accept(stream)).await??;
+                    connections.serve_on(stream, place, Peer::new(address, &Scheme::HTTPS), service, stop).await
+                })
+            }
+        }
+    }
+
+    fn serve_on<I, S, B, F>(
+        &self,
+        stream: I,
+        place: OwnedSemaphorePermit,
+        peer: Peer,
+        service: S,
+        stop: F,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send + use<I, S, B, F>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let stream = TokioIo::new(Patient::new(Coalesce::new(stream), &self.limits, place));
+        let connect = |service: Counting<S>| {
+            let service = TowerToHyperService::new(service.map_request(with_peer(peer)));
+            self.server.serve_connection_with_upgrades(stream, service).into_owned()
+        };
+        Counting::new(service).on(connect, self.limits.abandoned, self.limits.idle, stop)
+    }
+}
+
+/// Says so, and listens to the end: who closes on what was sent takes back the answer.
+async fn refuse(mut stream: TcpStream) {
+    _ = stream.write_all(FULL).await;
+    _ = stream.shutdown().await;
+    _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+}
+
+/// Tells the proxy who the client is.
+fn with_peer(peer: Peer) -> impl Fn(Request<Incoming>) -> Request<Incoming> + Clone {
+    move |mut request| {
+        request.extensions_mut().insert(peer.clone());
+        request
+    }
+}

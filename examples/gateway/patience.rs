@@ -1,0 +1,149 @@
+//! How long a client is waited for in the middle of something.
+
+use super::limits::Limits;
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+use tower_balancer::http::Strict;
+
+/// As long as the preface of HTTP/2 and the head of the frame that has to follow it. Until so much is there, it is not even
+/// settled what the client speaks, and nobody else bounds how long that takes.
+const OPENING: usize = 33;
+
+/// A client's stream of bytes, which breaks where the client does not begin, takes too long over a head or to ask again, sends
+/// nothing in the middle of a request's body, or takes nothing of what is sent. It has one of the places for connections, also
+/// where it has become a tunnel.
+pub struct Patient<I> {
+    inner: Strict<I>,
+    stall: Duration,
+    head_time: Duration,
+    /// What of it has not come yet.
+    opening: usize,
+    /// What was read for last, and since when.
+    awaited: Option<(Awaited, Instant)>,
+    /// Rings when a read has waited for long, or earlier: to move it for each request would cost more than to look.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// Since a write waits, and no longer.
+    writing: Option<Pin<Box<Sleep>>>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// What a client is waited for.
+#[derive(Clone, Copy, PartialEq)]
+enum Awaited {
+    Opening,
+    /// The one after so many.
+    Head(u32),
+    Body,
+}
+
+impl<I> Patient<I> {
+    pub fn new(stream: I, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
+        let Limits { stall, head_time, .. } = *limits;
+        let inner = Strict::new(stream);
+        let (awaited, alarm, writing) = (None, None, None);
+        Self { inner, stall, head_time, opening: OPENING, awaited, alarm, writing, _place: place }
+    }
+
+    /// What is waited for now, and how long.
+    fn awaits(&self) -> Option<(Awaited, Duration)> {
+        if self.opening > 0 {
+            return Some((Awaited::Opening, self.head_time));
+        }
+        match self.inner.awaits_head() {
+            Some(heads) => Some((Awaited::Head(heads), self.head_time)),
+            None => self.inner.is_in_body().then_some((Awaited::Body, self.stall)),
+        }
+    }
+
+    /// Whether a read that waits has waited for too long.
+    fn is_out_of_patience(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((awaits, patience)) = self.awaits() else { return false };
+        let since = match self.awaited {
+            Some((awaited, since)) if awaited == awaits => since,
+            _ => self.awaited.insert((awaits, Instant::now())).1,
+        };
+        let until = since + patience;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if alarm.deadline() > until {
+            alarm.as_mut().reset(until);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= until {
+                return true;
+            }
+            alarm.as_mut().reset(until);
+        }
+        false
+    }
+
+    /// Where it waits for too long, it has failed.
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let Self { writing, stall, .. } = self;
+        if written.is_ready() {
+            *writing = None;
+        } else if writing.get_or_insert_with(|| Box::pin(sleep(*stall))).as_mut().poll(cx).is_ready() {
+            return timed_out();
+        }
+        written
+    }
+}
+
+fn timed_out<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client stood still")))
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if read.is_pending() {
+            return if this.is_out_of_patience(cx) { timed_out() } else { read };
+        }
+        this.opening = this.opening.saturating_sub(buf.filled().len() - before);
+        // A byte now and then is no beginning and no head, but it is of a body.
+        if matches!(this.awaited, Some((Awaited::Body, _))) {
+            this.awaited = None;
+        }
+        read
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.wrote(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        this.wrote(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

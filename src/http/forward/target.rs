@@ -1,0 +1,145 @@
+//! Whether what a request asks for, and of whom, can be asked of another.
+
+use super::Refused;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, uri::Scheme};
+
+/// What the client asked for: the authority of the target, where it has one, before `Host` (RFC 9112 §3.2.2).
+pub(crate) fn host_of<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    authority.or_else(|| request.headers().get(header::HOST).cloned())
+}
+
+/// Refuses a method that is not for a proxy, a target of a form that does not fit it, and names that are no names.
+pub(super) fn check<B>(request: &Request<B>, target_limit: usize) -> Result<(), Refused> {
+    method(request.method())?;
+    let uri = request.uri();
+    if let Some(authority) = uri.authority() {
+        // Of the targets of HTTP/1.1, only those of CONNECT have no scheme before the authority.
+        if !uri.scheme().is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS) {
+            return Err(Refused::malformed("the target is of no form that fits the method"));
+        }
+        if !is_host(authority.as_str().as_bytes()) {
+            return Err(Refused::malformed("the authority is malformed"));
+        }
+    }
+    if uri.path() == "*" && *request.method() != Method::OPTIONS {
+        return Err(Refused::malformed("only OPTIONS is asked of no resource"));
+    }
+    if uri.path_and_query().map_or(0, |target| target.as_str().len()) > target_limit {
+        return Err(Refused::new(StatusCode::URI_TOO_LONG, "the target is too long"));
+    }
+    host(request)
+}
+
+fn method(method: &Method) -> Result<(), Refused> {
+    let reason = match *method {
+        Method::GET | Method::POST | Method::PUT | Method::DELETE | Method::HEAD | Method::OPTIONS | Method::PATCH => {
+            return Ok(());
+        }
+        Method::CONNECT => "CONNECT is not supported",
+        // It would show its sender what only the backend should see.
+        Method::TRACE => "TRACE is not supported",
+        // Methods are told apart by case, and not by everyone.
+        _ if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) => "there is no method in lower case",
+        _ => return Ok(()),
+    };
+    Err(Refused::new(StatusCode::NOT_IMPLEMENTED, reason))
+}
+
+fn host<B>(request: &Request<B>) -> Result<(), Refused> {
+    let Some(host) = request.headers().get(header::HOST) else { return Ok(()) };
+    if !is_host(host.as_bytes()) {
+        return Err(Refused::malformed("Host is malformed"));
+    }
+    // HTTP/1.1 says which of them counts; in HTTP/2 one that differs is an attempt to be taken for another (RFC 9113 §8.3.1).
+    let authority = request.uri().authority().filter(|_| request.version() == Version::HTTP_2);
+    match authority {
+        Some(authority) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+            Err(Refused::malformed("Host is not the authority"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether this is a name or an address, with or without a port: without a user, which is refused (RFC 9110 §4.2.4).
+fn is_host(text: &[u8]) -> bool {
+    let (name, port) = match text {
+        // Of IPv6, which has colons of its own.
+        [b'[', rest @ ..] => {
+            let Some(end) = rest.iter().position(|&byte| byte == b']') else { return false };
+            let address = rest[..end].iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
+            return end > 1 && address && is_port(&rest[end + 1..]);
+        }
+        _ => text.split_at(text.iter().position(|&byte| !IN_NAME[usize::from(byte)]).unwrap_or(text.len())),
+    };
+    !name.is_empty() && is_port(port)
+}
+
+/// What a name is made of.
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let other = matches!(byte as u8, b'.' | b'-' | b'_' | b'~' | b'%');
+        table[byte] = other || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
+
+/// Nothing, or a port after its colon.
+fn is_port(text: &[u8]) -> bool {
+    match text {
+        [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+        _ => text.is_empty(),
+    }
+}
+
+/// Of what there may be one, there is one. Looked at where some header has several lines.
+pub(super) fn single(headers: &HeaderMap) -> Result<(), Refused> {
+    let several = |name| headers.get_all(name).iter().nth(1).is_some();
+    if several(header::HOST) {
+        return Err(Refused::malformed("there is more than one Host"));
+    }
+    if several(header::CONTENT_LENGTH) {
+        return Err(Refused::malformed("there is more than one Content-Length"));
+    }
+    Ok(())
+}
+
+/// The one expectation that there is, is met; no other can be (RFC 9110 §10.1.1).
+pub(super) fn expectation(headers: &HeaderMap) -> Result<(), Refused> {
+    let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(header::EXPECT).iter().all(known) {
+        return Ok(());
+    }
+    Err(Refused::new(StatusCode::EXPECTATION_FAILED, "the expectation is unknown"))
+}
+
+/// Takes one hop off what an `OPTIONS` may go (RFC 9110 §7.6.2). At none left, it is answered here.
+pub(super) fn count_hop(headers: &mut HeaderMap) -> Result<(), Refused> {
+    let Some(left) = headers.get(header::MAX_FORWARDS) else { return Ok(()) };
+    let left: u32 =
+        left.to_str().ok().and_then(|left| left.parse().ok()).ok_or(Refused::malformed("Max-Forwards is no number"))?;
+    let less = left.checked_sub(1).ok_or(Refused::new(StatusCode::NO_CONTENT, "it was to go no further"))?;
+    headers.insert(header::MAX_FORWARDS, less.into());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for host in ["a", "a.example", "a_b.example:8080", "127.0.0.1:1", "[::1]", "[2001:db8::1]:443", "a:"] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "", " ", "a b", "u@a", "u:p@a", "a/b", "a?b", "a#b", "a,b", "a:b", "a:80:80", "a:123456", ":80", "[::1",
+            "[]", "[::1]a", "[g::]", "http://a", "a\\b", "\u{e9}",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+}

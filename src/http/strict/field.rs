@@ -1,0 +1,90 @@
+//! What a line says of where the message ends.
+
+use super::scan::is_ascii_without;
+
+/// A line that may not be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// A header line, as far as it matters here. Names and values are checked by the parser above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    Length(u64),
+    Chunked,
+    Host,
+    Upgrade,
+    Other,
+}
+
+impl Field {
+    /// Whether a line that begins so may be any but [`Other`](Self::Other): most are not looked at any further.
+    #[inline]
+    pub(super) fn may_begin_with(first: u8) -> bool {
+        matches!(first | 0x20, b'c' | b't' | b'h' | b'u')
+    }
+
+    /// Of a line without its end.
+    pub(super) fn of(line: &[u8]) -> Result<Self, Malformed> {
+        if let Some(length) = value(line, b"content-length") {
+            return self::length(length).map(Self::Length);
+        }
+        if let Some(coding) = value(line, b"transfer-encoding") {
+            return if coding.eq_ignore_ascii_case(b"chunked") { Ok(Self::Chunked) } else { Err(Malformed) };
+        }
+        if value(line, b"host").is_some() {
+            return Ok(Self::Host);
+        }
+        Ok(if value(line, b"upgrade").is_some() { Self::Upgrade } else { Self::Other })
+    }
+}
+
+/// The value of a line of this name, without white space around it. Where the name ends is looked at first.
+#[inline]
+fn value<'a, const N: usize>(line: &'a [u8], name: &[u8; N]) -> Option<&'a [u8]> {
+    let named = line.get(N) == Some(&b':') && line[..N].eq_ignore_ascii_case(name);
+    named.then(|| trim(&line[N + 1..]))
+}
+
+/// Without spaces and tabs around it: no other white space may stand there.
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// Digits and nothing else, of which the first is zero only where there is one: some take what begins so as octal.
+fn length(value: &[u8]) -> Result<u64, Malformed> {
+    match value {
+        [b'0'] => Ok(0),
+        [b'1'..=b'9', ..] if value.len() <= 19 && value.iter().all(u8::is_ascii_digit) => {
+            Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
+        }
+        _ => Err(Malformed),
+    }
+}
+
+/// What the line before a chunk says of its size: hexadecimal digits, then the end or an extension.
+pub(super) fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (size, extension) = line.split_at(digits);
+    if !(1..=16).contains(&digits) {
+        return Err(Malformed);
+    }
+    if let [delimiter, extension @ ..] = extension {
+        // A name has to follow, and no control character may.
+        let named = trim(extension).first().is_some_and(|&first| first.is_ascii_alphanumeric() || first == b'_');
+        let clean = extension.iter().all(|&byte| byte == b'\t' || (b' '..0x7f).contains(&byte));
+        if *delimiter != b';' || !named || !clean {
+            return Err(Malformed);
+        }
+    }
+    let digit = |byte: u8| u64::from((byte as char).to_digit(16).unwrap_or(0));
+    Ok(size.iter().fold(0, |size, &byte| size << 4 | digit(byte)))
+}
+
+/// The first line of a request, as far as the parser above forgets what was there: a target is plain ASCII, and a fragment
+/// is no part of it.
+pub(super) fn request_line(line: &[u8]) -> Result<(), Malformed> {
+    if is_ascii_without(line, b'#') { Ok(()) } else { Err(Malformed) }
+}

@@ -1,0 +1,151 @@
+//! What a server's HTTP parser lets pass and a proxy must not: see [`Strict`].
+
+mod field;
+mod rules;
+mod scan;
+
+use self::rules::{Offence, Rules};
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The stream of bytes of a connection to a server of HTTP/1.1, on which no request that is framed in two ways gets through.
+///
+/// Two servers that read the same bytes as different requests are what request smuggling lives on. hyper's own parser accepts
+/// some forms of which it keeps only what it made of them: a line that ends in a bare LF, a `Content-Length` that is there
+/// twice or stands beside a `Transfer-Encoding`, codings before `chunked`, a fragment in the target, no `Host`. This looks at the lines
+/// of each head as they pass, and at those between the chunks of a body, finds where the next begins, and refuses what
+/// [RFC 9112](https://www.rfc-editor.org/rfc/rfc9112) does not allow:
+///
+/// * in a head, hyper is given something it refuses instead of the end of that line: it answers 400 and closes;
+/// * in a body, reading fails.
+///
+/// Nothing is copied but the beginning of a line of which the end is not there yet, and no body is looked at. A connection
+/// that begins with the preface of HTTP/2, or that has switched to another protocol with an answer of 101, passes as it is.
+///
+/// ```
+/// use hyper_util::rt::{TokioExecutor, TokioIo};
+/// use hyper_util::server::conn::auto;
+/// use tower_balancer::http::Strict;
+///
+/// # async fn serve(stream: tokio::net::TcpStream, app: axum::Router) {
+/// let service = hyper_util::service::TowerToHyperService::new(app);
+/// let stream = TokioIo::new(Strict::new(stream));
+/// _ = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(stream, service).await;
+/// # }
+/// ```
+///
+/// A line is kept until its end is there: the parser above has to bound how long a head may be, as hyper's does.
+#[derive(Debug)]
+pub struct Strict<I> {
+    inner: I,
+    rules: Rules,
+    refused: Option<Refused>,
+}
+
+/// What has yet to be given to the parser instead of what the client sent.
+#[derive(Debug)]
+enum Refused {
+    InHead(&'static [u8]),
+    InBody,
+}
+
+/// No parser takes this in a head, wherever in a line it stands, nor waits for more to say so.
+const UNACCEPTABLE: &[u8] = b"\0\r\n\r\n";
+
+/// How an answer begins after which the connection speaks another protocol.
+const SWITCHED: &[u8] = b"HTTP/1.1 101 ";
+
+impl<I> Strict<I> {
+    /// Looks at what is read from `inner`, which is at its beginning.
+    pub fn new(inner: I) -> Self {
+        Self { inner, rules: Rules::new(), refused: None }
+    }
+
+    /// What it was made of.
+    pub fn into_inner(self) -> I {
+        self.inner
+    }
+
+    /// Whether the client has begun a body and has more of it to send.
+    pub fn is_in_body(&self) -> bool {
+        self.rules.is_in_body()
+    }
+
+    /// How many heads have come, where the client has yet to send another, or the rest of one; `None` in a body, over HTTP/2, and
+    /// where the connection has switched.
+    pub fn awaits_head(&self) -> Option<u32> {
+        self.rules.awaits_head()
+    }
+
+    /// What was written last, where it may say that no more requests come.
+    fn wrote(&mut self, bytes: &[u8]) {
+        if self.rules.may_switch() && bytes.starts_with(SWITCHED) {
+            self.rules.switched();
+        }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Strict<I> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.refused.is_none() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            let Err(Offence { at, in_head }) = this.rules.look_at(&buf.filled()[before..]) else {
+                return Poll::Ready(Ok(()));
+            };
+            this.refused = Some(if in_head { Refused::InHead(UNACCEPTABLE) } else { Refused::InBody });
+            buf.set_filled(before + at);
+            // To a reader, nothing read is the end.
+            if at > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        match &mut this.refused {
+            Some(Refused::InHead(left)) => {
+                let (now, later) = left.split_at(left.len().min(buf.remaining()));
+                buf.put_slice(now);
+                *left = later;
+                Poll::Ready(Ok(()))
+            }
+            _ => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "malformed chunked body"))),
+        }
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Strict<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.wrote(bytes);
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(first) = slices.first() {
+            self.wrote(first);
+        }
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests;

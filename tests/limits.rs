@@ -1,0 +1,222 @@
+//! What a client may take of the gateway, and what becomes of one that takes more.
+
+#[path = "common/wire.rs"]
+mod wire;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::Request;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
+use wire::{OK, Wire, limits::Limits, to_end, until};
+
+const SHORT: Duration = Duration::from_millis(100);
+
+async fn nothing_in_flight(wire: &Wire) {
+    for _ in 0..1_000 {
+        if wire.pool.backends()[0].load().in_flight() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{:?}", wire.pool.backends()[0].load());
+}
+
+/// A client of HTTP/2, and how its connection ends.
+async fn http2(wire: &Wire) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
+    let (client, connection) = h2::client::handshake(wire.connect().await).await.unwrap();
+    (client, tokio::spawn(connection))
+}
+
+fn get(wire: &Wire) -> Request<()> {
+    Request::get(format!("http://{}/", wire.front)).body(()).unwrap()
+}
+
+#[tokio::test]
+async fn a_head_that_comes_slowly_or_not_at_all_ends_the_connection() {
+    let wire = Wire::with(OK, Limits { head_time: SHORT, ..Limits::default() }, |proxy| proxy).await;
+    for begins in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\nX: "] {
+        let mut stream = wire.connect().await;
+        stream.write_all(begins.as_bytes()).await.unwrap();
+        assert!(!to_end(&mut stream).await.contains("HTTP"), "{begins:?}");
+    }
+    // A byte now and then helps nobody.
+    let mut stream = wire.connect().await;
+    let (mut read, mut write) = stream.split();
+    let dripping = async {
+        while write.write_all(b"G").await.is_ok() {
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    };
+    tokio::select! {
+        () = dripping => {}
+        ended = read.read_u8() => assert!(ended.is_err()),
+    }
+    // Nor is one kept that has been answered and asks for nothing more.
+    let mut stream = wire.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(to_end(&mut stream).await.ends_with("ok"));
+    assert_eq!(wire.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_ends_the_connection_and_a_slow_backend_does_not() {
+    let slow = |mut stream: TcpStream| async move {
+        while let Some(request) = wire::request(&mut stream).await {
+            tokio::time::sleep(SHORT * 3).await;
+            _ = stream.write_all(if request.ends_with("hello") { OK } else { "?" }.as_bytes()).await;
+        }
+    };
+    let wire = Wire::handling(Limits { stall: SHORT, ..Limits::default() }, slow).await;
+    for body in ["Content-Length: 5\r\n\r\nhel", "Transfer-Encoding: chunked\r\n\r\n5\r\nhel"] {
+        let mut stream = wire.connect().await;
+        stream.write_all(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}").as_bytes()).await.unwrap();
+        let answer = to_end(&mut stream).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer:?}");
+        nothing_in_flight(&wire).await;
+    }
+    let mut stream = wire.connect().await;
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+    assert!(until(&mut stream, "ok").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_loses_it() {
+    let endless = |mut stream: TcpStream| async move {
+        if wire::request(&mut stream).await.is_some() {
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+            while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+        }
+    };
+    let wire = Wire::handling(Limits { stall: SHORT, ..Limits::default() }, endless).await;
+    let mut stream = wire.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut stream, "\r\n\r\n").await;
+    nothing_in_flight(&wire).await;
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so_and_another_has_its_place_later() {
+    let wire = Wire::with(OK, Limits { connections: 1, ..Limits::default() }, |proxy| proxy).await;
+    let mut first = wire.connect().await;
+    first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut first, "ok").await;
+    let answer = wire.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1"), "{answer:?}");
+    assert_eq!(wire.seen().len(), 1);
+    drop(first);
+    for _ in 0..1_000 {
+        let answer = wire.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        if answer.starts_with("HTTP/1.1 200 ") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the place was never free again");
+}
+
+#[tokio::test]
+async fn a_client_that_only_resets_is_cut_off_and_one_that_resets_now_and_then_is_not() {
+    let wire = Wire::with(OK, Limits { abandoned: 20, ..Limits::default() }, |proxy| proxy).await;
+    let (client, connection) = http2(&wire).await;
+    let mut client = client.ready().await.unwrap();
+    // Half of them are answered.
+    for _ in 0..100 {
+        drop(client.send_request(get(&wire), true).unwrap());
+        let (answer, _) = client.send_request(get(&wire), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        client = client.ready().await.unwrap();
+    }
+    drop(client);
+    connection.await.unwrap().unwrap();
+
+    // Slow enough that each is begun before it is given up, so that nothing waits to be accepted.
+    let silent = |mut stream: TcpStream| async move {
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    };
+    let limits = Limits { abandoned: 20, pending_resets: 1_000, ..Limits::default() };
+    let wire = Wire::handling(limits, silent).await;
+    let (client, connection) = http2(&wire).await;
+    let mut client = client.ready().await.unwrap();
+    let mut begun = 0;
+    let cut = loop {
+        let Ok((answer, _)) = client.send_request(get(&wire), true) else { break begun };
+        begun += 1;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        drop(answer);
+        match client.ready().await {
+            Ok(ready) => client = ready,
+            Err(_) => break begun,
+        }
+        assert!(begun < 2_000, "nobody minds");
+    };
+    assert!(cut > 20, "cut off after {cut}");
+    _ = connection.await;
+    nothing_in_flight(&wire).await;
+}
+
+#[tokio::test]
+async fn resets_that_come_faster_than_requests_are_looked_at_end_the_connection() {
+    let wire = Wire::with(OK, Limits::default(), |proxy| proxy).await;
+    let mut stream = wire.connect().await;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // GET http / of a, all in one block, and its end at once.
+    let asks_and_resets = |stream: u8| {
+        let asks = [&[0, 0, 6, 1, 5, 0, 0, 0, stream][..], &[0x82, 0x86, 0x84, 0x41, 1, b'a']].concat();
+        [asks, vec![0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 8]].concat()
+    };
+    let rapid: Vec<u8> = (0..100).flat_map(|n| asks_and_resets(2 * n + 1)).collect();
+    stream.write_all(&rapid).await.unwrap();
+    let mut end = Vec::new();
+    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut end)).await.expect("nobody minds").ok();
+    // A GOAWAY with ENHANCE_YOUR_CALM.
+    assert!(end.windows(17).any(|frame| frame[3] == 7 && frame[13..] == [0, 0, 0, 11]), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_header_list_that_is_too_large_is_refused_alone() {
+    let wire = Wire::with(OK, Limits { head_bytes: 16_384, ..Limits::default() }, |proxy| proxy).await;
+    let (client, _connection) = http2(&wire).await;
+    let mut client = client.ready().await.unwrap();
+    let mut large = get(&wire);
+    large.headers_mut().insert("x", "x".repeat(17_000).parse().unwrap());
+    let (answer, _) = client.send_request(large, true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 431);
+    let mut client = client.ready().await.unwrap();
+    let (answer, _) = client.send_request(get(&wire), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_connection_over_http2_without_requests_is_asked_to_end_and_finishes_what_it_does() {
+    let slow = |mut stream: TcpStream| async move {
+        while wire::request(&mut stream).await.is_some() {
+            tokio::time::sleep(SHORT * 5).await;
+            _ = stream.write_all(OK.as_bytes()).await;
+        }
+    };
+    let wire = Wire::handling(Limits { idle: SHORT, ..Limits::default() }, slow).await;
+    let (client, connection) = http2(&wire).await;
+    let mut client = client.ready().await.unwrap();
+    let (answer, _) = client.send_request(get(&wire), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    // It has been told meanwhile; what was under way is answered, and that is the end.
+    tokio::time::timeout(Duration::from_secs(10), connection).await.expect("it is still open").unwrap().unwrap();
+    // So is one that never asked for anything.
+    let (_client, connection) = http2(&wire).await;
+    tokio::time::timeout(Duration::from_secs(10), connection).await.expect("it is still open").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_client_over_http2_is_asked_for_a_sign_of_life() {
+    let limits = Limits { ping_after: SHORT, ping_time: SHORT, ..Limits::default() };
+    let wire = Wire::with(OK, limits, |proxy| proxy).await;
+    let mut stream = wire.connect().await;
+    // The preface and empty settings, and then nothing, not even an answer to pings.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    to_end(&mut stream).await;
+}
