@@ -4,33 +4,42 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `main.rs` | the order of things: options, listeners, tasks, stop |
+//! | `main.rs` | the order of things: configuration, sockets, tasks, stop |
 //! | `options.rs` | the command line |
+//! | `config/` | the file, `gateway.toml` with every key: tables, rules, `--check` |
+//! | `serving/` | pools and workers: from a connection to a pool's proxy |
+//! | `lifecycle/` | sockets, signals, reloads, the service manager |
 //! | `log.rs` | events as text lines or JSON |
-//! | `serve.rs` | the proxy's server: connections, graceful stop |
 //! | `admin.rs` | the operator's server |
 //! | `demo.rs` | three backends to try it on |
 
 #![expect(unreachable_pub, reason = "a binary: its modules are its own")]
 
 mod admin;
+mod config;
 mod demo;
+mod lifecycle;
 mod log;
 mod options;
-mod serve;
+mod serving;
 
 use clap::Parser;
+use config::{Config, DEFAULT_POOL};
+use lifecycle::{
+    listen::{Inherited, bind},
+    notify::Notifier,
+    reload::Reloader,
+    signals::Asked,
+};
 use mimalloc::MiMalloc;
 use options::Options;
-use serve::Door;
-use std::{error::Error, future::pending, io, num::NonZero, process::ExitCode, sync::Arc, thread, time::Duration};
+use serving::{Door, Plan};
+use std::{error::Error, future::pending, io, net::TcpListener, num::NonZero, process::ExitCode, sync::Arc, thread};
 use tokio::{
     runtime::Runtime,
-    signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
-use tower_balancer::{BackendPool, HealthChecker, ReverseProxy, backend::Origin, http::HttpProbe};
 use tracing::info;
 
 /// Two dozen small pieces of memory come and go with each request: this one gives and takes them in half the instructions of
@@ -38,32 +47,20 @@ use tracing::info;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// How long requests in flight have to end after SIGTERM.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
-
 fn main() -> ExitCode {
     let options = Options::parse();
-    let pool = match BackendPool::new(options.backends()) {
-        Ok(pool) => pool,
-        Err(error) => return usage(&error.to_string()),
+    let config = match Config::load(&options) {
+        Ok(config) => config,
+        Err(problem) => {
+            eprintln!("gateway: {problem}\n\nFor more information, try '--help'.");
+            return ExitCode::from(2);
+        }
     };
-    if let Err(problem) = options.validate(&pool) {
-        return usage(&problem);
-    }
     if options.check {
-        print!("{}", options.describe(&pool));
+        print!("{config}");
         return ExitCode::SUCCESS;
     }
-
-    let _flushed_at_the_end = log::init(options.log);
-    let workers = options.workers.map_or_else(|| thread::available_parallelism().map_or(1, NonZero::get), usize::from);
-    let result = runtime(workers).map_err(Into::into).and_then(|runtime| {
-        let result = runtime.block_on(run(options, pool, workers));
-        // Where it failed, workers may still be waiting for requests.
-        runtime.shutdown_background();
-        result
-    });
-    match result {
+    match start(options, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("gateway: {problem}");
@@ -72,60 +69,62 @@ fn main() -> ExitCode {
     }
 }
 
+fn start(options: Options, config: Config) -> Result<(), Box<dyn Error>> {
+    // While there are no threads: it changes the environment.
+    let inherited = Inherited::take()?;
+    let _flushed_at_the_end = log::init(*config.server.log);
+    let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = config.server.workers.as_ref().map_or_else(cores, |workers| workers.0.into());
+    let runtime = runtime(workers)?;
+    let result = runtime.block_on(run(options, config, inherited, workers));
+    // Where it failed, workers may still be waiting for requests.
+    runtime.shutdown_background();
+    result
+}
+
 /// A runtime on one thread: this one has the signals, the checks and the operator's server, and each worker has its own.
 fn runtime(threads_beside: usize) -> io::Result<Runtime> {
     // For resolving names there are as many again as tokio has.
     tokio::runtime::Builder::new_current_thread().max_blocking_threads(512 + threads_beside).enable_all().build()
 }
 
-/// What the command line says cannot be.
-fn usage(problem: &str) -> ExitCode {
-    eprintln!("gateway: {problem}\n\nFor more information, try '--help'.");
-    ExitCode::from(2)
-}
+async fn run(options: Options, config: Config, mut inherited: Inherited, workers: usize) -> Result<(), Box<dyn Error>> {
+    // Everything that can fail comes before anything is told or served: no half-started gateway. The socket of the clients
+    // comes last, for another gateway on the same port gets no connections from then on.
+    let server = &config.server;
+    let shared = *server.reuse_port;
+    let admin = server.admin.address().map(|address| bind(address, shared, &mut inherited)).transpose()?;
+    let admin = admin.map(tokio::net::TcpListener::from_std).transpose()?;
+    let demo = if options.demo { demo::bind(&config.pools[DEFAULT_POOL]).await? } else { Vec::new() };
+    let asked = Asked::by_signals()?;
+    let listeners = server.listen.iter().map(|address| bind(**address, shared, &mut inherited));
+    let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+    inherited.none_left()?;
+    let connections = server.limits.max_connections.map(|most| Arc::new(Semaphore::new(most.get() as usize)));
 
-async fn run(options: Options, pool: BackendPool<Origin>, workers: usize) -> Result<(), Box<dyn Error>> {
-    // Everything that can fail comes before anything is told or served: no half-started gateway.
-    let listener = serve::bind(options.listen).await?;
-    let admin_listener = match options.admin.address() {
-        Some(address) => Some(serve::bind(address).await?),
-        None => None,
-    };
-    let demo_listeners = if options.demo { demo::bind(&pool).await? } else { Vec::new() };
-    let stopping = on_signals()?;
+    demo.into_iter().for_each(|listener| _ = tokio::spawn(demo::serve(listener)));
+    tell(&config, &listeners, options.demo)?;
+    let (plans, plan) = watch::channel(Arc::new(Plan::new(config, None)));
 
-    for listener in demo_listeners {
-        tokio::spawn(demo::serve(listener));
-    }
-    let urls: Vec<_> = pool.backends().iter().map(|backend| backend.id().to_string()).collect();
-    info!("Load balancer running on port {}", listener.local_addr()?.port());
-    info!("Backend servers: {}", urls.join(", "));
-    if options.demo {
-        info!("Try it: curl http://{}", listener.local_addr()?);
-    }
-
-    let checker = HealthChecker::new(&pool, HttpProbe::new().path(options.health_path))
-        .interval(options.health_interval)
-        .timeout(options.health_timeout);
-    info!("Health checker started (checking every {})", humantime::format_duration(options.health_interval));
-    let checks = tokio::spawn(checker.run());
-
-    let strategy: Arc<str> = options.strategy.name().into();
-    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key);
-    // One socket for all, so that whoever has time takes the next connection; connections to the backends for each.
-    let listener = listener.into_std()?;
+    // Each socket is one for all, so that whoever has time takes the next connection.
     let (open, mut all_closed) = mpsc::channel(1);
     let mut working = JoinSet::new();
     for _ in 0..workers {
-        let door = Door { listener: listener.try_clone()?, stop: stopping.clone(), open: open.clone() };
-        let (proxy, runtime) = (proxy.clone(), runtime(0)?);
-        working.spawn_blocking(move || runtime.block_on(serve::until_closed(door, proxy, SHUTDOWN_GRACE)));
+        let listeners = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
+        let (stop, open, connections) = (asked.stop.clone(), open.clone(), connections.clone());
+        let (door, plan, runtime) = (Door { listeners, connections, stop, open }, plan.clone(), runtime(0)?);
+        working.spawn_blocking(move || runtime.block_on(serving::until_closed(door, plan)));
     }
-    drop((listener, open));
+    drop((listeners, open));
+    let notifier = Notifier::from_env();
+    notifier.ready();
+
     let served = async {
         tokio::select! {
             _ = all_closed.recv() => {
-                info!("Stopping: waiting up to {SHUTDOWN_GRACE:?} for open connections; a second signal stops at once");
+                notifier.stopping();
+                let grace = *plan.borrow().config.server.shutdown_grace;
+                info!("Stopping: waiting up to {grace:?} for open connections; a second signal stops at once");
             }
             // None ends before: something is wrong.
             Some(ended) = working.join_next() => ended??,
@@ -136,42 +135,32 @@ async fn run(options: Options, pool: BackendPool<Origin>, workers: usize) -> Res
         info!("Stopped");
         Ok(())
     };
-    let admin = async {
-        match admin_listener {
-            Some(listener) => admin::serve(listener, pool.clone(), strategy, stopping.clone()).await,
+    let administered = async {
+        match admin {
+            Some(listener) => admin::serve(listener, plan.clone(), asked.stop.clone()).await,
             None => pending().await,
         }
     };
-    let ended = tokio::select! {
+    let reloader = Reloader { options, plans, notifier: notifier.clone() };
+    tokio::select! {
         result = served => result,
-        result = admin => result.map_err(Into::into),
-    };
-    checker.stop();
-    checks.abort();
-    ended
+        result = administered => result.map_err(Into::into),
+        () = reloader.run(Arc::clone(&asked.reload)) => Ok(()),
+    }
 }
 
-/// Turns true at SIGTERM or ctrl-c. A second one ends the process at once. SIGHUP is not yet for anything.
-fn on_signals() -> io::Result<watch::Receiver<bool>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let (stop, stopping) = watch::channel(false);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = hangup.recv() => {
-                    info!("Nothing to reload: the options came from the command line");
-                    continue;
-                }
-            }
-            if stop.send_replace(true) {
-                eprintln!("gateway: stopped at once by a second signal");
-                std::process::exit(1);
-            }
-        }
-    });
-    Ok(stopping)
+/// Says what is served where.
+fn tell(config: &Config, listeners: &[TcpListener], demo: bool) -> io::Result<()> {
+    for listener in listeners {
+        info!("Load balancer running on port {}", listener.local_addr()?.port());
+    }
+    for (name, pool) in &config.pools {
+        let of = if name == DEFAULT_POOL { String::new() } else { format!(" of {name}") };
+        let urls: Vec<_> = pool.backends.iter().map(|backend| backend.url.to_string()).collect();
+        info!("Backend servers{of}: {}", urls.join(", "));
+    }
+    if demo && let Some(listener) = listeners.first() {
+        info!("Try it: curl http://{}", listener.local_addr()?);
+    }
+    Ok(())
 }

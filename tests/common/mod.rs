@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod gateway;
+
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, uri::Scheme};
