@@ -74,8 +74,13 @@ impl Gateway {
     }
 
     /// Asks it to stop, and waits until it has.
-    pub fn stop(mut self) -> Option<i32> {
+    pub fn stop(self) -> Option<i32> {
         self.signal("-TERM");
+        self.code()
+    }
+
+    /// Waits for its end.
+    pub fn code(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }

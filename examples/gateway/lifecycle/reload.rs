@@ -49,17 +49,21 @@ impl Reloader {
                 () = asked.notified() => true,
                 _ = looks.tick() => false,
             };
-            let text = read(&path).await;
-            if !is_asked && text.as_ref().ok() == seen.as_ref() {
-                continue;
+            let mut text = read(&path).await;
+            if !is_asked {
+                if text.as_ref().ok() == seen.as_ref() {
+                    continue;
+                }
+                // Who asks has written it. Otherwise somebody may be writing.
+                text = settled(&path, text).await;
             }
-            match settled(&path, text).await {
+            match text {
                 Ok(text) if !is_asked && seen.as_ref() == Some(&text) => {}
                 Ok(text) => {
                     self.take_up(&Document::new(&path, text.clone()), &started);
                     seen = Some(text);
                 }
-                // One that is replaced is away for a moment; one that stays away is told of once.
+                // One that stays away is told of once.
                 Err(problem) if is_asked || seen.is_some() => {
                     error!("Configuration not reloaded: {}", Document::unreadable(&path, &problem));
                     seen = None;
