@@ -23,8 +23,8 @@ async fn tells_the_connection() -> Server {
     .await
 }
 
-fn reload(gateway: &Gateway) {
-    gateway.signal("-HUP");
+/// Waits for what was written to be taken up: once, for no signal was sent as well.
+fn taken_up(gateway: &Gateway) {
     gateway.line("INFO: Configuration reloaded");
 }
 
@@ -51,7 +51,8 @@ async fn no_request_fails_during_a_hundred_reloads_under_load() {
     let load = Load::on(&gateway.url, 6);
     for number in 1..=100 {
         file.replace(&texts[number % texts.len()]);
-        reload(&gateway);
+        gateway.signal("-HUP");
+        gateway.line("INFO: Configuration reloaded");
         load.more(5).await;
     }
     let (answered, failed) = load.end().await;
@@ -80,7 +81,7 @@ async fn a_backend_that_stays_keeps_its_connection_its_counters_and_its_health()
     // Another strategy, another retry, one backend more.
     let strategy = "strategy = { name = \"maglev\", key = \"address\" }\nretry = { attempts = 3 }";
     file.write(&text(&format!("backends = [{joins_url:?}, {stays_url:?}, {dead:?}]\n{strategy}")));
-    reload(&gateway);
+    taken_up(&gateway);
     let told = pools(&admin).await;
     let pool = &told["pools"][0];
     assert_eq!((&pool["name"], &pool["strategy"]), (&"web".into(), &"maglev".into()));
@@ -91,7 +92,7 @@ async fn a_backend_that_stays_keeps_its_connection_its_counters_and_its_health()
 
     // Only the old one again: its connection is still there.
     file.write(&text(&format!("backends = [{stays_url:?}]\n{strategy}")));
-    reload(&gateway);
+    taken_up(&gateway);
     assert_eq!(get(&gateway.url).await, connection);
 }
 
@@ -106,9 +107,9 @@ async fn a_change_is_noticed_without_a_signal_and_a_torn_write_is_waited_out() {
     // be right and mean something else.
     let text = format!("[pools.web]\nbackends = [{two:?}]\n[pools.more]\n[[routes]]\npool = \"web\"\n");
     let (pool, route) = (text.find("[pools.more]").unwrap(), text.find("[[routes]]").unwrap());
-    for _ in 0..40 {
+    for round in 0..40 {
         for end in [0, 10, pool, route] {
-            file.write(&text[..end]);
+            file.write(&format!("# {round}\n{}", &text[..end]));
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -134,14 +135,13 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     ] {
         file.replace(&bad);
         gateway.signal("-HUP");
-        let said = gateway.line("ERROR: Configuration not reloaded: ");
-        assert!(said.contains(&format!("{}{why}", file.path())), "{said}");
+        // It may be told twice: the change was noticed as well.
+        gateway.line(&format!("ERROR: Configuration not reloaded: {}{why}", file.path()));
         assert_eq!(get(&gateway.url).await, (200, "one".into()));
     }
     std::fs::remove_file(file.as_path()).unwrap();
     gateway.signal("-HUP");
-    let said = gateway.line("ERROR: Configuration not reloaded: ");
-    assert!(said.contains("cannot be read: No such file"), "{said}");
+    gateway.line(&format!("ERROR: Configuration not reloaded: {}: cannot be read: No such file", file.path()));
     assert_eq!(get(&gateway.url).await, (200, "one".into()));
     // And what is right again is taken up, without being asked.
     file.write(&format!("{good}strategy = \"random\""));
@@ -184,6 +184,6 @@ async fn checks_that_end_leave_nobody_out_for_ever() {
     gateway.line("HEALTH: UNHEALTHY");
     assert_eq!(get(&gateway.url).await.0, 503);
     file.write(&format!("{pool}health = \"off\""));
-    reload(&gateway);
+    taken_up(&gateway);
     assert_eq!(get(&gateway.url).await, (200, "one".into()));
 }

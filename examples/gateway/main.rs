@@ -24,7 +24,7 @@ mod options;
 mod serving;
 
 use clap::Parser;
-use config::{Config, DEFAULT_POOL};
+use config::{Config, DEFAULT_POOL, Source};
 use lifecycle::{
     listen::{Inherited, bind},
     notify::Notifier,
@@ -49,18 +49,19 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let config = match Config::load(&options) {
-        Ok(config) => config,
+    let is_check = options.check;
+    let (config, source) = match Config::load(options) {
+        Ok(loaded) => loaded,
         Err(problem) => {
             eprintln!("gateway: {problem}\n\nFor more information, try '--help'.");
             return ExitCode::from(2);
         }
     };
-    if options.check {
+    if is_check {
         print!("{config}");
         return ExitCode::SUCCESS;
     }
-    match start(options, config) {
+    match start(config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("gateway: {problem}");
@@ -69,14 +70,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(options: Options, config: Config) -> Result<(), Box<dyn Error>> {
+fn start(config: Config, source: Source) -> Result<(), Box<dyn Error>> {
     // While there are no threads: it changes the environment.
     let inherited = Inherited::take()?;
     let _flushed_at_the_end = log::init(*config.server.log);
     let cores = || thread::available_parallelism().map_or(1, NonZero::get);
     let workers = config.server.workers.as_ref().map_or_else(cores, |workers| workers.0.into());
     let runtime = runtime(workers)?;
-    let result = runtime.block_on(run(options, config, inherited, workers));
+    let result = runtime.block_on(run(config, source, inherited, workers));
     // Where it failed, workers may still be waiting for requests.
     runtime.shutdown_background();
     result
@@ -88,14 +89,14 @@ fn runtime(threads_beside: usize) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().max_blocking_threads(512 + threads_beside).enable_all().build()
 }
 
-async fn run(options: Options, config: Config, mut inherited: Inherited, workers: usize) -> Result<(), Box<dyn Error>> {
+async fn run(config: Config, source: Source, mut inherited: Inherited, workers: usize) -> Result<(), Box<dyn Error>> {
     // Everything that can fail comes before anything is told or served: no half-started gateway. The socket of the clients
     // comes last, for another gateway on the same port gets no connections from then on.
     let server = &config.server;
     let shared = *server.reuse_port;
     let admin = server.admin.address().map(|address| bind(address, shared, &mut inherited)).transpose()?;
     let admin = admin.map(tokio::net::TcpListener::from_std).transpose()?;
-    let demo = if options.demo { demo::bind(&config.pools[DEFAULT_POOL]).await? } else { Vec::new() };
+    let demo = if source.options.demo { demo::bind(&config.pools[DEFAULT_POOL]).await? } else { Vec::new() };
     let asked = Asked::by_signals()?;
     let listeners = server.listen.iter().map(|address| bind(**address, shared, &mut inherited));
     let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
@@ -103,7 +104,7 @@ async fn run(options: Options, config: Config, mut inherited: Inherited, workers
     let connections = server.limits.max_connections.map(|most| Arc::new(Semaphore::new(most.get() as usize)));
 
     demo.into_iter().for_each(|listener| _ = tokio::spawn(demo::serve(listener)));
-    tell(&config, &listeners, options.demo)?;
+    tell(&config, &listeners, source.options.demo)?;
     let (plans, plan) = watch::channel(Arc::new(Plan::new(config, None)));
 
     // Each socket is one for all, so that whoever has time takes the next connection.
@@ -141,7 +142,7 @@ async fn run(options: Options, config: Config, mut inherited: Inherited, workers
             None => pending().await,
         }
     };
-    let reloader = Reloader { options, plans, notifier: notifier.clone() };
+    let reloader = Reloader { source, plans, notifier: notifier.clone() };
     tokio::select! {
         result = served => result,
         result = administered => result.map_err(Into::into),

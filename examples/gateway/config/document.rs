@@ -1,7 +1,7 @@
 //! The text of a configuration file: variables, lines and keys.
 
 use super::value::{Fault, Place};
-use std::{env, fmt, io, ops::Range, path::Path};
+use std::{env, fmt, fs, io, ops::Range, path::Path};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -36,6 +36,15 @@ impl Document {
         let text = error.to_string();
         let words = text.split(" (os error").next().unwrap_or(&text);
         Problem(format!("{}: cannot be read: {words}", path.display()))
+    }
+
+    pub fn read(path: &Path) -> Result<Self, Problem> {
+        let text = fs::read_to_string(path).map_err(|error| Self::unreadable(path, &error))?;
+        Ok(Self::new(path, text))
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     pub fn new(path: &Path, text: String) -> Self {

@@ -39,7 +39,7 @@ use pool::Pool;
 use route::Route;
 use serde::Deserialize;
 use server::Server;
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -50,25 +50,31 @@ pub struct Config {
     pub routes: Vec<Route>,
 }
 
+/// Where it comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub options: Options,
+    pub document: Option<Document>,
+}
+
 /// The name of the pool that the command line describes.
 pub const DEFAULT_POOL: &str = "default";
 
 impl Config {
-    /// By the options, and the file that they name.
-    pub fn load(options: &Options) -> Result<Self, Problem> {
-        let Some(path) = &options.config else { return Self::of(options, None) };
-        let text = fs::read_to_string(path).map_err(|error| Document::unreadable(path, &error))?;
-        Self::of(options, Some(&Document::new(path, text)))
+    /// By the options, and the file that they name, as it is now.
+    pub fn load(options: Options) -> Result<(Self, Source), Problem> {
+        let document = options.config.as_deref().map(Document::read).transpose()?;
+        let source = Source { options, document };
+        Ok((Self::of(&source)?, source))
     }
 
-    /// By the options, and what the file says.
-    pub fn of(options: &Options, document: Option<&Document>) -> Result<Self, Problem> {
-        let mut config = match document {
+    pub fn of(source: &Source) -> Result<Self, Problem> {
+        let mut config = match &source.document {
             Some(document) => document.parse()?,
             None => Self { pools: [(DEFAULT_POOL.to_owned(), Pool::default())].into(), ..Self::default() },
         };
-        let checked = options.lay_over(&mut config).and_then(|()| config.validate());
-        checked.map_err(|fault| match document {
+        let checked = source.options.lay_over(&mut config).and_then(|()| config.validate());
+        checked.map_err(|fault| match &source.document {
             Some(document) => document.problem(fault),
             None => Problem::from(fault),
         })?;

@@ -3,13 +3,12 @@
 use super::notify::Notifier;
 use crate::{
     config::{
-        Config, Document,
+        Config, Document, Source,
         server::{Limits, Server},
     },
-    options::Options,
     serving::Plan,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval, sleep},
@@ -21,19 +20,21 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A file that has just changed may be half written: it counts once it has been the same for so long.
 const SETTLE: Duration = Duration::from_millis(100);
-const LOOKS: usize = 50;
+/// Looks at one that goes on changing, before it is left for later.
+const LOOKS: usize = 10;
 
 /// Brings the configuration to the workers, again and again.
 pub struct Reloader {
-    pub options: Options,
+    /// With what the file said when it was last taken up, or refused.
+    pub source: Source,
     pub plans: watch::Sender<Arc<Plan>>,
     pub notifier: Notifier,
 }
 
 impl Reloader {
     /// Goes on for as long as it is polled.
-    pub async fn run(self, asked: Arc<Notify>) {
-        let Some(path) = self.options.config.clone() else {
+    pub async fn run(mut self, asked: Arc<Notify>) {
+        let Some(path) = self.source.options.config.clone() else {
             loop {
                 asked.notified().await;
                 info!("Nothing to reload: the options came from the command line");
@@ -41,7 +42,6 @@ impl Reloader {
         };
         // What cannot change any more is what it was at the start.
         let started = self.plans.borrow().config.server.clone();
-        let mut seen = read(&path).await.ok();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -51,32 +51,37 @@ impl Reloader {
             };
             let mut text = read(&path).await;
             if !is_asked {
-                if text.as_ref().ok() == seen.as_ref() {
+                if text.as_deref().ok() == self.seen() {
                     continue;
                 }
                 // Who asks has written it. Otherwise somebody may be writing.
-                text = settled(&path, text).await;
+                let Some(settled) = settled(&path, text).await else { continue };
+                text = settled;
             }
             match text {
-                Ok(text) if !is_asked && seen.as_ref() == Some(&text) => {}
+                Ok(text) if !is_asked && self.seen() == Some(&text) => {}
                 Ok(text) => {
-                    self.take_up(&Document::new(&path, text.clone()), &started);
-                    seen = Some(text);
+                    self.source.document = Some(Document::new(&path, text));
+                    self.take_up(&started);
                 }
                 // One that stays away is told of once.
-                Err(problem) if is_asked || seen.is_some() => {
+                Err(problem) if is_asked || self.seen().is_some() => {
                     error!("Configuration not reloaded: {}", Document::unreadable(&path, &problem));
-                    seen = None;
+                    self.source.document = None;
                 }
                 Err(_) => {}
             }
         }
     }
 
+    fn seen(&self) -> Option<&str> {
+        self.source.document.as_ref().map(Document::text)
+    }
+
     /// Takes up what the file says, whole; where it is not right, nothing of it.
-    fn take_up(&self, document: &Document, started: &Server) {
+    fn take_up(&self, started: &Server) {
         self.notifier.reloading();
-        match Config::of(&self.options, Some(document)) {
+        match Config::of(&self.source) {
             Ok(config) => {
                 for key in unchangeable(started, &config.server) {
                     warn!("server.{key} has changed: this takes a restart");
@@ -92,22 +97,21 @@ impl Reloader {
     }
 }
 
-async fn read(path: &Path) -> std::io::Result<String> {
+async fn read(path: &Path) -> io::Result<String> {
     tokio::fs::read_to_string(path).await
 }
 
-/// What the file says once nobody writes it any more, `text` being what it said just now.
-async fn settled(path: &Path, mut text: std::io::Result<String>) -> std::io::Result<String> {
+/// What the file says once nobody writes it any more, `text` being what it said just now; `None` where that takes long.
+async fn settled(path: &Path, mut text: io::Result<String>) -> Option<io::Result<String>> {
     for _ in 0..LOOKS {
         sleep(SETTLE).await;
         let again = read(path).await;
-        let is_settled = again.as_ref().ok() == text.as_ref().ok();
-        text = again;
-        if is_settled {
-            break;
+        if again.as_ref().ok() == text.as_ref().ok() {
+            return Some(again);
         }
+        text = again;
     }
-    text
+    None
 }
 
 /// The keys of `[server]` that have changed and cannot, while the process runs.

@@ -3,7 +3,6 @@
 use super::{
     activity::{Activity, Expired, Patience, Watched},
     body::Body,
-    peer,
     router::Router,
 };
 use http::{HeaderValue, Request, Response, Version, header, uri::Scheme};
@@ -79,8 +78,7 @@ impl Visit {
     async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let version = request.version();
         let busy = self.activity.begin(version);
-        let trusted = &self.router.plan().config.server.trusted_proxies;
-        let client = peer::behind(self.peer.address(), request.headers(), trusted);
+        let client = self.router.client_behind(&self.peer, request.headers());
         request.extensions_mut().insert(client.unwrap_or_else(|| self.peer.clone()));
         let mut response = self.router.answer(request).await.map(|body| body.busy(busy));
         // A client that is told does not send its next request into a connection that is being closed.

@@ -2,16 +2,18 @@
 
 use super::{
     body::Body,
+    peer,
     plan::{Plan, Pool},
 };
 use arc_swap::ArcSwap;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tower::ServiceExt;
 use tower_balancer::{
     ReverseProxy,
+    http::Peer,
     proxy::{Builder, ProxyClient},
     strategy::AnyStrategy,
 };
@@ -50,9 +52,14 @@ impl Router {
         }
     }
 
-    /// The plan of the moment.
-    pub fn plan(&self) -> Arc<Plan> {
-        Arc::clone(&self.table.load().plan)
+    /// How long what is in flight has at a stop.
+    pub fn shutdown_grace(&self) -> Duration {
+        *self.table.load().plan.config.server.shutdown_grace
+    }
+
+    /// The client for whom the one at the other end of the connection asks, where that is a trusted proxy.
+    pub fn client_behind(&self, peer: &Peer, headers: &HeaderMap) -> Option<Peer> {
+        peer::behind(peer.address(), headers, &self.table.load().plan.config.server.trusted_proxies)
     }
 
     /// Has `request` answered by its pool.

@@ -88,7 +88,7 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
     tokio::time::sleep(LINGER).await;
     close.send_replace(true);
     drop(alive);
-    let grace = *router.plan().config.server.shutdown_grace;
+    let grace = router.shutdown_grace();
     if timeout(grace, all_gone.recv()).await.is_err() {
         warn!("Stopped with requests in flight after {grace:?}");
     }
