@@ -1,6 +1,6 @@
 //! One of `backends`: a URL, or a table with more than that.
 
-use super::value::{Short, Value};
+use super::{shapes::Short, value::Value};
 use serde::{Deserialize, Deserializer};
 use tower_balancer::{
     backend::{Origin, Weight},

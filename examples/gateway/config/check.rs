@@ -3,9 +3,9 @@
 use super::{
     Config,
     pool::{FailOpen, Pool},
+    scalars::UpTo,
     server::Admin,
     strategy,
-    value::UpTo,
 };
 use humantime::format_duration;
 use std::{

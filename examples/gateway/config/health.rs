@@ -1,6 +1,10 @@
 //! `health`: how a pool's backends are asked how they are.
 
-use super::value::{Fault, Scalar, Share, Short, UpTo, Value, words};
+use super::{
+    scalars::{Share, UpTo, words},
+    shapes::Short,
+    value::{Fault, Scalar, Value},
+};
 use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use serde::{Deserialize, Deserializer};
 use std::{collections::BTreeMap, fmt, num::NonZero, ops::RangeInclusive, time::Duration};

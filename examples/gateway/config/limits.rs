@@ -1,6 +1,9 @@
 //! `limits`: how much a pool and its backends have at once, and who waits.
 
-use super::value::{Fault, UpTo, Value};
+use super::{
+    scalars::UpTo,
+    value::{Fault, Value},
+};
 use serde::Deserialize;
 use std::{num::NonZero, time::Duration};
 

@@ -2,7 +2,8 @@
 
 use super::{
     check::percent,
-    value::{Fault, Share, Value, words},
+    scalars::{Share, words},
+    value::{Fault, Value},
 };
 use humantime::format_duration;
 use serde::Deserialize;

@@ -6,10 +6,11 @@ use super::{
     limits::Limits,
     outlier::Outlier,
     retry::{Hedge, Retry},
+    scalars::{UpTo, words},
     session::Session,
     strategy::Strategy,
     upstream::Upstream,
-    value::{Fault, UpTo, Value, words},
+    value::{Fault, Value},
 };
 use serde::Deserialize;
 use std::time::Duration;

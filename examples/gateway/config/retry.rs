@@ -1,6 +1,10 @@
 //! `retry` and `hedge`: asking another backend, after and meanwhile.
 
-use super::value::{Fault, Share, Short, Value, words};
+use super::{
+    scalars::{Share, words},
+    shapes::Short,
+    value::{Fault, Value},
+};
 use serde::{Deserialize, Deserializer};
 use std::{num::NonZero, time::Duration};
 use tower_balancer::http::{HedgeLayer, RetryBudget, RetryLayer};

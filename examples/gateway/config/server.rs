@@ -1,6 +1,10 @@
 //! `[server]`: the process, and the side of the clients.
 
-use super::value::{Many, Scalar, UpTo, Value, words};
+use super::{
+    scalars::{UpTo, words},
+    shapes::Many,
+    value::{Scalar, Value},
+};
 use serde::Deserialize;
 use std::{net::IpAddr, net::SocketAddr, num::NonZero, time::Duration};
 

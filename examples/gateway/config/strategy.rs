@@ -1,6 +1,9 @@
 //! `strategy`: a name, or a table with its settings.
 
-use super::value::{Fault, Short, Value};
+use super::{
+    shapes::Short,
+    value::{Fault, Value},
+};
 use serde::{Deserialize, Deserializer};
 use std::{num::NonZero, time::Duration};
 use tower_balancer::{

@@ -1,6 +1,9 @@
 //! `upstream`: the connections to the backends, and how long they may be silent.
 
-use super::value::{Scalar, UpTo, Value};
+use super::{
+    scalars::UpTo,
+    value::{Scalar, Value},
+};
 use serde::Deserialize;
 use std::{fmt, time::Duration};
 use tower_balancer::http::ClientConfig;
