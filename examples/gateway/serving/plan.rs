@@ -1,7 +1,7 @@
 //! How a configuration becomes pools at work, and how one follows another.
 
 use super::{checks::Task, limit::Limit, stack::Stack};
-use crate::config::{self, Config, pool::FailOpen, route::Route};
+use crate::config::{self, Config, health::Health, pool::FailOpen, route::Route};
 use http::uri::Authority;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ pub struct Pool {
     pub limit: Option<Arc<Limit>>,
     config: config::pool::Pool,
     checks: Arc<Option<Task>>,
-    _limits: Arc<Option<Task>>,
+    adapting: Arc<Option<Task>>,
 }
 
 impl Plan {
@@ -39,11 +39,8 @@ impl Plan {
     pub fn new(config: Config, before: Option<&Self>) -> Self {
         let at_work = |name: &String| before.and_then(|plan| plan.pools.iter().find(|pool| *pool.name == **name));
         let pools = config.pools.iter().map(|(name, pool)| {
-            let next = match at_work(name) {
-                Some(before) => before.followed_by(&config, pool),
-                None => Pool::new(name, &config, pool),
-            };
-            Arc::new(next)
+            let before = at_work(name).map(|pool| &**pool);
+            Arc::new(Pool::new(name, &config, pool, before))
         });
         let pools: Vec<_> = pools.collect();
         let place = |route: Route| {
@@ -79,66 +76,32 @@ fn host<B>(request: &http::Request<B>) -> &str {
 }
 
 impl Pool {
-    fn new(name: &str, config: &Config, pool: &config::pool::Pool) -> Self {
-        let backends = BackendPool::from_members([]).unwrap_or_else(|_| unreachable!("no backend is there twice"));
+    /// What is as it was `before` goes on: the backends with their counters and their health, the proxy with its
+    /// connections, the checks.
+    fn new(name: &str, config: &Config, pool: &config::pool::Pool, before: Option<&Self>) -> Self {
+        let empty = || BackendPool::from_members([]).expect("no backend is there twice");
+        let backends = before.map_or_else(empty, |before| before.backends.clone());
+        settle(&backends, pool, before.map(|before| &before.config));
         let stack = Stack::of(config, pool);
-        let proxy = Arc::new(stack.proxy(&backends));
-        // Before anything is checked, the backends are there, and what traffic does to them is settled.
-        settle(&backends, pool, None);
-        let checks = Arc::new(Task::checks(&pool.health, &backends));
-        tell_of_checks(name, pool);
-        Self {
-            name: name.into(),
-            strategy: pool.strategy.known_as().into(),
-            limit: Limit::of(&pool.limits),
-            _limits: Arc::new(pool.limits.adaptive.as_ref().map(|adaptive| Task::limits(adaptive, &backends))),
-            config: pool.clone(),
-            backends,
-            proxy,
-            stack,
-            checks,
-        }
-    }
-
-    /// The same pool by another configuration: backends keep their counters and their health, and what has not changed goes
-    /// on as it was.
-    fn followed_by(&self, config: &Config, pool: &config::pool::Pool) -> Self {
-        let before = &self.config;
-        settle(&self.backends, pool, Some(before));
-        let stack = Stack::of(config, pool);
-        let proxy = match stack == self.stack {
-            true => Arc::clone(&self.proxy),
-            false => Arc::new(stack.proxy(&self.backends)),
+        let proxy = match before.filter(|before| before.stack == stack) {
+            Some(before) => Arc::clone(&before.proxy),
+            None => Arc::new(stack.proxy(&backends)),
         };
-        let checks = match pool.health == before.health {
-            true => Arc::clone(&self.checks),
-            false => {
-                tell_of_checks(&self.name, pool);
-                if *pool.health.kind == config::health::Kind::Off {
-                    // Nobody would ever say that they are back.
-                    let now = Instant::now().into_std();
-                    let out = self.backends.backends();
-                    out.iter().for_each(|backend| _ = backend.mark_healthy("not checked any more", now));
-                }
-                Arc::new(Task::checks(&pool.health, &self.backends))
-            }
+        let checks = match before.filter(|before| before.config.health == pool.health) {
+            Some(before) => Arc::clone(&before.checks),
+            None => Arc::new(checks(name, &pool.health, &backends)),
         };
-        let limits = match pool.limits.adaptive == before.limits.adaptive {
-            true => Arc::clone(&self._limits),
-            false => Arc::new(pool.limits.adaptive.as_ref().map(|adaptive| Task::limits(adaptive, &self.backends))),
+        let adaptive = &pool.limits.adaptive;
+        let adapting = match before.filter(|before| before.config.limits.adaptive == *adaptive) {
+            Some(before) => Arc::clone(&before.adapting),
+            None => Arc::new(adaptive.as_ref().map(|adaptive| Task::limits(adaptive, &backends))),
         };
-        let limit = if pool.limits == before.limits { self.limit.clone() } else { Limit::of(&pool.limits) };
-        Self {
-            name: Arc::clone(&self.name),
-            strategy: pool.strategy.known_as().into(),
-            backends: self.backends.clone(),
-            proxy,
-            stack,
-            limit,
-            config: pool.clone(),
-            checks,
-            _limits: limits,
-        }
+        let limit = match before.filter(|before| before.config.limits == pool.limits) {
+            Some(before) => before.limit.clone(),
+            None => Limit::of(&pool.limits),
+        };
+        let strategy = pool.strategy.known_as().into();
+        Self { name: name.into(), strategy, backends, proxy, stack, limit, config: pool.clone(), checks, adapting }
     }
 }
 
@@ -158,20 +121,28 @@ fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Optio
         FailOpen::LeastBad => pool::FailOpen::LeastBad,
     });
     let limit = config.limits.max_in_flight_per_backend.map(|limit| limit.get());
-    let found_out = |limits: &config::limits::Limits| limits.adaptive.is_some();
     let changed = before.is_none_or(|before| before.limits != config.limits || before.backends != config.backends);
-    if changed && !found_out(&config.limits) {
+    if changed && config.limits.adaptive.is_none() {
         pool.backends().iter().for_each(|backend| backend.set_limit(limit));
     }
 }
 
-fn tell_of_checks(name: &str, pool: &config::pool::Pool) {
+/// Begins the checks of `pool`, where there are to be some.
+fn checks(name: &str, health: &Health, pool: &BackendPool<Origin>) -> Option<Task> {
     let of = if name == config::DEFAULT_POOL { String::new() } else { format!(" of {name}") };
-    match *pool.health.kind {
-        config::health::Kind::Off => info!("No health checks{of}"),
-        _ => {
-            let interval = humantime::format_duration(*pool.health.interval);
+    let task = Task::checks(health, pool);
+    match &task {
+        Some(_) => {
+            let interval = humantime::format_duration(*health.interval);
             info!("Health checker{of} started (checking every {interval})");
         }
+        None => {
+            // What earlier checks have taken out nobody would ever put in.
+            let now = Instant::now().into_std();
+            let out = pool.backends().into_iter().filter(|backend| !backend.is_eligible());
+            out.for_each(|backend| _ = backend.mark_healthy("not checked", now));
+            info!("No health checks{of}");
+        }
     }
+    task
 }

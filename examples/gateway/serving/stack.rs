@@ -83,33 +83,25 @@ impl Stack {
     /// Sessions first; then the first tier that is healthy enough, in it the own zone as far as it suffices, in that those
     /// that are warm.
     fn strategy(&self) -> AnyStrategy {
-        let picks = self.picks.clone();
-        let name = picks.strategy.name.as_str();
-        let strategy = match picks.tiers {
-            true => AnyStrategy::new(
-                name,
-                Grouped::new(Tiers, {
-                    let picks = picks.clone();
-                    move || picks.in_zones()
-                }),
-            ),
-            false => picks.in_zones(),
-        };
+        let strategy = self.picks.in_tiers();
         match &self.session {
-            Some(session) => AnyStrategy::new(name, session.around(strategy)),
+            Some(session) => self.picks.named(session.around(strategy)),
             None => strategy,
         }
     }
 }
 
+// Each group has a strategy of its own, so a stage makes what is inside of it anew.
 impl Picks {
+    fn in_tiers(&self) -> AnyStrategy {
+        let picks = self.clone();
+        if self.tiers { self.named(Grouped::new(Tiers, move || picks.in_zones())) } else { picks.in_zones() }
+    }
+
     fn in_zones(&self) -> AnyStrategy {
         let picks = self.clone();
         match &self.zone {
-            Some(zone) => {
-                let zones = Grouped::new(Zones::new(zone), move || picks.warm());
-                AnyStrategy::new(self.strategy.name.as_str(), zones)
-            }
+            Some(zone) => self.named(Grouped::new(Zones::new(zone), move || picks.warm())),
             None => picks.warm(),
         }
     }
@@ -117,8 +109,12 @@ impl Picks {
     fn warm(&self) -> AnyStrategy {
         let strategy = self.strategy.build();
         match self.slow_start {
-            Some(window) => AnyStrategy::new(self.strategy.name.as_str(), SlowStart::new(strategy).window(window)),
+            Some(window) => self.named(SlowStart::new(strategy).window(window)),
             None => strategy,
         }
+    }
+
+    fn named(&self, strategy: impl tower_balancer::strategy::Strategy) -> AnyStrategy {
+        AnyStrategy::new(self.strategy.name.as_str(), strategy)
     }
 }
