@@ -9,6 +9,7 @@ use common::{
     get, says,
 };
 use std::{
+    collections::VecDeque,
     net::TcpListener,
     os::{fd::OwnedFd, unix::net::UnixDatagram},
     process::Command,
@@ -30,6 +31,23 @@ async fn gateways_that_follow_each_other_on_one_port_lose_no_request() {
         assert_eq!(std::mem::replace(&mut serves, next).stop(), Some(0));
     }
     load.more(100).await;
+    let (answered, failed) = load.end().await;
+    assert!(failed.is_empty(), "{} of {answered} failed: {:#?}", failed.len(), &failed[..failed.len().min(10)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_gateways_on_one_port_are_replaced_one_after_the_other_and_lose_no_request() {
+    let server = Server::http(says("one")).await;
+    let (port, url) = (free_port(), server.url());
+    let arguments = ["--admin", "off", "--workers", "2", "--log", "text", "--backend", &url];
+    let mut both = VecDeque::from([Gateway::start_at(port, &arguments), Gateway::start_at(port, &arguments)]);
+    let load = Load::on(&both[0].url, 8);
+    for _ in 0..8 {
+        both.push_back(Gateway::start_at(port, &arguments));
+        load.more(100).await;
+        assert_eq!(both.pop_front().unwrap().stop(), Some(0));
+        load.more(100).await;
+    }
     let (answered, failed) = load.end().await;
     assert!(failed.is_empty(), "{} of {answered} failed: {:#?}", failed.len(), &failed[..failed.len().min(10)]);
 }

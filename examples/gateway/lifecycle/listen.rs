@@ -86,18 +86,42 @@ fn bind_anew(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Of the sockets on one port, the second gets all new connections: the one of the gateway that came last. With one alone the
-/// kernel chooses by hash, so that one.
+/// Of the sockets on one port, this one gets all new connections: the one of the gateway that came last.
+///
+/// The kernel asks a program for a place in the list of those sockets, at whose end this one is now. Once another has gone,
+/// nobody is at that place, and the kernel chooses by hash.
 #[cfg(target_os = "linux")]
 fn take_over(listener: &TcpListener) -> io::Result<()> {
     use nix::{
         libc,
         sys::socket::{setsockopt, sockopt::AttachReusePortCbpf},
     };
-    // A classic BPF program of one instruction: return 1.
-    let mut program = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 1 }];
+    let others = listeners_at(listener.local_addr()?).saturating_sub(1);
+    // A classic BPF program of one instruction: return the number of the others.
+    let mut program = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: others }];
     let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
     Ok(setsockopt(listener, AttachReusePortCbpf, &program)?)
+}
+
+/// How many sockets listen at `address`, by the kernel's list of them; where there is none to be read, this one alone.
+#[cfg(target_os = "linux")]
+fn listeners_at(address: SocketAddr) -> u32 {
+    // As numbers of 32 bits in the order of this machine.
+    let words = |octets: &[u8]| -> String {
+        let word = |word: &[u8]| format!("{:08X}", u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+        octets.chunks_exact(4).map(word).collect()
+    };
+    let (list, ip) = match address {
+        SocketAddr::V4(address) => ("/proc/net/tcp", words(&address.ip().octets())),
+        SocketAddr::V6(address) => ("/proc/net/tcp6", words(&address.ip().octets())),
+    };
+    let local = format!("{ip}:{:04X}", address.port());
+    const LISTEN: &str = "0A";
+    let is_one = |line: &&str| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        columns.next() == Some(&local) && columns.nth(1) == Some(LISTEN)
+    };
+    std::fs::read_to_string(list).map_or(1, |list| list.lines().filter(is_one).count() as u32)
 }
 
 /// Elsewhere the kernel has its own rule.

@@ -84,7 +84,15 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
     {
         serve(stream, address, permit);
     }
-    drop((listeners, open));
+    // Whoever is in the queue of a socket when it closes is lost. So nothing comes between the last look and the end.
+    for listener in listeners {
+        let listener = listener.into_std()?;
+        while let Ok((stream, address)) = listener.accept() {
+            stream.set_nonblocking(true)?;
+            serve(TcpStream::from_std(stream)?, address, None);
+        }
+    }
+    drop(open);
     tokio::time::sleep(LINGER).await;
     close.send_replace(true);
     drop(alive);
