@@ -173,3 +173,20 @@ async fn a_request_has_the_time_of_the_file_and_heads_have_their_size() {
     let long = Request::get(&gateway.url).header("x-long", "x".repeat(20_000));
     assert_eq!(send(long.body(Full::default()).unwrap()).await.0, 431);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_http2_that_waits_for_its_first_request_has_begun_no_head() {
+    let server = Server::http(says("one")).await;
+    let text = format!("[server.limits]\nheader_read_timeout = \"50ms\"\n[pools.web]\nbackends = [{:?}]", server.url());
+    let gateway = Gateway::by(&ConfigFile::new(&text));
+    let address = gateway.url.strip_prefix("http://").unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let running = tokio::spawn(connection);
+    // The settings are exchanged, and then there is nothing.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let request = Request::get(&gateway.url).body(()).unwrap();
+    let (response, _) = sender.ready().await.unwrap().send_request(request, true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    running.abort();
+}

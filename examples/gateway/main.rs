@@ -33,13 +33,9 @@ use lifecycle::{
 };
 use mimalloc::MiMalloc;
 use options::Options;
-use serving::{Door, Plan};
+use serving::{Plan, Workers};
 use std::{error::Error, future::pending, io, net::TcpListener, num::NonZero, process::ExitCode, sync::Arc, thread};
-use tokio::{
-    runtime::Runtime,
-    sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
-};
+use tokio::sync::watch;
 use tracing::info;
 
 /// Two dozen small pieces of memory come and go with each request: this one gives and takes them in half the instructions of
@@ -76,22 +72,16 @@ fn start(config: Config, source: Source) -> Result<(), Box<dyn Error>> {
     let _flushed_at_the_end = log::init(*config.server.log);
     let cores = || thread::available_parallelism().map_or(1, NonZero::get);
     let workers = config.server.workers.as_ref().map_or_else(cores, |workers| workers.0.into());
-    let runtime = runtime(workers)?;
+    let runtime = serving::runtime(workers)?;
     let result = runtime.block_on(run(config, source, inherited, workers));
     // Where it failed, workers may still be waiting for requests.
     runtime.shutdown_background();
     result
 }
 
-/// A runtime on one thread: this one has the signals, the checks and the operator's server, and each worker has its own.
-fn runtime(threads_beside: usize) -> io::Result<Runtime> {
-    // For resolving names there are as many again as tokio has.
-    tokio::runtime::Builder::new_current_thread().max_blocking_threads(512 + threads_beside).enable_all().build()
-}
-
 async fn run(config: Config, source: Source, mut inherited: Inherited, workers: usize) -> Result<(), Box<dyn Error>> {
-    // Everything that can fail comes before anything is told or served: no half-started gateway. The socket of the clients
-    // comes last, for another gateway on the same port gets no connections from then on.
+    // Everything that can fail comes before anything is told or served: no half-started gateway. The sockets of the clients
+    // come last, for another gateway on the same port gets no connections from then on.
     let server = &config.server;
     let shared = *server.reuse_port;
     let admin = server.admin.address().map(|address| bind(address, shared, &mut inherited)).transpose()?;
@@ -101,38 +91,20 @@ async fn run(config: Config, source: Source, mut inherited: Inherited, workers: 
     let listeners = server.listen.iter().map(|address| bind(**address, shared, &mut inherited));
     let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
     inherited.none_left()?;
-    let connections = server.limits.max_connections.map(|most| Arc::new(Semaphore::new(most.get() as usize)));
 
     demo.into_iter().for_each(|listener| _ = tokio::spawn(demo::serve(listener)));
     tell(&config, &listeners, source.options.demo)?;
     let (plans, plan) = watch::channel(Arc::new(Plan::new(config, None)));
-
-    // Each socket is one for all, so that whoever has time takes the next connection.
-    let (open, mut all_closed) = mpsc::channel(1);
-    let mut working = JoinSet::new();
-    for _ in 0..workers {
-        let listeners = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
-        let (stop, open, connections) = (asked.stop.clone(), open.clone(), connections.clone());
-        let (door, plan, runtime) = (Door { listeners, connections, stop, open }, plan.clone(), runtime(0)?);
-        working.spawn_blocking(move || runtime.block_on(serving::until_closed(door, plan)));
-    }
-    drop((listeners, open));
+    let mut working = Workers::start(workers, listeners, &asked.stop, &plan)?;
     let notifier = Notifier::from_env();
     notifier.ready();
 
     let served = async {
-        tokio::select! {
-            _ = all_closed.recv() => {
-                notifier.stopping();
-                let grace = *plan.borrow().config.server.shutdown_grace;
-                info!("Stopping: waiting up to {grace:?} for open connections; a second signal stops at once");
-            }
-            // None ends before: something is wrong.
-            Some(ended) = working.join_next() => ended??,
-        }
-        while let Some(ended) = working.join_next().await {
-            ended??;
-        }
+        working.closed().await?;
+        notifier.stopping();
+        let grace = *plan.borrow().config.server.shutdown_grace;
+        info!("Stopping: waiting up to {grace:?} for open connections; a second signal stops at once");
+        working.ended().await?;
         info!("Stopped");
         Ok(())
     };

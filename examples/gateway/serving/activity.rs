@@ -39,6 +39,9 @@ pub struct Activity {
     http2: AtomicBool,
 }
 
+/// What HTTP/2 begins with, and no request of HTTP/1 does (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI ";
+
 /// A request that has not been answered to the end.
 pub struct Busy(Arc<Activity>);
 
@@ -70,16 +73,25 @@ impl Activity {
         Busy(Arc::clone(self))
     }
 
-    fn read(&self) {
-        let waits = self.requests.load(Ordering::Relaxed) == 0 && !self.http2.load(Ordering::Relaxed);
+    /// Whether a request has not been answered to the end.
+    pub fn is_busy(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+
+    /// Something has come.
+    fn read(&self, bytes: &[u8]) {
+        let waits = !self.is_busy() && !self.http2.load(Ordering::Relaxed);
         if waits && self.head_since.load(Ordering::Relaxed) == 0 {
-            self.head_since.store(self.now() + 1, Ordering::Relaxed);
+            match bytes.starts_with(PREFACE) {
+                true => self.http2.store(true, Ordering::Relaxed),
+                false => self.head_since.store(self.now() + 1, Ordering::Relaxed),
+            }
         }
     }
 
     /// When patience ends, and for what, as things are.
     fn due(&self, patience: Patience) -> (Instant, Expired) {
-        if self.requests.load(Ordering::Relaxed) > 0 {
+        if self.is_busy() {
             // Not while a request is in flight; nobody wakes us when it ends, so we look again.
             return (Instant::now() + patience.head.min(patience.idle), Expired::Idle);
         }
@@ -131,8 +143,9 @@ impl AsyncRead for Watched {
         let this = self.project();
         let before = buffer.filled().len();
         let read = this.inner.poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            this.activity.read();
+        let read_now = buffer.filled().get(before..).filter(|bytes| !bytes.is_empty());
+        if let Some(bytes) = read_now {
+            this.activity.read(bytes);
         }
         read
     }

@@ -52,7 +52,14 @@ impl Serving {
                 Expired::Head => return debug!("connection of {address}: no head in time"),
                 Expired::Idle => {
                     connection.as_mut().graceful_shutdown();
-                    timeout(LEAVE, connection).await.unwrap_or(Ok(()))
+                    loop {
+                        match timeout(LEAVE, connection.as_mut()).await {
+                            Ok(ended) => break ended,
+                            // A request came just before it was told.
+                            Err(_) if activity.is_busy() => {}
+                            Err(_) => break Ok(()),
+                        }
+                    }
                 }
             },
             () = close => {

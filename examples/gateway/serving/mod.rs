@@ -20,8 +20,9 @@ mod plan;
 mod router;
 mod stack;
 mod worker;
+mod workers;
 
 pub use self::{
     plan::{Plan, Pool},
-    worker::{Door, until_closed},
+    workers::{Workers, runtime},
 };
