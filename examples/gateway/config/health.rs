@@ -3,7 +3,7 @@
 use super::{
     scalars::{Share, UpTo, words},
     shapes::Short,
-    value::{Fault, Scalar, Value},
+    value::{Fault, Scalar, Value, only_if},
 };
 use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use serde::{Deserialize, Deserializer};
@@ -75,24 +75,16 @@ impl Default for Health {
 impl Health {
     pub fn validate(&self) -> Result<(), Fault> {
         let kind = *self.kind;
-        let of = |kinds: &str| format!("this is of checks of kind {kinds}, and the kind is {kind}");
-        let http = [
-            self.path.as_ref().map(|it| it.fault(of("http"))),
-            self.method.as_ref().map(|it| it.fault(of("http"))),
-            self.host.as_ref().map(|it| it.fault(of("http"))),
-            self.headers.values().next().map(|it| it.fault(of("http"))),
-            self.status.first().map(|it| it.fault(of("http"))),
-            self.body_contains.as_ref().map(|it| it.fault(of("http"))),
-        ];
-        if let Some(fault) = http.into_iter().flatten().next().filter(|_| kind != Kind::Http) {
-            return Err(fault);
-        }
-        if let Some(service) = self.service.as_ref().filter(|_| kind != Kind::Grpc) {
-            return Err(service.fault(of("grpc")));
-        }
-        if let Some(port) = self.port.as_ref().filter(|_| matches!(kind, Kind::Tcp | Kind::Off)) {
-            return Err(port.fault(of("http or grpc")));
-        }
+        let of = |kinds: &'static str| move || format!("this is of checks of kind {kinds}, and the kind is {kind}");
+        let http = kind == Kind::Http;
+        only_if(http, self.path.as_ref(), of("http"))?;
+        only_if(http, self.method.as_ref(), of("http"))?;
+        only_if(http, self.host.as_ref(), of("http"))?;
+        only_if(http, self.headers.values().next(), of("http"))?;
+        only_if(http, self.status.first(), of("http"))?;
+        only_if(http, self.body_contains.as_ref(), of("http"))?;
+        only_if(kind == Kind::Grpc, self.service.as_ref(), of("grpc"))?;
+        only_if(http || kind == Kind::Grpc, self.port.as_ref(), of("http or grpc"))?;
         self.http_headers().map(drop)
     }
 

@@ -10,7 +10,8 @@
 //!
 //! Each table of the file is a type that reads itself, has its defaults, and says how the library is to be called:
 //! [`Health::http_probe`](health::Health::http_probe), [`Strategy::build`](strategy::Strategy::build) and so on. What
-//! becomes of them is in `serving/`.
+//! becomes of them is in `serving/`. Its values are [`Value`]s, which know where they stand; `scalars.rs` says what each may
+//! be, `shapes.rs` what may be written in short.
 
 pub mod backend;
 pub mod check;

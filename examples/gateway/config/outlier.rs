@@ -3,7 +3,7 @@
 use super::{
     check::percent,
     scalars::{Share, words},
-    value::{Fault, Value},
+    value::{Fault, Value, only_if},
 };
 use humantime::format_duration;
 use serde::Deserialize;
@@ -48,19 +48,16 @@ impl Outlier {
 
     pub fn validate(&self) -> Result<(), Fault> {
         let kind = self.kind();
-        let foreign = |of: &str| format!("this is of the detector {of}, and the detector is {kind}");
-        let rate = self.deviations.as_ref().filter(|_| kind != Kind::SuccessRate);
-        let percentage = self.percent.as_ref().filter(|_| kind != Kind::FailurePercentage);
-        let neither = !matches!(kind, Kind::SuccessRate | Kind::FailurePercentage);
-        let volume = [&self.hosts, &self.requests].into_iter().flatten().find(|_| neither);
-        let slower = self.slower_than.as_ref().filter(|factor| ***factor <= 1.0);
-        let faults = [
-            rate.map(|it| it.fault(foreign("success_rate"))),
-            percentage.map(|it| it.fault(foreign("failure_percentage"))),
-            volume.map(|it| it.fault(foreign("success_rate or failure_percentage"))),
-            slower.map(|it| it.fault("expected a factor above 1")),
-        ];
-        faults.into_iter().flatten().next().map_or(Ok(()), Err)
+        let of = |of: &'static str| move || format!("this is of the detector {of}, and the detector is {kind}");
+        let (rate, percentage) = (kind == Kind::SuccessRate, kind == Kind::FailurePercentage);
+        only_if(rate, self.deviations.as_ref(), of("success_rate"))?;
+        only_if(percentage, self.percent.as_ref(), of("failure_percentage"))?;
+        only_if(rate || percentage, self.hosts.as_ref(), of("success_rate or failure_percentage"))?;
+        only_if(rate || percentage, self.requests.as_ref(), of("success_rate or failure_percentage"))?;
+        match self.slower_than.as_ref().filter(|factor| ***factor <= 1.0) {
+            Some(factor) => Err(factor.fault("expected a factor above 1")),
+            None => Ok(()),
+        }
     }
 
     pub fn ejection(&self) -> Ejection {

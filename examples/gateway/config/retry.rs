@@ -3,7 +3,7 @@
 use super::{
     scalars::{Share, words},
     shapes::Short,
-    value::{Fault, Value},
+    value::{Fault, Value, only_if},
 };
 use serde::{Deserialize, Deserializer};
 use std::{num::NonZero, time::Duration};
@@ -79,10 +79,8 @@ impl Hedge {
 
     pub fn validate(&self) -> Result<(), Fault> {
         let is_late = self.kind.as_deref() == Some(&Kind::Late);
-        match [&self.quantile, &self.share].into_iter().flatten().find(|_| !is_late) {
-            Some(late) => Err(late.fault("this is of kind = \"late\"")),
-            None => Ok(()),
-        }
+        only_if(is_late, self.quantile.as_ref(), || "this is of kind = \"late\"".to_owned())?;
+        only_if(is_late, self.share.as_ref(), || "this is of kind = \"late\"".to_owned())
     }
 
     pub fn layer(&self, retry: &Retry, budget: RetryBudget) -> HedgeLayer {

@@ -2,44 +2,37 @@
 
 use super::{
     shapes::Short,
-    value::{Fault, Value},
+    value::{Fault, Value, only_if},
 };
 use serde::{Deserialize, Deserializer};
 use std::{num::NonZero, time::Duration};
 use tower_balancer::{
     http::RequestKey,
-    strategy::{AnyStrategy, ClientWeighted, ConsistentHash, Hashing, LeastRequest, Maglev, Memento, Rendezvous, Ring},
+    strategy::{
+        AnyStrategy, ClientWeighted, ConsistentHash, Hashing, LeastLatency, LeastRequest, Maglev, Memento, Rendezvous,
+        Ring,
+    },
 };
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(remote = "Self", deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct Strategy {
     pub name: Value<String>,
     /// Of `consistent_hash`.
-    #[serde(default)]
     pub algorithm: Option<Value<String>>,
     /// Of those that go by key.
-    #[serde(default)]
     pub key: Option<Value<RequestKey>>,
-    #[serde(default)]
     pub bounded_load: Option<Value<f64>>,
     /// Of `maglev`.
-    #[serde(default)]
     pub slots: Option<Value<NonZero<u32>>>,
     /// Of `ring`.
-    #[serde(default)]
     pub points: Option<Value<NonZero<u32>>>,
     /// Of `least_request`.
-    #[serde(default)]
     pub choices: Option<Value<NonZero<u32>>>,
     /// Of `client_weighted`.
-    #[serde(default)]
     pub blackout: Option<Value<Duration>>,
-    #[serde(default)]
     pub expiry: Option<Value<Duration>>,
-    #[serde(default)]
     pub update_period: Option<Value<Duration>>,
-    #[serde(default)]
     pub error_penalty: Option<Value<f64>>,
 }
 
@@ -51,21 +44,7 @@ const AUTO: &str = "least_latency";
 
 impl Strategy {
     pub fn named(name: Value<String>) -> Self {
-        let (algorithm, key, bounded_load, slots, points, choices) = Default::default();
-        let (blackout, expiry, update_period, error_penalty) = Default::default();
-        Self {
-            name,
-            algorithm,
-            key,
-            bounded_load,
-            slots,
-            points,
-            choices,
-            blackout,
-            expiry,
-            update_period,
-            error_penalty,
-        }
+        Self { name, ..Self::default() }
     }
 
     /// The name under which the library knows it.
@@ -87,30 +66,26 @@ impl Strategy {
 
     pub fn validate(&self) -> Result<(), Fault> {
         let known = self.known_as();
-        if let Some(algorithm) = self.algorithm.as_ref() {
-            if *self.name.as_str() != *"consistent_hash" {
-                return Err(algorithm.fault("only consistent_hash has an algorithm"));
-            }
-            if !HASHES.contains(&algorithm.as_str()) {
-                let words = format!("unknown algorithm {:?}: expected one of {}", **algorithm, HASHES.join(", "));
-                return Err(algorithm.fault(words));
-            }
+        let of = |of: &'static str| move || format!("this is of {of}, and the strategy is {known}");
+        let hash = "ring, maglev, rendezvous and memento";
+        only_if(self.name.as_str() == "consistent_hash", self.algorithm.as_ref(), of("consistent_hash"))?;
+        if let Some(algorithm) = self.algorithm.as_ref().filter(|algorithm| !HASHES.contains(&algorithm.as_str())) {
+            let words = format!("unknown algorithm {:?}: expected one of {}", **algorithm, HASHES.join(", "));
+            return Err(algorithm.fault(words));
         }
         if let Err(unknown) = known.parse::<AnyStrategy>() {
             return Err(self.name.fault(format!("{unknown}, consistent_hash, auto")));
         }
-        let belongs = |is_so: bool, place: Option<Fault>| if is_so { Ok(()) } else { place.map_or(Ok(()), Err) };
-        let foreign = |of: &str| format!("this is of {of}, and the strategy is {known}");
-        let hash = "ring, maglev, rendezvous and memento";
-        belongs(self.goes_by_key(), self.key.as_ref().map(|key| key.fault(foreign(hash))))?;
-        belongs(self.goes_by_key(), self.bounded_load.as_ref().map(|bound| bound.fault(foreign(hash))))?;
-        belongs(known == "maglev", self.slots.as_ref().map(|slots| slots.fault(foreign("maglev"))))?;
-        belongs(known == "ring", self.points.as_ref().map(|points| points.fault(foreign("ring"))))?;
-        belongs(known == "least_request", self.choices.as_ref().map(|it| it.fault(foreign("least_request"))))?;
-        let times = [&self.blackout, &self.expiry, &self.update_period].into_iter().flatten();
-        let weighted = times.map(|time| time.fault(foreign("client_weighted"))).next();
-        let penalty = self.error_penalty.as_ref().map(|penalty| penalty.fault(foreign("client_weighted")));
-        belongs(known == "client_weighted", weighted.or(penalty))?;
+        only_if(self.goes_by_key(), self.key.as_ref(), of(hash))?;
+        only_if(self.goes_by_key(), self.bounded_load.as_ref(), of(hash))?;
+        only_if(known == "maglev", self.slots.as_ref(), of("maglev"))?;
+        only_if(known == "ring", self.points.as_ref(), of("ring"))?;
+        only_if(known == "least_request", self.choices.as_ref(), of("least_request"))?;
+        let weighted = known == "client_weighted";
+        only_if(weighted, self.blackout.as_ref(), of("client_weighted"))?;
+        only_if(weighted, self.expiry.as_ref(), of("client_weighted"))?;
+        only_if(weighted, self.update_period.as_ref(), of("client_weighted"))?;
+        only_if(weighted, self.error_penalty.as_ref(), of("client_weighted"))?;
         match self.bounded_load.as_ref().filter(|bound| ***bound != 0.0 && ***bound < 1.0) {
             Some(bound) => Err(bound.fault("expected a factor from 1.0, typically 1.25; or 0 for no bound")),
             None => Ok(()),
@@ -138,9 +113,7 @@ impl Strategy {
             }
             "client_weighted" => AnyStrategy::new(name, self.client_weighted()),
             // Its name has been validated.
-            known => {
-                known.parse().unwrap_or_else(|_| AnyStrategy::new(AUTO, tower_balancer::strategy::LeastLatency::new()))
-            }
+            known => known.parse().unwrap_or_else(|_| AnyStrategy::new(AUTO, LeastLatency::new())),
         }
     }
 
@@ -173,7 +146,19 @@ pub const BOUND: f64 = 1.25;
 
 impl Default for Strategy {
     fn default() -> Self {
-        Self::named("round_robin".to_owned().into())
+        Self {
+            name: "round_robin".to_owned().into(),
+            algorithm: None,
+            key: None,
+            bounded_load: None,
+            slots: None,
+            points: None,
+            choices: None,
+            blackout: None,
+            expiry: None,
+            update_period: None,
+            error_penalty: None,
+        }
     }
 }
 

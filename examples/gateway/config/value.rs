@@ -69,6 +69,14 @@ pub enum Place {
     CommandLine,
 }
 
+/// A setting that only some things have: where `is_so` is not, and it is set all the same, it is a fault.
+pub fn only_if<T>(is_so: bool, value: Option<&Value<T>>, words: impl Fn() -> String) -> Result<(), Fault> {
+    match value {
+        Some(value) if !is_so => Err(value.fault(words())),
+        _ => Ok(()),
+    }
+}
+
 impl<'de, T: Scalar> Deserialize<'de> for Value<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Letters<T>>::deserialize(deserializer)?;
