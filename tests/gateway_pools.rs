@@ -173,7 +173,8 @@ async fn the_upstream_is_spoken_to_as_the_file_says() {
     let gateway = over(&[&silent.url()], "upstream = { response_timeout = \"100ms\" }\nretry = { attempts = 1 }");
     assert_eq!(get(&gateway.url).await.0, 504);
     let stalls = Server::raw(|mut stream| async move {
-        use tokio::io::AsyncWriteExt;
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        _ = stream.read(&mut [0; 1024]).await;
         _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
         _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     })
@@ -215,10 +216,13 @@ async fn a_pool_that_is_full_sheds_at_once_or_after_a_wait() {
         ("max_in_flight = 1, max_waiting = 2, wait = \"10ms\"", 1),
         ("max_in_flight_per_backend = 1", 1),
         ("max_in_flight_per_backend = 1, max_waiting = 2, wait = \"5s\"", 3),
+        ("adaptive = { least = 1, most = 1, initial = 1 }", 1),
     ] {
         let text =
             format!("[pools.web]\nbackends = [\"{url}\"]\nhealth = \"off\"\nhedge = \"off\"\nlimits = {{ {limits} }}");
         let gateway = Gateway::by(&ConfigFile::new(&text));
+        // Whoever finds out limits has had time to look.
+        get(&gateway.url).await;
         let ask = || async {
             common::client().oneshot(Request::get(&gateway.url).body(Full::default()).unwrap()).await.unwrap()
         };
