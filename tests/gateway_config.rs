@@ -67,6 +67,10 @@ fn what_is_wrong_is_told_with_file_line_key_and_what_was_expected() {
             "FILE:3: server.listen[1]: invalid address \"here\": expected an IP",
         ),
         (
+            "[server]\nlisten = [\"0.0.0.0:80\", \"[::]:80\"]",
+            "FILE:2: server.listen[1]: [::]:80 and 0.0.0.0:80 collide: expected each address once",
+        ),
+        (
             "[server]\nadmin = \"0.0.0.0:1\"",
             "FILE:2: server.admin: invalid address \"0.0.0.0:1\": expected a loopback address",
         ),

@@ -38,8 +38,12 @@ impl Config {
 impl Server {
     fn validate(&self) -> Result<(), Fault> {
         for (place, listen) in self.listen.iter().enumerate() {
-            if self.listen[..place].iter().any(|other| collide(**other, **listen)) {
-                return Err(listen.fault(format!("{} is there twice: expected each address once", **listen)));
+            if let Some(other) = self.listen[..place].iter().find(|other| collide(***other, **listen)) {
+                let words = format!(
+                    "{} and {} collide: expected each address once, and [::] has IPv4 as well",
+                    **listen, **other
+                );
+                return Err(listen.fault(words));
             }
             if self.admin.address().is_some_and(|admin| collide(admin, **listen)) {
                 let (one, other) = (spelled(listen, "listen"), spelled(&self.admin, "admin"));
