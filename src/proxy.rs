@@ -84,6 +84,9 @@ type Stack<G, B> = Upgrade<Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<
 type StackFuture<G, B> =
     UpgradeFuture<RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<RetryFuture<Hedge<Attempt<G, B>>, B>>>>>>;
 
+/// The client under a [`ReverseProxy`] that takes requests with a body of type `B`.
+pub type ProxyClient<B> = Client<Sent<B>>;
+
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
 ///
 /// It holds a timer, so it is not `Unpin`: who reads it frame by frame pins it.
@@ -129,6 +132,7 @@ impl ReverseProxy<RoundRobin, ()> {
             session: None,
             retry: RetryLayer::default(),
             hedge: None,
+            wait: None,
         };
         Builder { strategy: RoundRobin::new(), settings }
     }
@@ -157,6 +161,8 @@ struct Settings {
     retry: RetryLayer,
     /// `None` for what the retry allows.
     hedge: Option<HedgeLayer>,
+    /// For how long, and how many at once.
+    wait: Option<(Duration, usize)>,
 }
 
 impl<G: Strategy> Builder<G> {
@@ -237,14 +243,36 @@ impl<G: Strategy> Builder<G> {
         self
     }
 
+    /// With no backend available, up to `limit` requests wait for one, each for up to `timeout`; see
+    /// [`BalancerLayer::wait`]. Unless set, none does.
+    pub fn wait(mut self, timeout: Duration, limit: usize) -> Self {
+        self.settings.wait = Some((timeout, limit));
+        self
+    }
+
     /// The proxy.
     pub fn build<B>(self) -> ReverseProxy<G, B>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let client = self.settings.client.build();
+        self.build_over(client)
+    }
+
+    /// The same over a client that there is already, whatever was said of [one](Self::client): its connections are used on
+    /// where other settings change.
+    pub fn build_over<B>(self, client: ProxyClient<B>) -> ReverseProxy<G, B>
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let Self { strategy, settings } = self;
         let hedge = settings.hedge.unwrap_or_else(|| HedgeLayer::beside(&settings.retry));
         let told = (TriedBackends, (settings.key, settings.session.clone()));
+        let balancer = BalancerLayer::new(&settings.pool, strategy).describe_by(told);
+        let balancer = match settings.wait {
+            Some((timeout, limit)) => balancer.wait(timeout, limit),
+            None => balancer,
+        };
         let stack = ServiceBuilder::new()
             .layer(settings.upgrade)
             .layer(RespondLayer::new())
@@ -253,13 +281,13 @@ impl<G: Strategy> Builder<G> {
             .layer(settings.deadline)
             .layer(settings.retry)
             .layer(hedge)
-            .layer(BalancerLayer::new(&settings.pool, strategy).describe_by(told))
+            .layer(balancer)
             .layer(FeedbackLayer::http())
             .layer(AccessLogLayer::new())
             .layer(settings.address)
             .layer(ResponseTimeoutLayer::new(settings.response_timeout))
             .layer(settings.body_timeout)
-            .service(settings.client.build());
+            .service(client);
         ReverseProxy { stack }
     }
 }

@@ -2,85 +2,19 @@
 
 mod common;
 
-use common::{Server, get, says};
+use common::{
+    Server,
+    gateway::{Gateway, binary, free_port, run},
+    get, says,
+};
 use std::{
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    process::{Child, Command, Output, Stdio},
-    sync::mpsc::{Receiver, channel},
+    process::{Command, Stdio},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::Instant,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
-
-/// `cargo test` builds the examples before it runs any test; `cargo test --test gateway` does not.
-fn binary() -> PathBuf {
-    let path = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/gateway");
-    assert!(path.exists(), "{} is missing: build it with `cargo build --example gateway`", path.display());
-    path
-}
-
-/// A gateway that is killed when dropped, and the lines it printed.
-struct Gateway {
-    child: Child,
-    lines: Receiver<String>,
-    url: String,
-}
-
-impl Gateway {
-    fn start(arguments: &[&str]) -> Self {
-        let port = free_port();
-        let mut child = Command::new(binary())
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (send, lines) = channel();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| _ = send.send(line)));
-        let gateway = Self { child, lines, url: format!("http://127.0.0.1:{port}") };
-        gateway.line(&format!("INFO: Load balancer running on port {port}"));
-        gateway
-    }
-
-    /// Waits for a line that begins so, and returns it; all lines before it are skipped.
-    fn line(&self, begins: &str) -> String {
-        let mut skipped = Vec::new();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if line.starts_with(begins) {
-                return line;
-            }
-            skipped.push(line);
-        }
-        panic!("no line {begins:?}, only {skipped:#?}");
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(binary()).args(arguments).output().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_takes_turns_and_tells_of_it_in_the_seeds_words() {
@@ -276,16 +210,6 @@ fn a_port_in_use_is_named_and_nothing_is_half_started() {
 }
 
 #[test]
-fn a_certificate_that_is_not_there_is_named_and_nothing_is_half_started() {
-    let files = ["--tls-certificate", "/nowhere/chain.pem", "--tls-key", "/nowhere/key.pem"];
-    let output = run(&[&["--listen", "127.0.0.1:0", "--admin", "off"][..], &files].concat());
-    assert_eq!(output.status.code(), Some(1));
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("/nowhere/chain.pem"), "{error}");
-    assert!(!String::from_utf8(output.stdout).unwrap().contains("running"));
-}
-
-#[test]
 fn a_bad_option_is_named_with_what_was_expected() {
     for (arguments, named) in [
         (&["--backend", "localhost:3001"][..], &[r#""localhost:3001""#, "expected http://host:port"][..]),
@@ -303,7 +227,6 @@ fn a_bad_option_is_named_with_what_was_expected() {
         (&["--listen", "0.0.0.0:3100"], &["0.0.0.0:3100 and --admin collide"]),
         (&["--workers", "0"], &["--workers", "1..=1024"]),
         (&["--log", "loud"], &["--log", "text, json, off"]),
-        (&["--tls-key", "key.pem"], &["--tls-certificate"]),
         (&["--fast"], &["--fast"]),
         (&["--demo", "--backend", "http://a:1"], &["--demo"]),
     ] {

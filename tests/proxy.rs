@@ -30,7 +30,7 @@ use tower_balancer::{
     BackendPool, BalancerLayer, FeedbackLayer, ReverseProxy,
     backend::{Backend, Moment, Origin, Outcome},
     feedback::{Classify, Fault},
-    http::{AddressLayer, AtEndOfBody, ClassifyEnd, ClientConfig, RequestKey, RespondLayer, RetryLayer},
+    http::{AddressLayer, AtEndOfBody, ClassifyEnd, ClientConfig, Peer, RequestKey, RespondLayer, RetryLayer},
     strategy::{ConsistentHash, Maglev, RoundRobin},
 };
 
@@ -791,4 +791,38 @@ async fn what_is_shed_is_told_to_come_again_soon() {
     assert_eq!(shed.status(), 503);
     assert_eq!(shed.headers()["retry-after"], "1");
     assert_eq!(shed.into_body().collect().await.unwrap().to_bytes(), "Too many requests in flight");
+}
+
+#[tokio::test]
+async fn a_proxy_over_the_client_of_another_uses_its_connections_on() {
+    let port = answers_with(|request| async move {
+        let peer = request.extensions().get::<Peer>().unwrap().address();
+        Response::new(Full::<Bytes>::from(peer.port().to_string()))
+    });
+    let server = Server::http(port).await;
+    let pool = BackendPool::new([server.url()]).unwrap();
+    let client = ClientConfig::new().build();
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let proxy = ReverseProxy::builder(&pool).build_over(client.clone());
+        let request = Request::get("/").body(Full::<Bytes>::default()).unwrap();
+        let body = proxy.oneshot(request).await.unwrap().into_body();
+        connections.push(body.collect().await.unwrap().to_bytes());
+    }
+    assert_eq!(connections[0], connections[1]);
+}
+
+#[tokio::test]
+async fn a_proxy_that_was_told_to_wait_does() {
+    let server = Server::http(says("back")).await;
+    let pool = BackendPool::new([server.url()]).unwrap();
+    let backend = the_one(&pool);
+    backend.mark_unhealthy("for the test", tokio::time::Instant::now().into_std());
+    let proxy = Server::http(ReverseProxy::builder(&pool).wait(Duration::from_secs(10), 1).build()).await;
+    // One waits, and there is room for no more.
+    let (one, other) = (Box::pin(get(proxy.url())), Box::pin(get(proxy.url())));
+    let (refused, waits) = futures_util::future::select(one, other).await.factor_first();
+    assert_eq!(refused.0, 503);
+    backend.mark_healthy("for the test", tokio::time::Instant::now().into_std());
+    assert_eq!(waits.await, (200, "back".into()));
 }

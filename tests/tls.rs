@@ -1,7 +1,12 @@
 //! TLS towards clients, by the gateway's own server and a real client.
 
+#[path = "common/gateway.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part of it is used")]
+mod gateway;
 #[path = "common/wire.rs"]
 mod wire;
+
+use gateway::{ConfigFile, Gateway};
 
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use std::{fs, io, path::PathBuf, process, sync::Arc, time::Duration};
@@ -66,12 +71,21 @@ async fn connect(
     version: &'static SupportedProtocolVersion,
     protocols: &[&str],
 ) -> io::Result<TlsStream<TcpStream>> {
+    over(wire.connect().await, trusted, version, protocols).await
+}
+
+async fn over(
+    stream: TcpStream,
+    trusted: &Arc<RootCertStore>,
+    version: &'static SupportedProtocolVersion,
+    protocols: &[&str],
+) -> io::Result<TlsStream<TcpStream>> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_protocol_versions(&[version]).unwrap();
     let mut config = config.with_root_certificates(Arc::clone(trusted)).with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().into()).collect();
     let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, wire.connect().await).await
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 #[tokio::test]
@@ -173,4 +187,30 @@ fn files_that_do_not_go_together_are_named() {
     assert!(problem(&files).contains("chain.pem: expected a certificate"), "{}", problem(&files));
     fs::remove_file(files.chain()).unwrap();
     assert!(problem(&files).contains("chain.pem"), "{}", problem(&files));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_has_its_certificate_from_its_file_and_reads_it_again_when_told() {
+    let files = Files::new("gateway");
+    let before = files.write();
+    let file = ConfigFile::new(&format!(
+        "[server]\ntls = {{ cert = {:?}, key = {:?} }}\n[pools.web]\nbackends = [\"http://127.0.0.1:9\"]\nhealth = \"off\"",
+        files.chain(),
+        files.key()
+    ));
+    let gateway = Gateway::by(&file);
+    let address = gateway.url.strip_prefix("http://").unwrap();
+    let connect = async |trusted| over(TcpStream::connect(address).await.unwrap(), trusted, &TLS13, &["h2"]).await;
+    assert!(connect(&before).await.is_ok());
+
+    let after = files.write();
+    gateway.signal("-HUP");
+    gateway.line("INFO: Configuration reloaded");
+    assert!(connect(&before).await.is_err());
+    assert!(connect(&after).await.is_ok());
+
+    fs::write(files.key(), "nothing").unwrap();
+    gateway.signal("-HUP");
+    gateway.line("ERROR: Configuration not reloaded");
+    assert!(connect(&after).await.is_ok(), "a broken file took the certificate away");
 }

@@ -1,45 +1,47 @@
 //! The operator's server.
 //!
-//! `GET /healthz`: this process is up. `GET /readyz`: 200 while some backend is healthy and the gateway is not stopping,
-//! else 503. `GET /pools`: the backends and their state as JSON.
+//! `GET /healthz`: this process is up. `GET /readyz`: 200 while some pool could serve and the gateway is not stopping, else
+//! 503. `GET /pools`: the pools, their backends and the state of each as JSON.
 
+use crate::serving::{Plan, Pool};
 use axum::{Json, Router, http::StatusCode, routing::get};
 use serde_json::{Value, json};
 use std::{io, sync::Arc};
 use tokio::{net::TcpListener, sync::watch, time::Instant};
-use tower_balancer::{
-    BackendPool,
-    backend::{Backend, Origin},
-};
+use tower_balancer::backend::Backend;
 
 pub async fn serve(
     listener: TcpListener,
-    pool: BackendPool<Origin>,
-    strategy: Arc<str>,
+    plans: watch::Receiver<Arc<Plan>>,
     stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let ready = {
-        let pool = pool.clone();
+        let plans = plans.clone();
         move || async move {
-            let ready = !*stopping.borrow() && !pool.healthy().is_empty();
+            let ready = !*stopping.borrow() && plans.borrow().is_ready();
             if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
         }
     };
     let router = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .route("/pools", get(move || async move { Json(pools(&pool, &strategy)) }));
+        .route("/pools", get(move || async move { Json(pools(&plans.borrow())) }));
     axum::serve(listener, router).await
 }
 
-fn pools(pool: &BackendPool<Origin>, strategy: &str) -> Value {
-    let backends: Vec<_> = pool.backends().iter().map(|backend| describe(backend)).collect();
-    json!({ "pools": [{
-        "name": "default",
-        "strategy": strategy,
-        "available": pool.healthy().len(),
+fn pools(plan: &Plan) -> Value {
+    let pools: Vec<_> = plan.pools.iter().map(|pool| describe_pool(pool)).collect();
+    json!({ "pools": pools })
+}
+
+fn describe_pool(pool: &Pool) -> Value {
+    let backends: Vec<_> = pool.backends.backends().iter().map(|backend| describe(backend)).collect();
+    json!({
+        "name": &*pool.name,
+        "strategy": &*pool.strategy,
+        "available": pool.backends.healthy().len(),
         "backends": backends,
-    }]})
+    })
 }
 
 fn describe(backend: &Backend) -> Value {
@@ -56,5 +58,7 @@ fn describe(backend: &Backend) -> Value {
         "in_flight": backend.load().in_flight(),
         "completed": backend.load().completed(),
         "weight": backend.weight(),
+        "zone": backend.locality().zone.as_deref(),
+        "priority": backend.locality().priority,
     })
 }

@@ -1,17 +1,17 @@
 //! Three backends to try it on: each says hello and its port.
 
-use crate::serve;
+use crate::config::pool::Pool;
 use axum::Router;
 use std::io;
 use tokio::net::TcpListener;
-use tower_balancer::{BackendPool, backend::Origin};
 
 /// A listener for each backend of the pool, on loopback.
-pub async fn bind(pool: &BackendPool<Origin>) -> io::Result<Vec<TcpListener>> {
+pub async fn bind(pool: &Pool) -> io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
-    for (_, origin) in pool.members().iter() {
-        let listener = serve::bind(([127, 0, 0, 1], origin.port()).into()).await;
-        listeners.push(listener.map_err(|error| io::Error::other(format!("the demo's backend: {error}")))?);
+    for origin in pool.backends.iter().map(|backend| &*backend.url) {
+        let listener = TcpListener::bind(("127.0.0.1", origin.port())).await;
+        let named = |error| io::Error::other(format!("the demo's backend {origin}: {error}"));
+        listeners.push(listener.map_err(named)?);
     }
     Ok(listeners)
 }

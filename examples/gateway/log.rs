@@ -1,6 +1,6 @@
 //! Events on standard output: as lines for people, or as JSON.
 
-use crate::options::LogFormat;
+use crate::config::server::LogFormat;
 use std::fmt::{self, Write as _};
 use tower_balancer::{
     backend::HEALTH_TARGET,

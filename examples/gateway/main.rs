@@ -4,83 +4,60 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `main.rs` | the order of things: options, listeners, tasks, stop |
+//! | `main.rs` | the order of things: configuration, sockets, tasks, stop |
 //! | `options.rs` | the command line |
+//! | `config/` | the file, `gateway.toml` with every key: tables, rules, `--check` |
+//! | `serving/` | pools and workers: from a connection to a pool's proxy |
+//! | `lifecycle/` | sockets, signals, reloads, the service manager |
 //! | `log.rs` | events as text lines or JSON |
-//! | `serve.rs` | the proxy's server: who comes in, graceful stop |
-//! | `connection.rs` | a client's connection, and what is served on it |
-//! | `limits.rs` | what a client may take |
-//! | `patience.rs` | how long a client is waited for |
-//! | `tls.rs` | TLS towards clients |
-//! | `worth.rs` | clients that only reset, or say nothing |
 //! | `admin.rs` | the operator's server |
 //! | `demo.rs` | three backends to try it on |
 
 #![expect(unreachable_pub, reason = "a binary: its modules are its own")]
 
 mod admin;
-mod connection;
+mod config;
 mod demo;
-mod limits;
+mod lifecycle;
 mod log;
 mod options;
-mod patience;
-mod serve;
-mod tls;
-mod worth;
+mod serving;
 
 use clap::Parser;
-use connection::Connections;
-use limits::Limits;
+use config::{Config, DEFAULT_POOL, Source, server};
+use lifecycle::{
+    listen::{Inherited, bind},
+    notify::Notifier,
+    reload::Reloader,
+    signals::Asked,
+};
 use mimalloc::MiMalloc;
 use options::Options;
-use serve::Door;
-use std::{error::Error, future::pending, io, num::NonZero, process::ExitCode, sync::Arc, thread, time::Duration};
-use tls::Tls;
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
-use tower_balancer::{
-    BackendPool, HealthChecker, ReverseProxy,
-    backend::Origin,
-    http::{ForwardLayer, HttpProbe},
-};
-use tracing::{error, info};
+use serving::{Connections, Plan, Workers};
+use std::{error::Error, future::pending, io, net::TcpListener, num::NonZero, process::ExitCode, sync::Arc, thread};
+use tokio::sync::watch;
+use tracing::info;
 
 /// Two dozen small pieces of memory come and go with each request: this one gives and takes them in half the instructions of
 /// the system's.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// How long requests in flight have to end after SIGTERM.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
-
 fn main() -> ExitCode {
     let options = Options::parse();
-    let pool = match BackendPool::new(options.backends()) {
-        Ok(pool) => pool,
-        Err(error) => return usage(&error.to_string()),
+    let is_check = options.check;
+    let (config, source) = match Config::load(options) {
+        Ok(loaded) => loaded,
+        Err(problem) => {
+            eprintln!("gateway: {problem}\n\nFor more information, try '--help'.");
+            return ExitCode::from(2);
+        }
     };
-    if let Err(problem) = options.validate(&pool) {
-        return usage(&problem);
-    }
-    if options.check {
-        print!("{}", options.describe(&pool));
+    if is_check {
+        print!("{config}");
         return ExitCode::SUCCESS;
     }
-
-    let _flushed_at_the_end = log::init(options.log);
-    let workers = options.workers.map_or_else(|| thread::available_parallelism().map_or(1, NonZero::get), usize::from);
-    let result = runtime(workers).map_err(Into::into).and_then(|runtime| {
-        let result = runtime.block_on(run(options, pool, workers));
-        // Where it failed, workers may still be waiting for requests.
-        runtime.shutdown_background();
-        result
-    });
-    match result {
+    match start(config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("gateway: {problem}");
@@ -89,122 +66,76 @@ fn main() -> ExitCode {
     }
 }
 
-/// A runtime on one thread: this one has the signals, the checks and the operator's server, and each worker has its own.
-fn runtime(threads_beside: usize) -> io::Result<Runtime> {
-    // For resolving names there are as many again as tokio has.
-    tokio::runtime::Builder::new_current_thread().max_blocking_threads(512 + threads_beside).enable_all().build()
+fn start(config: Config, source: Source) -> Result<(), Box<dyn Error>> {
+    // While there are no threads: it changes the environment.
+    let inherited = Inherited::take()?;
+    let _flushed_at_the_end = log::init(*config.server.log);
+    let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = config.server.workers.as_ref().map_or_else(cores, |workers| workers.0.into());
+    let runtime = serving::runtime(workers)?;
+    let result = runtime.block_on(run(config, source, inherited, workers));
+    // Where it failed, workers may still be waiting for requests.
+    runtime.shutdown_background();
+    result
 }
 
-/// What the command line says cannot be.
-fn usage(problem: &str) -> ExitCode {
-    eprintln!("gateway: {problem}\n\nFor more information, try '--help'.");
-    ExitCode::from(2)
-}
+async fn run(config: Config, source: Source, mut inherited: Inherited, workers: usize) -> Result<(), Box<dyn Error>> {
+    // Everything that can fail comes before anything is told or served: no half-started gateway. The sockets of the clients
+    // come last, for another gateway on the same port gets no connections from then on.
+    let server = &config.server;
+    let shared = *server.reuse_port;
+    let admin = server.admin.address().map(|address| bind(address, shared, &mut inherited)).transpose()?;
+    let admin = admin.map(tokio::net::TcpListener::from_std).transpose()?;
+    let demo = if source.options.demo { demo::bind(&config.pools[DEFAULT_POOL]).await? } else { Vec::new() };
+    let asked = Asked::by_signals()?;
+    let tls = server.tls.as_ref().map(server::Tls::load).transpose()?;
+    let listeners = server.listen.iter().map(|address| bind(**address, shared, &mut inherited));
+    let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+    inherited.none_left()?;
 
-async fn run(options: Options, pool: BackendPool<Origin>, workers: usize) -> Result<(), Box<dyn Error>> {
-    // Everything that can fail comes before anything is told or served: no half-started gateway.
-    let tls = match (&options.tls_certificate, &options.tls_key) {
-        (Some(chain), Some(key)) => Some(Tls::load(chain, key)?),
-        _ => None,
-    };
-    let listener = serve::bind(options.listen).await?;
-    let admin_listener = match options.admin.address() {
-        Some(address) => Some(serve::bind(address).await?),
-        None => None,
-    };
-    let demo_listeners = if options.demo { demo::bind(&pool).await? } else { Vec::new() };
-    let stopping = on_signals(tls.clone())?;
+    demo.into_iter().for_each(|listener| _ = tokio::spawn(demo::serve(listener)));
+    tell(&config, &listeners, source.options.demo)?;
+    let (plans, plan) = watch::channel(Arc::new(Plan::new(config, None)));
+    let connections = Connections::new(plan.borrow().config.server.limits.of_clients()).tls(tls.clone());
+    let mut working = Workers::start(workers, &connections, listeners, &asked.stop, &plan)?;
+    let notifier = Notifier::from_env();
+    notifier.ready();
 
-    for listener in demo_listeners {
-        tokio::spawn(demo::serve(listener));
-    }
-    let urls: Vec<_> = pool.backends().iter().map(|backend| backend.id().to_string()).collect();
-    info!("Load balancer running on port {}", listener.local_addr()?.port());
-    info!("Backend servers: {}", urls.join(", "));
-    if options.demo {
-        info!("Try it: curl http://{}", listener.local_addr()?);
-    }
-
-    let checker = HealthChecker::new(&pool, HttpProbe::new().path(options.health_path))
-        .interval(options.health_interval)
-        .timeout(options.health_timeout);
-    info!("Health checker started (checking every {})", humantime::format_duration(options.health_interval));
-    let checks = tokio::spawn(checker.run());
-
-    let strategy: Arc<str> = options.strategy.name().into();
-    let limits = Limits::default();
-    let forward = ForwardLayer::new().target_limit(limits.target_bytes);
-    let connections = Connections::new(limits);
-    let connections = match tls {
-        Some(tls) => connections.tls(tls),
-        None => connections,
-    };
-    let proxy = ReverseProxy::builder(&pool).strategy(options.strategy).key(options.key).forward(forward);
-    // One socket for all, so that whoever has time takes the next connection; connections to the backends for each.
-    let listener = listener.into_std()?;
-    let (open, mut all_closed) = mpsc::channel(1);
-    let mut working = JoinSet::new();
-    for _ in 0..workers {
-        let (connections, stop, open) = (connections.clone(), stopping.clone(), open.clone());
-        let door = Door { listener: listener.try_clone()?, connections, stop, open };
-        let (proxy, runtime) = (proxy.clone(), runtime(0)?);
-        working.spawn_blocking(move || runtime.block_on(serve::until_closed(door, proxy, SHUTDOWN_GRACE)));
-    }
-    drop((listener, open));
     let served = async {
-        tokio::select! {
-            _ = all_closed.recv() => {
-                info!("Stopping: waiting up to {SHUTDOWN_GRACE:?} for open connections; a second signal stops at once");
-            }
-            // None ends before: something is wrong.
-            Some(ended) = working.join_next() => ended??,
-        }
-        while let Some(ended) = working.join_next().await {
-            ended??;
-        }
+        working.closed().await?;
+        notifier.stopping();
+        let grace = *plan.borrow().config.server.shutdown_grace;
+        info!("Stopping: waiting up to {grace:?} for open connections; a second signal stops at once");
+        working.ended().await?;
         info!("Stopped");
         Ok(())
     };
-    let admin = async {
-        match admin_listener {
-            Some(listener) => admin::serve(listener, pool.clone(), strategy, stopping.clone()).await,
+    let administered = async {
+        match admin {
+            Some(listener) => admin::serve(listener, plan.clone(), asked.stop.clone()).await,
             None => pending().await,
         }
     };
-    let ended = tokio::select! {
+    let reloader = Reloader { source, plans, tls, notifier: notifier.clone() };
+    tokio::select! {
         result = served => result,
-        result = admin => result.map_err(Into::into),
-    };
-    checker.stop();
-    checks.abort();
-    ended
+        result = administered => result.map_err(Into::into),
+        () = reloader.run(Arc::clone(&asked.reload)) => Ok(()),
+    }
 }
 
-/// Turns true at SIGTERM or ctrl-c. A second one ends the process at once. At SIGHUP the certificate is read again.
-fn on_signals(tls: Option<Tls>) -> io::Result<watch::Receiver<bool>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let (stop, stopping) = watch::channel(false);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = hangup.recv() => {
-                    match tls.as_ref().map(Tls::reload) {
-                        None => info!("Nothing to reload: the options came from the command line"),
-                        Some(Ok(())) => info!("Certificate reloaded"),
-                        Some(Err(problem)) => error!("The certificate stays what it was: {problem}"),
-                    }
-                    continue;
-                }
-            }
-            if stop.send_replace(true) {
-                eprintln!("gateway: stopped at once by a second signal");
-                std::process::exit(1);
-            }
-        }
-    });
-    Ok(stopping)
+/// Says what is served where.
+fn tell(config: &Config, listeners: &[TcpListener], demo: bool) -> io::Result<()> {
+    for listener in listeners {
+        info!("Load balancer running on port {}", listener.local_addr()?.port());
+    }
+    for (name, pool) in &config.pools {
+        let of = if name == DEFAULT_POOL { String::new() } else { format!(" of {name}") };
+        let urls: Vec<_> = pool.backends.iter().map(|backend| backend.url.to_string()).collect();
+        info!("Backend servers{of}: {}", urls.join(", "));
+    }
+    if demo && let Some(listener) = listeners.first() {
+        info!("Try it: curl http://{}", listener.local_addr()?);
+    }
+    Ok(())
 }

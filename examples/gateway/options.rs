@@ -1,69 +1,70 @@
 //! The command line.
 
-use clap::{Parser, ValueEnum};
-use http::uri::{PathAndQuery, Scheme};
-use std::{
-    fmt::Write,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
+use crate::config::{
+    Config, Fault, Place, Scalar, Value,
+    backend::Backend,
+    health::Kind,
+    server::{Admin, LogFormat, Workers},
+    strategy::Strategy,
 };
-use tower_balancer::{BackendPool, backend::Origin, http::RequestKey, strategy::AnyStrategy};
+use clap::Parser;
+use http::uri::PathAndQuery;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use tower_balancer::{backend::Origin, http::RequestKey};
 
 /// An HTTP load balancer.
-#[derive(Debug, Parser)]
+///
+/// Without a file it balances one pool, which these options describe. With one they go over what the file says; those of a
+/// pool over every pool of the file.
+#[derive(Clone, Debug, Parser)]
 #[command(name = "gateway", version)]
 pub struct Options {
-    /// Address to accept requests on.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000", value_parser = address)]
-    pub listen: SocketAddr,
+    /// Configuration, in TOML; read again at SIGHUP and when it changes.
+    #[arg(long, value_name = "FILE", conflicts_with = "demo")]
+    pub config: Option<PathBuf>,
 
-    /// Address of the admin server, on loopback, or off.
-    #[arg(long, value_name = "ADDR|off", default_value = "127.0.0.1:3100")]
-    pub admin: Admin,
+    /// Address to accept requests on; may be repeated [default: 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDR", value_parser = SocketAddr::read)]
+    listen: Vec<SocketAddr>,
+
+    /// Address of the admin server, on loopback, or off [default: 127.0.0.1:3100]
+    #[arg(long, value_name = "ADDR|off", value_parser = Admin::read)]
+    admin: Option<Admin>,
 
     /// URL of a backend, http://host:port; may be repeated [default: http://localhost:3001, :3002 and :3003]
-    #[arg(long = "backend", value_name = "URL")]
-    backends: Vec<String>,
-
-    /// Certificate chain in PEM: clients are served over TLS. Read again at SIGHUP.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_certificate: Option<PathBuf>,
-
-    /// Its private key, in PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
-    pub tls_key: Option<PathBuf>,
+    #[arg(long = "backend", value_name = "URL", value_parser = Origin::read)]
+    backends: Vec<Origin>,
 
     /// How to choose the backend of a request: round_robin, weighted_round_robin, random, least_request, peak_ewma,
-    /// least_latency; by what backends report: client_weighted, prequal; by --key: ring, maglev, rendezvous, memento.
-    #[arg(long, value_name = "NAME", default_value = "round_robin")]
-    pub strategy: AnyStrategy,
+    /// least_latency; by what backends report: client_weighted, prequal; by --key: ring, maglev, rendezvous, memento
+    /// [default: round_robin]
+    #[arg(long, value_name = "NAME", value_parser = strategy)]
+    strategy: Option<String>,
 
     /// What keeps a request on its backend, for the strategies that go by key: header:NAME, cookie:NAME, query:NAME, path,
-    /// address; several with commas: the first that a request has
-    #[arg(long, value_name = "SOURCES", default_value = "address")]
-    pub key: RequestKey,
+    /// address; several with commas: the first that a request has [default: address]
+    #[arg(long, value_name = "SOURCES", value_parser = RequestKey::read)]
+    key: Option<RequestKey>,
 
-    /// Time between two health checks of a backend.
-    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration)]
-    pub health_interval: Duration,
+    /// Time between two health checks of a backend [default: 5s]
+    #[arg(long, value_name = "DUR", value_parser = Duration::read)]
+    health_interval: Option<Duration>,
 
-    /// Time for a backend to answer a health check.
-    #[arg(long, value_name = "DUR", default_value = "3s", value_parser = duration)]
-    pub health_timeout: Duration,
+    /// Time for a backend to answer a health check [default: 3s]
+    #[arg(long, value_name = "DUR", value_parser = Duration::read)]
+    health_timeout: Option<Duration>,
 
-    /// Path that health checks request.
-    #[arg(long, value_name = "PATH", default_value = "/", value_parser = path)]
-    pub health_path: PathAndQuery,
+    /// Path that health checks request [default: /]
+    #[arg(long, value_name = "PATH", value_parser = PathAndQuery::read)]
+    health_path: Option<PathAndQuery>,
 
-    /// Format of the log on standard output.
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub log: LogFormat,
+    /// Format of the log on standard output: text, json, off [default: text]
+    #[arg(long, value_name = "FORMAT", value_parser = LogFormat::read)]
+    log: Option<LogFormat>,
 
-    /// Worker threads [default: number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub workers: Option<u16>,
+    /// Worker threads, 1..=1024 [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = Workers::read)]
+    workers: Option<Workers>,
 
     /// Start the three default backends in this process, to try things out.
     #[arg(long, conflicts_with = "backends")]
@@ -74,140 +75,68 @@ pub struct Options {
     pub check: bool,
 }
 
-/// How events are written.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
-    /// One line per event, for people.
-    Text,
-    /// One JSON object per event.
-    Json,
-    /// Not at all.
-    Off,
-}
-
-/// Where the admin server listens, if at all.
-#[derive(Clone, Copy, Debug)]
-pub enum Admin {
-    Off,
-    At(SocketAddr),
-}
-
-impl Admin {
-    pub fn address(self) -> Option<SocketAddr> {
-        match self {
-            Self::Off => None,
-            Self::At(address) => Some(address),
-        }
-    }
-}
-
-impl FromStr for Admin {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        let address: SocketAddr = text.parse().map_err(|_| "expected an address such as 127.0.0.1:3100, or off")?;
-        if address.ip().is_loopback() {
-            Ok(Self::At(address))
-        } else {
-            Err("expected a loopback address, or off".into())
-        }
-    }
-}
-
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "expected an IP address and a port such as 127.0.0.1:3000")
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err("expected more than zero".to_owned()),
-        Err(_) => Err("expected a duration such as 5s or 500ms".to_owned()),
-    }
-}
-
-fn path(text: &str) -> Result<PathAndQuery, String> {
-    match text.parse() {
-        Ok(path) if text.starts_with('/') => Ok(path),
-        _ => Err("expected a path such as /healthz".to_owned()),
-    }
-}
-
-/// Whether both cannot be listened on at once.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let (a, b) = (one.ip(), other.ip());
-    one.port() == other.port() && one.port() != 0 && (a == b || a.is_unspecified() || b.is_unspecified())
-}
-
-/// Whether a backend is at this address of ours, as far as its name says.
-fn is_same(origin: &Origin, own: SocketAddr) -> bool {
-    let here = match origin.host().parse::<IpAddr>() {
-        Ok(ip) => ip == own.ip() || (own.ip().is_unspecified() && ip.is_loopback()),
-        Err(_) => origin.host() == "localhost" && (own.ip().is_loopback() || own.ip().is_unspecified()),
-    };
-    here && origin.port() == own.port()
+/// The name of a strategy; what the file may say as well.
+fn strategy(name: &str) -> Result<String, String> {
+    let known = Strategy::named(name.to_owned().into());
+    let unknown = known.validate().err();
+    unknown.map_or(Ok(name.to_owned()), |Fault { words, .. }| Err(words))
 }
 
 const DEFAULT_BACKENDS: [&str; 3] = ["http://localhost:3001", "http://localhost:3002", "http://localhost:3003"];
 
 impl Options {
-    /// The URLs of the backends.
-    pub fn backends(&self) -> Vec<&str> {
-        if self.backends.is_empty() {
-            DEFAULT_BACKENDS.into()
-        } else {
-            self.backends.iter().map(String::as_str).collect()
+    /// Puts what was said on the command line over `config`.
+    pub fn lay_over(&self, config: &mut Config) -> Result<(), Fault> {
+        let server = &mut config.server;
+        if !self.listen.is_empty() {
+            server.listen.0 = self.listen.iter().map(|address| Value::from(*address)).collect();
         }
-    }
-
-    /// What cannot be seen from one option alone.
-    pub fn validate(&self, pool: &BackendPool<Origin>) -> Result<(), String> {
-        for (_, origin) in pool.members().iter() {
-            if *origin.scheme() != Scheme::HTTP {
-                return Err(format!("backend {origin}: TLS to backends is not supported, expected http://"));
-            }
-            if [Some(self.listen), self.admin.address()].into_iter().flatten().any(|own| is_same(origin, own)) {
-                return Err(format!("backend {origin} is the gateway itself: expected another address"));
-            }
+        set(&mut server.admin, self.admin);
+        set(&mut server.log, self.log);
+        if let Some(workers) = self.workers {
+            server.workers = Some(workers.into());
         }
-        if self.admin.address().is_some_and(|admin| collide(admin, self.listen)) {
-            return Err(format!("--listen {} and --admin collide: expected different ports", self.listen));
+        self.lay_backends_over(config)?;
+        for pool in config.pools.values_mut() {
+            if let Some(name) = &self.strategy {
+                pool.strategy = Strategy::named(name.clone().into());
+            }
+            // Without a file there is a key unless another is named.
+            let usual = self.config.is_none().then(RequestKey::client_address);
+            if let Some(key) = self.key.clone().or(usual).filter(|_| pool.strategy.goes_by_key()) {
+                pool.strategy.key = Some(key.into());
+            }
+            set(&mut pool.health.interval, self.health_interval);
+            set(&mut pool.health.timeout, self.health_timeout);
+            if let Some(path) = self.health_path.clone().filter(|_| *pool.health.kind == Kind::Http) {
+                pool.health.path = Some(path.into());
+            }
         }
         Ok(())
     }
 
-    /// The effective meaning, a line each, with a warning where it is probably not what was meant.
-    pub fn describe(&self, pool: &BackendPool<Origin>) -> String {
-        let mut text = String::new();
-        let mut line = |key: &str, value: &dyn std::fmt::Display| _ = writeln!(text, "{key:<16} {value}");
-        let every = humantime::format_duration(self.health_interval);
-        let within = humantime::format_duration(self.health_timeout);
-        line("listen", &self.listen);
-        if let Some(certificate) = &self.tls_certificate {
-            line("tls", &format_args!("1.2 and 1.3, certificate {}", certificate.display()));
+    fn lay_backends_over(&self, config: &mut Config) -> Result<(), Fault> {
+        let pools = config.pools.len();
+        let backends = match &self.config {
+            Some(_) if self.backends.is_empty() => return Ok(()),
+            None if self.backends.is_empty() => DEFAULT_BACKENDS.iter().filter_map(|url| url.parse().ok()).collect(),
+            _ => self.backends.clone(),
+        };
+        match config.pools.values_mut().next() {
+            Some(pool) if pools == 1 => {
+                pool.backends = backends.into_iter().map(|origin| Backend::new(origin.into())).collect();
+                Ok(())
+            }
+            _ => {
+                let words = format!("--backend: the file has {pools} pools, expected one that it is for");
+                Err(Fault { place: Place::CommandLine, words })
+            }
         }
-        match self.admin {
-            Admin::Off => line("admin", &"off"),
-            Admin::At(address) => line("admin", &address),
-        }
-        for (_, origin) in pool.members().iter() {
-            line("backend", origin);
-        }
-        line("strategy", &self.strategy.name());
-        line("key", &self.key);
-        line("health", &format_args!("GET {} every {every}, 2xx within {within}", self.health_path));
-        match self.workers {
-            Some(workers) => line("workers", &workers),
-            None => line("workers", &"one per core"),
-        }
-        line("log", &format_args!("{:?}", self.log).to_string().to_lowercase());
-        line("demo", &if self.demo { "starts the backends" } else { "off" });
-        if self.health_timeout > self.health_interval {
-            line("warning", &"the health timeout is longer than the interval: a silent backend delays the next round");
-        }
-        text
+    }
+}
+
+fn set<T: Clone>(value: &mut Value<T>, said: Option<T>) {
+    if let Some(said) = said {
+        *value = said.into();
     }
 }

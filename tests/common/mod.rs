@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod gateway;
+pub mod gateway_load;
+
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, uri::Scheme};

@@ -2,15 +2,15 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
-#[path = "../../examples/gateway/connection.rs"]
+#[path = "../../examples/gateway/serving/connection.rs"]
 mod connection;
-#[path = "../../examples/gateway/limits.rs"]
+#[path = "../../examples/gateway/serving/limits.rs"]
 pub mod limits;
-#[path = "../../examples/gateway/patience.rs"]
+#[path = "../../examples/gateway/serving/patience.rs"]
 mod patience;
-#[path = "../../examples/gateway/tls.rs"]
+#[path = "../../examples/gateway/serving/tls.rs"]
 pub mod tls;
-#[path = "../../examples/gateway/worth.rs"]
+#[path = "../../examples/gateway/serving/worth.rs"]
 mod worth;
 
 use connection::Connections;
@@ -116,13 +116,10 @@ impl Wire {
             }
         });
         let pool = BackendPool::new([format!("http://{backend}")]).unwrap();
-        let forward = ForwardLayer::new().target_limit(limits.target_bytes);
+        let forward = ForwardLayer::new();
         let proxy = ReverseProxy::builder(&pool).retry(RetryLayer::none()).hedge(HedgeLayer::none()).forward(forward);
         let proxy = adjust(proxy).build();
-        let mut connections = Connections::new(limits);
-        if let Some(tls) = tls {
-            connections = connections.tls(tls);
-        }
+        let connections = Connections::new(limits).tls(tls);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! What the backend is told about the client.
 
-use super::{Network, seen::Seen};
+use super::{Network, behind::behind, seen::Seen};
 use crate::http::Peer;
 use http::{HeaderMap, HeaderValue, Request, header, header::HeaderName};
 use std::fmt::Write;
@@ -28,13 +28,17 @@ impl Telling {
         let scheme = peer.map(|peer| peer.scheme_text().clone());
         let forwarded = peer.filter(|_| self.forwarded).and_then(|peer| forwarded(peer, host.as_ref()));
 
+        let names = (&X_FORWARDED_FOR, &X_FORWARDED_PROTO);
+        let client = peer.filter(|_| trusted).map(|peer| behind(peer, request.headers(), names, &self.trusted));
+
         let headers = request.headers_mut();
-        if trusted {
+        if let Some(client) = client {
             extend(headers, X_FORWARDED_FOR, address.clone());
             keep(headers, X_FORWARDED_PROTO, scheme);
             keep(headers, X_FORWARDED_HOST, host);
             keep(headers, X_REAL_IP, address.filter(|_| self.real_ip));
             extend(headers, header::FORWARDED, forwarded);
+            request.extensions_mut().insert(client);
             return;
         }
         if seen.claims {

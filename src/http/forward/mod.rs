@@ -1,3 +1,4 @@
+mod behind;
 mod client;
 mod network;
 mod refused;
@@ -63,7 +64,10 @@ impl ForwardLayer {
     }
 
     /// What requests say of their client, who connects from these addresses, is kept, and the proxy's own address added to
-    /// it. From others it is removed.
+    /// it. From others it is removed. The client that they name, of several the last that is none of these, is the [`Peer`]
+    /// from here on: for keys that go by address, say.
+    ///
+    /// [`Peer`]: super::Peer
     pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
         self.rules.telling.trusted = networks.into_iter().collect();
         self

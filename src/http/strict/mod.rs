@@ -81,6 +81,11 @@ impl<I> Strict<I> {
         self.rules.awaits_head()
     }
 
+    /// Whether some of the head that is awaited has come, or it is the first.
+    pub fn has_begun_head(&self) -> bool {
+        self.rules.has_begun_head()
+    }
+
     /// What was written last, where it may say that no more requests come.
     fn wrote(&mut self, bytes: &[u8]) {
         if self.rules.may_switch() && bytes.starts_with(SWITCHED) {

@@ -75,6 +75,11 @@ impl Rules {
         matches!(self.expects, Expects::Opening | Expects::RequestLine | Expects::Fields).then_some(self.heads)
     }
 
+    /// Whether some of it is there, or it is the first.
+    pub(super) fn has_begun_head(&self) -> bool {
+        self.expects != Expects::RequestLine || !self.partial.is_empty()
+    }
+
     /// The connection speaks another protocol now.
     pub(super) fn switched(&mut self) {
         self.expects = Expects::Anything;

@@ -25,6 +25,7 @@ pub struct Patient<I> {
     inner: Strict<I>,
     stall: Duration,
     head_time: Duration,
+    idle: Duration,
     /// What of it has not come yet.
     opening: usize,
     /// What was read for last, and since when.
@@ -40,17 +41,19 @@ pub struct Patient<I> {
 #[derive(Clone, Copy, PartialEq)]
 enum Awaited {
     Opening,
-    /// The one after so many.
+    /// What is left of the one after so many.
     Head(u32),
+    /// The beginning of that one.
+    Request(u32),
     Body,
 }
 
 impl<I> Patient<I> {
     pub fn new(stream: I, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
-        let Limits { stall, head_time, .. } = *limits;
+        let Limits { stall, head_time, idle, .. } = *limits;
         let inner = Strict::new(stream);
         let (awaited, alarm, writing) = (None, None, None);
-        Self { inner, stall, head_time, opening: OPENING, awaited, alarm, writing, _place: place }
+        Self { inner, stall, head_time, idle, opening: OPENING, awaited, alarm, writing, _place: place }
     }
 
     /// What is waited for now, and how long.
@@ -59,7 +62,8 @@ impl<I> Patient<I> {
             return Some((Awaited::Opening, self.head_time));
         }
         match self.inner.awaits_head() {
-            Some(heads) => Some((Awaited::Head(heads), self.head_time)),
+            Some(heads) if self.inner.has_begun_head() => Some((Awaited::Head(heads), self.head_time)),
+            Some(heads) => Some((Awaited::Request(heads), self.idle)),
             None => self.inner.is_in_body().then_some((Awaited::Body, self.stall)),
         }
     }

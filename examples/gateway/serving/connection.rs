@@ -68,9 +68,9 @@ impl Connections {
         Self { server, places, limits, tls: None }
     }
 
-    /// Over TLS, and no other way.
-    pub fn tls(self, tls: Tls) -> Self {
-        Self { tls: Some(tls), ..self }
+    /// Over TLS, and no other way, where there is a certificate.
+    pub fn tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// A client that has connected, if there is a place; else it is told so.

@@ -7,15 +7,12 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at a time. Beyond, one more is told 503 and closed.
     pub connections: usize,
-    /// Time for a new connection to begin, for a request's head to arrive whole, and for a connection over HTTP/1.1 without a
-    /// request to be kept; then it is closed.
+    /// Time for a new connection to begin, and for the head of a request to arrive whole; then it is closed.
     pub head_time: Duration,
     /// Bytes of a head, that is of the request line and all header lines; of a header list in HTTP/2. Beyond: 431.
     pub head_bytes: u32,
     /// Header lines of a request over HTTP/1.1. Beyond: 431.
     pub headers: usize,
-    /// Bytes of path and query. Beyond: 414.
-    pub target_bytes: usize,
     /// How long a client may send nothing in the middle of a request's body, or take nothing of an answer. Then its connection
     /// is closed.
     pub stall: Duration,
@@ -30,8 +27,8 @@ pub struct Limits {
     /// How many more requests a client may give up than have answered, on a connection over HTTP/2, where giving up costs
     /// nothing. Beyond, it is closed.
     pub abandoned: u32,
-    /// How long a connection over HTTP/2 is kept on which no request begins: at least so long, at most twice that. What is
-    /// under way goes on to its end.
+    /// How long a connection is kept on which no request begins; over HTTP/2 up to twice as long. What is under way goes on to
+    /// its end.
     pub idle: Duration,
     /// How long a connection over HTTP/2 may be silent before it is asked for a sign of life.
     pub ping_after: Duration,
@@ -46,13 +43,12 @@ impl Default for Limits {
             head_time: Duration::from_secs(30),
             head_bytes: 64 * 1024,
             headers: 100,
-            target_bytes: 8 * 1024,
             stall: Duration::from_secs(60),
             streams: 100,
             pending_resets: 20,
             provoked_resets: 100,
             abandoned: 200,
-            idle: Duration::from_secs(5 * 60),
+            idle: Duration::from_secs(60),
             ping_after: Duration::from_secs(30),
             ping_time: Duration::from_secs(20),
         }

@@ -1,0 +1,80 @@
+//! `[pools.NAME]`: backends, who is next among them, and what is done where one fails.
+
+use super::{
+    backend::{Backend, members},
+    health::Health,
+    limits::Limits,
+    outlier::Outlier,
+    retry::{Hedge, Retry},
+    scalars::{UpTo, words},
+    session::Session,
+    strategy::Strategy,
+    upstream::Upstream,
+    value::{Fault, Value},
+};
+use serde::Deserialize;
+use std::time::Duration;
+use tower_balancer::{backend::Origin, pool::Member};
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pool {
+    pub backends: Vec<Backend>,
+    pub strategy: Strategy,
+    pub slow_start: Option<Value<UpTo<Duration>>>,
+    pub session: Option<Session>,
+    pub health: Health,
+    pub outlier: Outlier,
+    pub retry: Retry,
+    pub hedge: Hedge,
+    pub limits: Limits,
+    pub fail_open: Option<Value<FailOpen>>,
+    pub upstream: Upstream,
+}
+
+words! {
+    /// Who is picked where too few backends are well.
+    FailOpen {
+        Reject = "reject",
+        AllBackends = "all_backends",
+        LeastBad = "least_bad",
+        Wait = "wait",
+    }
+}
+
+impl Pool {
+    pub fn members(&self) -> Vec<Member<Origin>> {
+        members(&self.backends)
+    }
+
+    pub fn slow_start(&self) -> Option<Duration> {
+        self.slow_start.as_ref().and_then(|window| ***window)
+    }
+
+    pub fn fail_open(&self) -> FailOpen {
+        self.fail_open.as_ref().map_or(FailOpen::Reject, |fail_open| **fail_open)
+    }
+
+    /// What one key alone does not show.
+    pub fn validate(&self) -> Result<(), Fault> {
+        for (place, backend) in self.backends.iter().enumerate() {
+            if self.backends[..place].iter().any(|other| *other.url == *backend.url) {
+                let words = format!("duplicate backend {}: expected each backend once", *backend.url);
+                return Err(backend.url.fault(words));
+            }
+        }
+        if let Some(fail_open) = self.fail_open.as_ref().filter(|fail_open| ***fail_open == FailOpen::Wait)
+            && self.limits.waiting().is_none()
+        {
+            return Err(
+                fail_open.fault("nobody could wait: expected limits.max_waiting and limits.wait above 0 as well")
+            );
+        }
+        self.strategy.validate()?;
+        self.health.validate()?;
+        self.outlier.validate()?;
+        self.hedge.validate()?;
+        self.limits.validate()?;
+        self.session.iter().try_for_each(Session::validate)
+    }
+}

@@ -1,0 +1,173 @@
+//! `[server]`: the process, and the side of the clients.
+
+use super::{
+    scalars::{UpTo, words},
+    shapes::Many,
+    value::{Scalar, Value},
+};
+use crate::serving::{
+    limits,
+    tls::{self, InvalidCertificate},
+};
+use serde::Deserialize;
+use std::{net::SocketAddr, num::NonZero, path::Path, time::Duration};
+use tokio::sync::Semaphore;
+use tower_balancer::http::Network;
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    pub listen: Many<SocketAddr>,
+    pub admin: Value<Admin>,
+    /// `None` is one for each core.
+    pub workers: Option<Value<Workers>>,
+    pub shutdown_grace: Value<Duration>,
+    pub trusted_proxies: Vec<Value<Network>>,
+    /// The zone that this gateway is in.
+    pub zone: Option<Value<String>>,
+    pub reuse_port: Value<bool>,
+    pub log: Value<LogFormat>,
+    /// Where clients come over TLS.
+    pub tls: Option<Tls>,
+    pub limits: Limits,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: Many(vec![SocketAddr::from(([127, 0, 0, 1], 3000)).into()]),
+            admin: Admin::At(SocketAddr::from(([127, 0, 0, 1], 3100))).into(),
+            workers: None,
+            shutdown_grace: Duration::from_secs(30).into(),
+            trusted_proxies: Vec::new(),
+            zone: None,
+            reuse_port: true.into(),
+            log: LogFormat::Text.into(),
+            tls: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// `[server.limits]`: what a client may take up.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    pub max_connections: Value<UpTo<NonZero<u32>>>,
+    pub max_header_bytes: Value<HeaderBytes>,
+    pub max_streams: Value<NonZero<u32>>,
+    pub header_read_timeout: Value<Duration>,
+    pub idle_timeout: Value<Duration>,
+    pub request_timeout: Value<UpTo<Duration>>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: UpTo(NonZero::new(10_000)).into(),
+            // Twice what common servers allow, so that they are the ones to say 431.
+            max_header_bytes: HeaderBytes(64 * 1024).into(),
+            max_streams: NonZero::new(100).unwrap_or(NonZero::<u32>::MIN).into(),
+            header_read_timeout: Duration::from_secs(30).into(),
+            idle_timeout: Duration::from_secs(60).into(),
+            request_timeout: UpTo(None).into(),
+        }
+    }
+}
+
+impl Limits {
+    /// The same for the connections; what has no key is as it is by itself.
+    pub fn of_clients(&self) -> limits::Limits {
+        limits::Limits {
+            connections: self.max_connections.map_or(Semaphore::MAX_PERMITS, |most| most.get() as usize),
+            head_time: *self.header_read_timeout,
+            head_bytes: self.max_header_bytes.0,
+            streams: self.max_streams.get(),
+            idle: *self.idle_timeout,
+            ..limits::Limits::default()
+        }
+    }
+}
+
+/// The most that the head of a request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderBytes(pub u32);
+
+impl Scalar for HeaderBytes {
+    fn read(text: &str) -> Result<Self, String> {
+        // Hyper reads no less at a time.
+        let bytes = u32::read(text).ok().filter(|bytes| (8_192..=16_777_216).contains(bytes));
+        bytes.map(Self).ok_or_else(|| format!("invalid size {text:?}: expected 8192 to 16777216 bytes"))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workers(pub u16);
+
+impl Scalar for Workers {
+    fn read(text: &str) -> Result<Self, String> {
+        let workers = text.parse().ok().filter(|workers| (1..=1024).contains(workers));
+        workers.map(Self).ok_or_else(|| format!("invalid number {text:?}: expected 1..=1024"))
+    }
+}
+
+/// Where the admin server listens, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admin {
+    Off,
+    At(SocketAddr),
+}
+
+impl Admin {
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
+impl Scalar for Admin {
+    fn read(text: &str) -> Result<Self, String> {
+        let wrong = |expected: &str| format!("invalid address {text:?}: expected {expected}");
+        match text.parse::<SocketAddr>() {
+            _ if text == "off" => Ok(Self::Off),
+            Err(_) => Err(wrong("an address such as 127.0.0.1:3100, or off")),
+            Ok(address) if address.ip().is_loopback() => Ok(Self::At(address)),
+            Ok(_) => Err(wrong("a loopback address, or off")),
+        }
+    }
+}
+
+words! {
+    /// How events are written.
+    LogFormat {
+        /// One line per event, for people.
+        Text = "text",
+        /// One JSON object per event.
+        Json = "json",
+        /// Not at all.
+        Off = "off",
+    }
+}
+
+impl Scalar for Network {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("invalid network {text:?}: expected one such as 10.0.0.0/8 or fd00::/8"))
+    }
+}
+
+/// `tls`: the certificate chain that clients are shown, and its key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub cert: Value<String>,
+    pub key: Value<String>,
+}
+
+impl Tls {
+    /// What is in the files, now.
+    pub fn load(&self) -> Result<tls::Tls, InvalidCertificate> {
+        tls::Tls::load(Path::new(&**self.cert), Path::new(&**self.key))
+    }
+}

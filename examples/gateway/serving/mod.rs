@@ -1,0 +1,32 @@
+//! The configuration at work: from a connection to a pool's proxy.
+//!
+//! ```text
+//!  Config ── stack.rs ──▶ each pool's proxy, to be built     ┐
+//!         ── checks.rs ─▶ its health checks                  │ plan.rs, one for the process;
+//!         ── limit.rs ──▶ its limit                          ┘ the next is made of it and another Config
+//!
+//!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ limit.rs ─▶ the pool's ReverseProxy
+//!               accepts       tls.rs          by the plan
+//!                             patience.rs     of the moment
+//!                             worth.rs, by limits.rs
+//! ```
+
+mod body;
+mod checks;
+mod connection;
+mod limit;
+pub mod limits;
+mod patience;
+mod plan;
+mod router;
+mod stack;
+pub mod tls;
+mod worker;
+mod workers;
+mod worth;
+
+pub use self::{
+    connection::Connections,
+    plan::{Plan, Pool},
+    workers::{Workers, runtime},
+};

@@ -1,0 +1,123 @@
+//! From what a pool is to be to its proxy: which strategy in which stages, and every layer's settings.
+
+use crate::config::{
+    Config, limits::Limits, pool::Pool, retry, session::Session, strategy::Strategy, upstream::Upstream,
+};
+use std::{num::NonZero, time::Duration};
+use tower_balancer::{
+    BackendPool, ReverseProxy,
+    backend::Origin,
+    http::{ForwardLayer, Network, RequestKey},
+    proxy::Builder,
+    strategy::{AnyStrategy, Grouped, SlowStart, Tiers, Zones},
+};
+
+/// All that makes up the proxy of a pool. While it is the same, so is the proxy, whatever else of the configuration changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stack {
+    picks: Picks,
+    session: Option<Session>,
+    retry: retry::Retry,
+    hedge: retry::Hedge,
+    waiting: Option<(Duration, NonZero<u32>)>,
+    request_timeout: Option<Duration>,
+    trusted_proxies: Vec<Network>,
+    pub upstream: Upstream,
+}
+
+/// The strategy, and what stands before it.
+#[derive(Clone, Debug, PartialEq)]
+struct Picks {
+    strategy: Strategy,
+    slow_start: Option<Duration>,
+    tiers: bool,
+    zone: Option<String>,
+}
+
+impl Stack {
+    pub fn of(config: &Config, pool: &Pool) -> Self {
+        let Limits { wait, max_waiting, .. } = &pool.limits;
+        let zoned = pool.backends.iter().any(|backend| backend.zone.is_some());
+        let picks = Picks {
+            strategy: pool.strategy.clone(),
+            slow_start: pool.slow_start(),
+            // A stage that has nothing to do costs a lot for each request all the same.
+            tiers: pool.backends.iter().any(|backend| backend.priority() != pool.backends[0].priority()),
+            zone: config.server.zone.as_deref().filter(|_| zoned).cloned(),
+        };
+        Self {
+            picks,
+            session: pool.session.clone(),
+            retry: pool.retry.clone(),
+            hedge: pool.hedge.clone(),
+            waiting: wait.0.zip(max_waiting.0),
+            request_timeout: config.server.limits.request_timeout.0,
+            trusted_proxies: config.server.trusted_proxies.iter().map(|network| **network).collect(),
+            upstream: pool.upstream.clone(),
+        }
+    }
+
+    /// The proxy over `pool`, for each worker to build its own of.
+    pub fn proxy(&self, pool: &BackendPool<Origin>) -> Builder<AnyStrategy> {
+        let budget = self.retry.budget();
+        let key = self.picks.strategy.key.as_deref().cloned().unwrap_or(RequestKey::none());
+        let mut proxy = ReverseProxy::builder(pool)
+            .strategy(self.strategy())
+            .key(key)
+            .forward(ForwardLayer::new().trusted_proxies(self.trusted_proxies.iter().copied()))
+            .retry(self.retry.layer(budget.clone()))
+            .hedge(self.hedge.layer(&self.retry, budget))
+            .client(self.upstream.client())
+            .response_timeout(*self.upstream.response_timeout)
+            .body_timeout(self.upstream.body_timeout.0);
+        // Its name has been validated.
+        if let Some(cookie) = self.session.as_ref().and_then(|session| session.cookie().ok()) {
+            proxy = proxy.session(cookie);
+        }
+        if let Some((time, most)) = self.waiting {
+            proxy = proxy.wait(time, most.get() as usize);
+        }
+        if let Some(time) = self.request_timeout {
+            proxy = proxy.deadline(time);
+        }
+        if *self.upstream.keep_host { proxy.keep_host() } else { proxy }
+    }
+
+    /// Sessions first; then the first tier that is healthy enough, in it the own zone as far as it suffices, in that those
+    /// that are warm.
+    fn strategy(&self) -> AnyStrategy {
+        let strategy = self.picks.in_tiers();
+        match &self.session {
+            Some(session) => self.picks.named(session.around(strategy)),
+            None => strategy,
+        }
+    }
+}
+
+// Each group has a strategy of its own, so a stage makes what is inside of it anew.
+impl Picks {
+    fn in_tiers(&self) -> AnyStrategy {
+        let picks = self.clone();
+        if self.tiers { self.named(Grouped::new(Tiers, move || picks.in_zones())) } else { picks.in_zones() }
+    }
+
+    fn in_zones(&self) -> AnyStrategy {
+        let picks = self.clone();
+        match &self.zone {
+            Some(zone) => self.named(Grouped::new(Zones::new(zone), move || picks.warm())),
+            None => picks.warm(),
+        }
+    }
+
+    fn warm(&self) -> AnyStrategy {
+        let strategy = self.strategy.build();
+        match self.slow_start {
+            Some(window) => self.named(SlowStart::new(strategy).window(window)),
+            None => strategy,
+        }
+    }
+
+    fn named(&self, strategy: impl tower_balancer::strategy::Strategy) -> AnyStrategy {
+        AnyStrategy::new(self.strategy.name.as_str(), strategy)
+    }
+}

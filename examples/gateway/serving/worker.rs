@@ -1,0 +1,133 @@
+//! One worker: HTTP/1.1 and HTTP/2 on one port, and an orderly end.
+
+use super::{body::Body, connection::Connections, plan::Plan, router::Router};
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::body::Incoming;
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::{self, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
+use tower::service_fn;
+use tracing::{debug, warn};
+
+/// A connection that was just opened has so long to say what it wants before a stop closes it.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Where connections come in, until it is closed.
+pub struct Door {
+    pub listeners: Vec<net::TcpListener>,
+    /// How they are served.
+    pub connections: Connections,
+    /// It closes when this turns true.
+    pub stop: watch::Receiver<bool>,
+    /// Dropped when it has closed.
+    pub open: mpsc::Sender<()>,
+}
+
+/// What one worker does: it serves whoever comes until the door closes, and then lets what is in flight end, within the
+/// grace of the plan. Its connections to the backends are its own.
+pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::Result<()> {
+    let Door { listeners, connections, stop, open } = door;
+    let listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?;
+    let router = Router::new(Arc::clone(&plans.borrow()));
+    tokio::spawn(router.clone().follow(plans));
+    let (close, closing) = watch::channel(false);
+    let (alive, mut all_gone) = mpsc::channel::<()>(1);
+    let visit = Arc::new(Visit { router: router.clone(), stop: stop.clone() });
+    let service = service_fn(move |request| Arc::clone(&visit).answer(request));
+    let serve = |stream: TcpStream, address: SocketAddr| {
+        let Some(client) = connections.admit(stream) else { return debug!("no place for {address}") };
+        let mut closing = closing.clone();
+        let closing = async move { _ = closing.wait_for(|closing| *closing).await };
+        let (connection, alive) = (connections.serve(client, address, service.clone(), closing), alive.clone());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!("connection of {address}: {error}");
+            }
+            drop(alive);
+        });
+    };
+
+    let stop = async {
+        let mut stop = stop.clone();
+        _ = stop.wait_for(|stopping| *stopping).await;
+    };
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listeners) => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => serve(stream, address),
+            Err(error) => {
+                // Out of file descriptors, mostly: connections that end free some.
+                warn!("cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    // Who has connected has been promised an answer; who goes on connecting has not.
+    let closed = Instant::now() + LINGER;
+    while Instant::now() < closed
+        && let Ok(Ok((stream, address))) = timeout(Duration::from_millis(10), accept(&listeners)).await
+    {
+        serve(stream, address);
+    }
+    // Whoever is in the queue of a socket when it closes is lost. So nothing comes between the last look and the end.
+    for listener in listeners {
+        let listener = listener.into_std()?;
+        while let Ok((stream, address)) = listener.accept() {
+            stream.set_nonblocking(true)?;
+            serve(TcpStream::from_std(stream)?, address);
+        }
+    }
+    drop(open);
+    tokio::time::sleep(LINGER).await;
+    close.send_replace(true);
+    drop(alive);
+    let grace = router.shutdown_grace();
+    if timeout(grace, all_gone.recv()).await.is_err() {
+        warn!("Stopped with requests in flight after {grace:?}");
+    }
+    Ok(())
+}
+
+/// The next connection by whichever of them.
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let mut ready = listeners.iter().map(|listener| listener.poll_accept(cx)).filter(Poll::is_ready);
+        ready.next().unwrap_or(Poll::Pending)
+    })
+    .await
+}
+
+/// What is the same for all requests.
+struct Visit {
+    router: Router,
+    /// It has turned true: each answer is the last of its connection.
+    stop: watch::Receiver<bool>,
+}
+
+impl Visit {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let version = request.version();
+        let mut response = self.router.answer(request).await;
+        // A client that is told does not send its next request into a connection that is being closed.
+        if version < Version::HTTP_2 && self.stop.has_changed().unwrap_or(true) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,200 @@
+//! The side of the clients: where a request goes, who asks, and how long nobody is waited for. By files, with the real binary.
+
+mod common;
+
+use bytes::Bytes;
+use common::{
+    Server, answers_with,
+    gateway::{ConfigFile, Gateway, free_port},
+    get, says, send,
+};
+use http::{Request, header};
+use http_body_util::Full;
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+use tower::ServiceExt;
+
+/// A request of `GET path` for `host`.
+async fn get_of(gateway: &Gateway, host: &str, path: &str) -> (u16, String) {
+    let request = Request::get(format!("{}{path}", gateway.url)).header(header::HOST, host);
+    send(request.body(Full::default()).unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_most_specific_route_wins_and_none_is_a_404() {
+    let names = ["any", "api", "deep", "shop", "below", "far"];
+    let mut servers = Vec::new();
+    let mut pools = String::new();
+    for name in names {
+        let server = Server::http(says(name)).await;
+        pools += &format!("[pools.{name}]\nbackends = [\"{}\"]\nhealth = \"off\"\n", server.url());
+        servers.push(server);
+    }
+    let file = ConfigFile::new(&format!(
+        r#"{pools}
+        [[routes]]
+        path_prefix = "/"
+        host = "example.com"
+        pool = "any"
+        [[routes]]
+        path_prefix = "/api/"
+        pool = "api"
+        [[routes]]
+        path_prefix = "/api/deep"
+        pool = "deep"
+        [[routes]]
+        host = "Shop.example.com"
+        pool = "shop"
+        [[routes]]
+        host = "*.example.com"
+        pool = "below"
+        [[routes]]
+        host = "*.far.example.com"
+        path_prefix = "/api"
+        pool = "far"
+        "#
+    ));
+    let gateway = Gateway::by(&file);
+    for (host, path, pool) in [
+        ("example.com", "/", "any"),
+        ("EXAMPLE.com:8080", "/x?y", "any"),
+        ("example.com.", "/", "any"),
+        // By host before by path.
+        ("example.com", "/api/x", "any"),
+        ("other.org", "/api", "api"),
+        ("other.org", "/api?x", "api"),
+        ("other.org", "/api/x", "api"),
+        ("other.org", "/api/deep", "deep"),
+        ("other.org", "/api/deep/er", "deep"),
+        ("other.org", "/api/deeper", "api"),
+        ("shop.example.com", "/api/deep", "shop"),
+        ("a.example.com", "/", "below"),
+        ("a.b.example.com", "/", "below"),
+        ("a.far.example.com:1", "/api", "far"),
+        ("a.far.example.com", "/", "below"),
+    ] {
+        assert_eq!(get_of(&gateway, host, path).await, (200, pool.to_owned()), "{host}{path}");
+    }
+    for (host, path) in
+        [("other.org", "/"), ("other.org", "/apis"), ("notexample.com", "/"), ("xample.com", "/"), ("com", "/")]
+    {
+        assert_eq!(get_of(&gateway, host, path).await, (404, "Not found".to_owned()), "{host}{path}");
+    }
+    // HTTP/2 has the name in :authority.
+    let request = Request::get(format!("{}/api", gateway.url)).body(Full::<Bytes>::default()).unwrap();
+    let h2 = tower_balancer::http::ClientConfig::new().http2().build();
+    let response = h2.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_proxy_says_who_the_client_is_and_another_does_not() {
+    let echo = answers_with(|request| async move {
+        let who = ["x-forwarded-for", "x-forwarded-proto"]
+            .map(|name| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned());
+        http::Response::new(Full::<Bytes>::from(who.join(" ")))
+    });
+    let curious = Server::http(echo).await;
+    let pool = format!("[pools.web]\nbackends = [\"{}\"]\nhealth = \"off\"", curious.url());
+    let claims = |gateway: &Gateway| {
+        let request = Request::get(&gateway.url).header("x-forwarded-for", "1.1.1.1, 2.2.2.2, 127.0.0.9");
+        send(request.header("x-forwarded-proto", "https").body(Full::default()).unwrap())
+    };
+    let trusting = format!("[server]\ntrusted_proxies = [\"127.0.0.0/8\", \"fd00::/8\"]\n{pool}");
+    let listed = "1.1.1.1, 2.2.2.2, 127.0.0.9, 127.0.0.1 https";
+    assert_eq!(claims(&Gateway::by(&ConfigFile::new(&trusting))).await, (200, listed.into()));
+    assert_eq!(claims(&Gateway::by(&ConfigFile::new(&pool))).await, (200, "127.0.0.1 http".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_addresses_are_listened_on_and_clients_are_not_waited_for_without_end() {
+    let server = Server::http(says("one")).await;
+    let second = free_port();
+    let text = format!(
+        "[server.limits]\nheader_read_timeout = \"300ms\"\nidle_timeout = \"900ms\"\n[pools.web]\nbackends = [\"{}\"]",
+        server.url()
+    );
+    let file = ConfigFile::new(&text);
+    let listen = format!("127.0.0.1:{second}");
+    let gateway = Gateway::start(&["--listen", &listen, "--admin", "off", "--config", file.path()]);
+    assert_eq!(get(&gateway.url).await, (200, "one".into()));
+    assert_eq!(get(format!("http://{listen}")).await, (200, "one".into()));
+
+    let address: SocketAddr = listen.parse().unwrap();
+    let ends = move |begin: &'static [u8]| {
+        tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(begin).unwrap();
+            let mut answer = Vec::new();
+            // An end, orderly or not, and no more of the answer.
+            _ = stream.read_to_end(&mut answer).inspect_err(|error| assert_ne!(error.kind(), ErrorKind::WouldBlock));
+            String::from_utf8(answer).unwrap()
+        })
+    };
+    assert_eq!(ends(b"").await.unwrap(), "");
+    assert_eq!(ends(b"GET / HTTP/1.1\r\nhost: a\r\n").await.unwrap(), "");
+    let answered = ends(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    assert!(answered.starts_with("HTTP/1.1 200") && answered.ends_with("one"), "{answered}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_most_connections_the_next_is_told_so() {
+    let server = Server::http(says("one")).await;
+    let text = format!("[server.limits]\nmax_connections = 1\n[pools.web]\nbackends = [\"{}\"]", server.url());
+    let gateway = Gateway::by(&ConfigFile::new(&text));
+    let first = common::client();
+    let ask = || Request::get(&gateway.url).body(Full::<Bytes>::default()).unwrap();
+    let response = first.clone().oneshot(ask()).await.unwrap();
+    _ = http_body_util::BodyExt::collect(response.into_body()).await;
+    // The first keeps its connection.
+    assert_eq!(get(&gateway.url).await.0, 503);
+    drop(first);
+    // Its place is free once the gateway has noticed.
+    let mut answer = get(&gateway.url).await;
+    for _ in 0..100 {
+        if answer.0 == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = get(&gateway.url).await;
+    }
+    assert_eq!(answer, (200, "one".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_the_time_of_the_file_and_heads_have_their_size() {
+    let silent = Server::http(answers_with(|_| async {
+        std::future::pending::<()>().await;
+        http::Response::new(Full::<Bytes>::default())
+    }))
+    .await;
+    let text = format!(
+        "[server.limits]\nrequest_timeout = \"200ms\"\nmax_header_bytes = 8192\n[pools.web]\nbackends = [\"{}\"]\nhealth = \"tcp\"",
+        silent.url()
+    );
+    let gateway = Gateway::by(&ConfigFile::new(&text));
+    assert_eq!(get(&gateway.url).await, (504, "Gateway timeout".into()));
+    let long = Request::get(&gateway.url).header("x-long", "x".repeat(20_000));
+    assert_eq!(send(long.body(Full::default()).unwrap()).await.0, 431);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_http2_that_waits_for_its_first_request_has_begun_no_head() {
+    let server = Server::http(says("one")).await;
+    let text = format!("[server.limits]\nheader_read_timeout = \"50ms\"\n[pools.web]\nbackends = [{:?}]", server.url());
+    let gateway = Gateway::by(&ConfigFile::new(&text));
+    let address = gateway.url.strip_prefix("http://").unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let running = tokio::spawn(connection);
+    // The settings are exchanged, and then there is nothing.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let request = Request::get(&gateway.url).body(()).unwrap();
+    let (response, _) = sender.ready().await.unwrap().send_request(request, true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    running.abort();
+}
