@@ -266,7 +266,7 @@ impl<G: Strategy> Builder<G> {
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let Self { strategy, settings } = self;
-        let hedge = settings.hedge.unwrap_or_else(|| HedgeLayer::beside(&settings.retry));
+        let hedge = settings.hedge.unwrap_or_else(|| HedgeLayer::beside(&settings.retry)).right_below_retry();
         let told = (TriedBackends, (settings.key, settings.session.clone()));
         let balancer = BalancerLayer::new(&settings.pool, strategy).describe_by(told);
         let balancer = match settings.wait {

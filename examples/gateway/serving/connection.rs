@@ -3,20 +3,19 @@
 use super::{limits::Limits, patience::Patient, tls::Tls, worth::Counting};
 use futures_util::future::Either;
 use http::{Request, Response, uri::Scheme};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
-    service::TowerToHyperService,
 };
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tower::{BoxError, Service, ServiceExt};
+use tower::{BoxError, Service};
 use tower_balancer::http::{Coalesce, Peer};
 
 /// What a client is told for whom there is no place.
@@ -132,7 +131,7 @@ impl Connections {
     {
         let stream = TokioIo::new(Patient::new(Coalesce::new(stream), &self.limits, place));
         let connect = |service: Counting<S>| {
-            let service = TowerToHyperService::new(service.map_request(with_peer(peer)));
+            let service = service_fn(move |request| answer(service.clone(), peer.clone(), request));
             self.server.serve_connection_with_upgrades(stream, service).into_owned()
         };
         Counting::new(service).on(connect, self.limits.abandoned, self.limits.idle, stop)
@@ -146,10 +145,12 @@ async fn refuse(mut stream: TcpStream) {
     _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
-/// Tells the proxy who the client is.
-fn with_peer(peer: Peer) -> impl Fn(Request<Incoming>) -> Request<Incoming> + Clone {
-    move |mut request| {
-        request.extensions_mut().insert(peer.clone());
-        request
-    }
+/// Has `request` answered by `service`, which is told who the client is.
+async fn answer<S>(mut service: S, peer: Peer, mut request: Request<Incoming>) -> Result<S::Response, S::Error>
+where
+    S: Service<Request<Incoming>>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await?;
+    request.extensions_mut().insert(peer);
+    service.call(request).await
 }

@@ -7,9 +7,9 @@ use super::{
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 use tokio::sync::watch;
-use tower::ServiceExt;
+use tower::Service;
 use tower_balancer::{
     ReverseProxy,
     proxy::{Builder, ProxyClient},
@@ -64,7 +64,7 @@ impl Router {
                 .route(&request)
                 .map(|place| (table.proxies[place].service.clone(), table.plan.pools[place].limit.clone()))
         };
-        let Some((proxy, limit)) = routed else {
+        let Some((mut proxy, limit)) = routed else {
             debug!("no route for {} {}", request.method(), request.uri().path());
             return Body::not_found();
         };
@@ -75,7 +75,8 @@ impl Router {
             },
             None => None,
         };
-        let Ok(response) = proxy.oneshot(request).await;
+        let Ok(()) = poll_fn(|cx| proxy.poll_ready(cx)).await;
+        let Ok(response) = proxy.call(request).await;
         response.map(|body| Body::of(body, place))
     }
 }

@@ -39,9 +39,8 @@ mod service;
 pub use self::{future::ResponseFuture, service::Hedge};
 
 use self::histogram::Histogram;
-use super::{Charge, RetryBudget, RetryLayer, retry::Kept};
+use super::{Charge, RetryBudget, RetryLayer};
 use crate::backend::Moment;
-use http::Request;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -53,6 +52,8 @@ use tower::Layer;
 pub struct HedgeLayer {
     // `None` where nothing is hedged.
     rule: Option<Arc<Rule>>,
+    /// It stands right below a retry, and what that one keeps of a request will do.
+    is_beside: bool,
 }
 
 /// When a second attempt is made.
@@ -62,8 +63,6 @@ struct Rule {
     late: Option<Late>,
     /// What it shares with retries.
     budget: RetryBudget,
-    /// It stands right below the retry, and what that one keeps of a request will do.
-    is_beside: bool,
 }
 
 /// What takes long.
@@ -83,13 +82,12 @@ impl HedgeLayer {
     /// again. For a place right below that retry: what a layer between the two does to a request is not done to a second
     /// attempt.
     pub fn beside(retry: &RetryLayer) -> Self {
-        let rule = |budget: &RetryBudget| Rule { late: None, budget: budget.clone(), is_beside: true };
-        Self { rule: retry.budget().map(|budget| Arc::new(rule(budget))) }
+        retry.budget().map_or(Self::none(), |budget| Self::silent(budget.clone())).right_below_retry()
     }
 
     /// A second attempt where the backend has stopped answering, out of `budget`.
     pub fn silent(budget: RetryBudget) -> Self {
-        Self { rule: Some(Arc::new(Rule { late: None, budget, is_beside: false })) }
+        Self::by(Rule { late: None, budget })
     }
 
     /// The same, and after the 95th percentile, for a twentieth of the requests.
@@ -106,25 +104,25 @@ impl HedgeLayer {
         assert!((0.0..=1.0).contains(&quantile), "the quantile of a hedge is from 0 to 1, not {quantile}");
         assert!((0.0..=1.0).contains(&share), "the share of a hedge is from 0 to 1, not {share}");
         let late = Late { quantile, times: Histogram::new(), share: RetryBudget::new(share, 0) };
-        Self { rule: Some(Arc::new(Rule { late: Some(late), budget, is_beside: false })) }
+        Self::by(Rule { late: Some(late), budget })
+    }
+
+    fn by(rule: Rule) -> Self {
+        Self { rule: Some(Arc::new(rule)), is_beside: false }
     }
 
     /// No second attempt.
     pub fn none() -> Self {
-        Self { rule: None }
+        Self { rule: None, is_beside: false }
+    }
+
+    /// The same, for where no layer between a retry and this one does anything to a request.
+    pub(crate) fn right_below_retry(self) -> Self {
+        Self { is_beside: true, ..self }
     }
 }
 
 impl Rule {
-    /// What a second attempt will be made of, and the request, which carries it.
-    fn keep<B>(&self, request: Request<B>) -> (Kept, Request<B>) {
-        if let Some(kept) = request.extensions().get::<Kept>().filter(|_| self.is_beside) {
-            return (kept.clone(), request);
-        }
-        let (mut head, body) = request.into_parts();
-        (Kept::below(&mut head), Request::from_parts(head, body))
-    }
-
     /// Counts a request that could be hedged, and says after which time it takes long.
     fn late_after(&self, now: Instant) -> Option<Duration> {
         let late = self.late.as_ref()?;
@@ -150,6 +148,6 @@ impl<S> Layer<S> for HedgeLayer {
     type Service = Hedge<S>;
 
     fn layer(&self, inner: S) -> Hedge<S> {
-        Hedge::new(inner, self.rule.clone())
+        Hedge::new(inner, self.rule.clone(), self.is_beside)
     }
 }

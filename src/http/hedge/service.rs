@@ -4,7 +4,10 @@ use super::{
 };
 use crate::{
     error::BoxError,
-    http::{retry::ATTEMPT, seldom},
+    http::{
+        retry::{ATTEMPT, Kept},
+        seldom,
+    },
     strategy::SessionToken,
 };
 use http::{Request, Response};
@@ -26,11 +29,21 @@ use tower::Service;
 pub struct Hedge<S> {
     inner: S,
     rule: Option<Arc<Rule>>,
+    is_beside: bool,
 }
 
 impl<S> Hedge<S> {
-    pub(super) fn new(inner: S, rule: Option<Arc<Rule>>) -> Self {
-        Self { inner, rule }
+    pub(super) fn new(inner: S, rule: Option<Arc<Rule>>, is_beside: bool) -> Self {
+        Self { inner, rule, is_beside }
+    }
+
+    /// What a second attempt will be made of, and the request, which carries it.
+    fn keep<B>(&self, request: Request<B>) -> (Kept, Request<B>) {
+        if let Some(kept) = request.extensions().get::<Kept>().filter(|_| self.is_beside) {
+            return (kept.clone(), request);
+        }
+        let (mut head, body) = request.into_parts();
+        (Kept::below(&mut head), Request::from_parts(head, body))
     }
 }
 
@@ -53,7 +66,7 @@ where
         let Some(rule) = self.rule.as_ref().filter(|_| may_be_hedged(&request)) else {
             return ResponseFuture::alone(self.inner.call(request));
         };
-        let (kept, request) = rule.keep(request);
+        let (kept, request) = self.keep(request);
         let second = Second::new(self.inner.clone(), Arc::clone(rule), kept);
         ResponseFuture::hedged(self.inner.call(request), second)
     }
