@@ -2,7 +2,7 @@
 
 use super::{limits::Limits, patience::Patient, tls::Tls, worth::Counting};
 use futures_util::future::Either;
-use http::{Request, Response, uri::Scheme};
+use http::{Request, Response, header, uri::Scheme};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 use tower::{BoxError, Service, ServiceExt};
-use tower_balancer::http::{Coalesce, Peer};
+use tower_balancer::http::{Coalesce, Peer, Switch};
 
 /// What a client is told for whom there is no place.
 const FULL: &[u8] =
@@ -130,9 +130,10 @@ impl Connections {
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        let stream = TokioIo::new(Patient::new(Coalesce::new(stream), &self.limits, place));
+        let stream = Patient::new(Coalesce::new(stream), &self.limits, place);
+        let (switch, stream) = (stream.switch(), TokioIo::new(stream));
         let connect = |service: Counting<S>| {
-            let service = TowerToHyperService::new(service.map_request(with_peer(peer)));
+            let service = TowerToHyperService::new(service.map_request(with_peer(peer, switch)));
             self.server.serve_connection_with_upgrades(stream, service).into_owned()
         };
         Counting::new(service).on(connect, self.limits.abandoned, self.limits.idle, stop)
@@ -146,9 +147,12 @@ async fn refuse(mut stream: TcpStream) {
     _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
-/// Tells the proxy who the client is.
-fn with_peer(peer: Peer) -> impl Fn(Request<Incoming>) -> Request<Incoming> + Clone {
+/// Tells the proxy who the client is, and where it may switch, whom to tell.
+fn with_peer(peer: Peer, switch: Switch) -> impl Fn(Request<Incoming>) -> Request<Incoming> + Clone {
     move |mut request| {
+        if request.headers().contains_key(header::UPGRADE) {
+            request.extensions_mut().insert(switch.clone());
+        }
         request.extensions_mut().insert(peer.clone());
         request
     }

@@ -12,7 +12,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep, sleep_until},
 };
-use tower_balancer::http::Strict;
+use tower_balancer::http::{Strict, Switch};
 
 /// As long as the preface of HTTP/2 and the head of the frame that has to follow it. Until so much is there, it is not even
 /// settled what the client speaks, and nobody else bounds how long that takes.
@@ -51,6 +51,11 @@ impl<I> Patient<I> {
         let inner = Strict::new(stream);
         let (awaited, alarm, writing) = (None, None, None);
         Self { inner, stall, head_time, opening: OPENING, awaited, alarm, writing, _place: place }
+    }
+
+    /// For the requests on it, to say that one of them was answered with 101.
+    pub fn switch(&self) -> Switch {
+        self.inner.switch()
     }
 
     /// What is waited for now, and how long.

@@ -113,7 +113,7 @@ pub use self::{
     retry::{Charge, ReplayBody, Retry, RetryBudget, RetryLayer, Tried, TriedBackends},
     served_by::ServedBy,
     session::{InvalidCookieName, Session, SessionCookie, SessionLayer},
-    strict::Strict,
+    strict::{Strict, Switch},
     turn::TimedBody,
     upgrade::{Upgrade, UpgradeLayer},
 };
