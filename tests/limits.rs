@@ -6,13 +6,20 @@ mod wire;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Request;
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
+    sync::Semaphore,
     task::JoinHandle,
 };
-use wire::{OK, Wire, limits::Limits, to_end, until};
+use wire::{OK, Wire, limits::Limits, patience::Patient, to_end, until};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -219,4 +226,50 @@ async fn a_silent_client_over_http2_is_asked_for_a_sign_of_life() {
     // The preface and empty settings, and then nothing, not even an answer to pings.
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     to_end(&mut stream).await;
+}
+
+#[tokio::test]
+async fn a_short_head_is_a_beginning() {
+    let wire = Wire::with(OK, Limits { head_time: SHORT * 3, ..Limits::default() }, |proxy| proxy).await;
+    let mut stream = wire.connect().await;
+    tokio::time::sleep(SHORT * 2).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut stream, "ok").await;
+    // It is kept for as long as any that was answered.
+    tokio::time::sleep(SHORT * 2).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut stream, "ok").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_and_goes_no_further_ends_the_connection() {
+    /// As TLS to a client that takes nothing: it keeps what is written, and cannot get rid of it.
+    struct Full;
+    impl AsyncRead for Full {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+    impl AsyncWrite for Full {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+    let patient = || {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Patient::new(Full, &Limits::default(), place)
+    };
+    let mut stream = patient();
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    let within = Limits::default().stall * 2;
+    let flushed = tokio::time::timeout(within, stream.flush()).await.expect("nobody minds");
+    assert_eq!(flushed.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    let shut = tokio::time::timeout(within, patient().shutdown()).await.expect("nobody minds");
+    assert_eq!(shut.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }

@@ -60,12 +60,12 @@ impl<I> Patient<I> {
 
     /// What is waited for now, and how long.
     fn awaits(&self) -> Option<(Awaited, Duration)> {
-        if self.opening > 0 {
-            return Some((Awaited::Opening, self.head_time));
-        }
         match self.inner.awaits_head() {
+            // It begins with the first head, however short, or with HTTP/2.
+            Some(0) => Some((Awaited::Opening, self.head_time)),
             Some(heads) => Some((Awaited::Head(heads), self.head_time)),
-            None => self.inner.is_in_body().then_some((Awaited::Body, self.stall)),
+            None if self.inner.is_in_body() => Some((Awaited::Body, self.stall)),
+            None => (self.opening > 0).then_some((Awaited::Opening, self.head_time)),
         }
     }
 
@@ -91,7 +91,7 @@ impl<I> Patient<I> {
     }
 
     /// Where it waits for too long, it has failed.
-    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let Self { writing, stall, .. } = self;
         if written.is_ready() {
             *writing = None;
@@ -144,11 +144,16 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
         self.inner.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+    // What TLS has taken may still have to be taken by the client.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        this.wrote(cx, flushed)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let shut = Pin::new(&mut this.inner).poll_shutdown(cx);
+        this.wrote(cx, shut)
     }
 }

@@ -7,7 +7,7 @@ mod connection;
 #[path = "../../examples/gateway/limits.rs"]
 pub mod limits;
 #[path = "../../examples/gateway/patience.rs"]
-mod patience;
+pub mod patience;
 #[path = "../../examples/gateway/tls.rs"]
 pub mod tls;
 #[path = "../../examples/gateway/worth.rs"]
