@@ -229,6 +229,52 @@ async fn a_silent_client_over_http2_is_asked_for_a_sign_of_life() {
 }
 
 #[tokio::test]
+async fn a_body_over_http2_that_stands_still_ends_its_stream_and_no_other() {
+    let slow = |mut stream: TcpStream| async move {
+        while wire::request(&mut stream).await.is_some() {
+            tokio::time::sleep(SHORT * 3).await;
+            _ = stream.write_all(OK.as_bytes()).await;
+        }
+    };
+    let wire = Wire::handling(Limits { stall: SHORT, ..Limits::default() }, slow).await;
+    let (mut client, _connection) = http2(&wire).await;
+    let post = || Request::post(format!("http://{}/", wire.front)).body(()).unwrap();
+    let (stalled, mut upload) = client.send_request(post(), false).unwrap();
+    upload.send_data(Bytes::from_static(b"hel"), false).unwrap();
+    nothing_in_flight_after_some(&wire).await;
+    let answer = tokio::time::timeout(Duration::from_secs(10), stalled).await.expect("nobody minds");
+    assert!(answer.is_err() || answer.unwrap().status() == 400);
+    // One that is whole may wait for a slow backend.
+    let mut client = client.ready().await.unwrap();
+    let (answer, mut upload) = client.send_request(post(), false).unwrap();
+    upload.send_data(Bytes::from_static(b"hello"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn an_answer_over_http2_of_which_nothing_is_taken_is_given_up() {
+    let endless = |mut stream: TcpStream| async move {
+        if wire::request(&mut stream).await.is_some() {
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+            while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+        }
+    };
+    let wire = Wire::handling(Limits { stall: SHORT, ..Limits::default() }, endless).await;
+    let (mut client, _connection) = http2(&wire).await;
+    let (answer, _) = client.send_request(get(&wire), true).unwrap();
+    // Its window is never opened again.
+    let answer = answer.await.unwrap();
+    nothing_in_flight_after_some(&wire).await;
+    drop(answer);
+}
+
+async fn nothing_in_flight_after_some(wire: &Wire) {
+    tokio::time::sleep(SHORT / 2).await;
+    assert_eq!(wire.pool.backends()[0].load().in_flight(), 1);
+    nothing_in_flight(wire).await;
+}
+
+#[tokio::test]
 async fn a_short_head_is_a_beginning() {
     let wire = Wire::with(OK, Limits { head_time: SHORT * 3, ..Limits::default() }, |proxy| proxy).await;
     let mut stream = wire.connect().await;

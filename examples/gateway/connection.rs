@@ -1,6 +1,11 @@
 //! A client's connection: HTTP/1.1 and HTTP/2 on one port, strictly read, within limits.
 
-use super::{limits::Limits, patience::Patient, tls::Tls, worth::Counting};
+use super::{
+    limits::Limits,
+    patience::{Patient, Pressing, Upload},
+    tls::Tls,
+    worth::Counting,
+};
 use futures_util::future::Either;
 use http::{Request, Response, header, uri::Scheme};
 use hyper::body::Incoming;
@@ -98,7 +103,7 @@ impl Connections {
     ) -> impl Future<Output = Result<(), BoxError>> + Send + use<S, B, F>
     where
         F: Future<Output = ()> + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
@@ -126,17 +131,20 @@ impl Connections {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         let stream = Patient::new(Coalesce::new(stream), &self.limits, place);
         let (switch, stream) = (stream.switch(), TokioIo::new(stream));
-        let connect = |service: Counting<S>| {
+        let connect = |service: Counting<Pressing<S>>| {
             let service = TowerToHyperService::new(service.map_request(with_peer(peer, switch)));
             self.server.serve_connection_with_upgrades(stream, service).into_owned()
         };
-        Counting::new(service).on(connect, self.limits.abandoned, self.limits.idle, stop)
+        let Limits { stall, abandoned, idle, .. } = self.limits;
+        let service = Pressing::new(service, stall);
+        let answers = service.answers();
+        answers.watched_on(Counting::new(service).on(connect, abandoned, idle, stop), stall)
     }
 }
 
