@@ -85,6 +85,7 @@ mod session;
 mod strict;
 #[cfg(feature = "tower-http")]
 mod tower_http;
+mod trailers;
 mod transport;
 mod turn;
 mod upgrade;
