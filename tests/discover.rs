@@ -491,3 +491,24 @@ async fn a_tower_discover_is_a_source() {
     run.await.unwrap();
     assert_eq!((there(&pool), discoverer.status().has_ended), (list([1]), true));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_source_said_before_it_failed_is_not_confirmed_by_its_failing() {
+    let (prompter, script) = script();
+    let pool = pool();
+    let backoff = Backoff { base: SECOND, cap: SECOND };
+    tokio::spawn(Discoverer::new(&pool, script).backoff(backoff).run());
+    prompter.send(set(0..4)).unwrap();
+    sleep(MS).await;
+    // It has lost what it knew, and is restarted for that.
+    prompter.send(set([])).unwrap();
+    sleep(MS).await;
+    for _ in 0..60 {
+        prompter.send(Some(Err("no answer".into()))).unwrap();
+        sleep(SECOND).await;
+    }
+    assert_eq!(there(&pool), list(0..4));
+    prompter.send(set([])).unwrap();
+    sleep(3 * SECOND).await;
+    assert_eq!(there(&pool), [""; 0]);
+}

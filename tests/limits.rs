@@ -6,13 +6,20 @@ mod wire;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Request;
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
+    sync::Semaphore,
     task::JoinHandle,
 };
-use wire::{OK, Wire, limits::Limits, to_end, until};
+use wire::{OK, Wire, limits::Limits, patience::Patient, to_end, until};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -38,7 +45,7 @@ fn get(wire: &Wire) -> Request<()> {
 
 #[tokio::test]
 async fn a_head_that_comes_slowly_or_not_at_all_ends_the_connection() {
-    let wire = Wire::with(OK, Limits { head_time: SHORT, ..Limits::default() }, |proxy| proxy).await;
+    let wire = Wire::with(OK, Limits { head_time: SHORT, idle: SHORT, ..Limits::default() }, |proxy| proxy).await;
     for begins in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\nX: "] {
         let mut stream = wire.connect().await;
         stream.write_all(begins.as_bytes()).await.unwrap();
@@ -219,4 +226,96 @@ async fn a_silent_client_over_http2_is_asked_for_a_sign_of_life() {
     // The preface and empty settings, and then nothing, not even an answer to pings.
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     to_end(&mut stream).await;
+}
+
+#[tokio::test]
+async fn a_body_over_http2_that_stands_still_ends_its_stream_and_no_other() {
+    let slow = |mut stream: TcpStream| async move {
+        while wire::request(&mut stream).await.is_some() {
+            tokio::time::sleep(SHORT * 3).await;
+            _ = stream.write_all(OK.as_bytes()).await;
+        }
+    };
+    let wire = Wire::handling(Limits { stall: SHORT, ..Limits::default() }, slow).await;
+    let (mut client, _connection) = http2(&wire).await;
+    let post = || Request::post(format!("http://{}/", wire.front)).body(()).unwrap();
+    let (stalled, mut upload) = client.send_request(post(), false).unwrap();
+    upload.send_data(Bytes::from_static(b"hel"), false).unwrap();
+    nothing_in_flight_after_some(&wire).await;
+    let answer = tokio::time::timeout(Duration::from_secs(10), stalled).await.expect("nobody minds");
+    assert!(answer.is_err() || answer.unwrap().status() == 400);
+    // One that is whole may wait for a slow backend.
+    let mut client = client.ready().await.unwrap();
+    let (answer, mut upload) = client.send_request(post(), false).unwrap();
+    upload.send_data(Bytes::from_static(b"hello"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn an_answer_over_http2_of_which_nothing_is_taken_is_given_up() {
+    let endless = |mut stream: TcpStream| async move {
+        if wire::request(&mut stream).await.is_some() {
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+            while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+        }
+    };
+    let wire = Wire::handling(Limits { stall: SHORT, ..Limits::default() }, endless).await;
+    let (mut client, _connection) = http2(&wire).await;
+    let (answer, _) = client.send_request(get(&wire), true).unwrap();
+    // Its window is never opened again.
+    let answer = answer.await.unwrap();
+    nothing_in_flight_after_some(&wire).await;
+    drop(answer);
+}
+
+async fn nothing_in_flight_after_some(wire: &Wire) {
+    tokio::time::sleep(SHORT / 2).await;
+    assert_eq!(wire.pool.backends()[0].load().in_flight(), 1);
+    nothing_in_flight(wire).await;
+}
+
+#[tokio::test]
+async fn a_short_head_is_a_beginning() {
+    let wire = Wire::with(OK, Limits { head_time: SHORT * 3, ..Limits::default() }, |proxy| proxy).await;
+    let mut stream = wire.connect().await;
+    tokio::time::sleep(SHORT * 2).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut stream, "ok").await;
+    // It is kept for as long as any that was answered.
+    tokio::time::sleep(SHORT * 2).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut stream, "ok").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_and_goes_no_further_ends_the_connection() {
+    /// As TLS to a client that takes nothing: it keeps what is written, and cannot get rid of it.
+    struct Full;
+    impl AsyncRead for Full {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+    impl AsyncWrite for Full {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+    let patient = || {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Patient::new(Full, &Limits::default(), place)
+    };
+    let mut stream = patient();
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    let within = Limits::default().stall * 2;
+    let flushed = tokio::time::timeout(within, stream.flush()).await.expect("nobody minds");
+    assert_eq!(flushed.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    let shut = tokio::time::timeout(within, patient().shutdown()).await.expect("nobody minds");
+    assert_eq!(shut.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }

@@ -762,3 +762,18 @@ async fn whatever_is_sent_what_arrives_is_a_request_that_can_be_read_in_one_way(
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_trailer_says_of_the_client_or_the_next_hop_does_not_pass() {
+    let wire = Wire::answering(OK).await;
+    let named = "X-Sum, X-Forwarded-For, X_Forwarded_For, Forwarded, X-Real-IP, Via, Connection, Proxy-Authorization";
+    let lines = "X-Sum: 1\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n\
+                 X-Real-IP: 6.6.6.6\r\nVia: 1.1 evil\r\nConnection: close\r\nProxy-Authorization: evil\r\n";
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: {named}\r\n\r\n\
+         2\r\nhi\r\n0\r\n{lines}\r\n"
+    );
+    let seen = wire.passes(request).await;
+    let (_, trailers) = seen.split_once("\r\n0\r\n").unwrap();
+    assert_eq!(trailers.to_lowercase(), "x-sum: 1\r\n\r\n", "{seen}");
+}

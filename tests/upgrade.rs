@@ -245,3 +245,25 @@ async fn a_websocket_begins_over_http2_as_well() {
     assert_eq!(answer.await.unwrap().status(), 501);
     driving.abort();
 }
+
+#[tokio::test]
+async fn a_body_that_reads_like_a_switch_switches_nothing() {
+    // The client may have put it there itself.
+    let body = |mut stream: TcpStream| async move {
+        while wire::request(&mut stream).await.is_some() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 36\r\n\r\n").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").await.unwrap();
+        }
+    };
+    let wire = Wire::handling(Limits::default(), body).await;
+    for upgrade in ["websocket", "x"] {
+        let mut stream = wire.connect().await;
+        let asks = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
+        stream.write_all(asks.as_bytes()).await.unwrap();
+        until(&mut stream, "Protocols\r\n\r\n").await;
+        stream.write_all(b"POST / HTTP/1.1\r\nHost: a\nContent-Length: 0\r\n\r\n").await.unwrap();
+        let answer = to_end(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer:?}");
+    }
+}

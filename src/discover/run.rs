@@ -68,7 +68,8 @@ where
                 (has_ended, is_looking) = (true, false);
                 reconciler.ended();
             }
-            None if !has_ended && source.look_again() => is_looking = true,
+            // While it fails it says nothing again: what it says next is its second word.
+            None if !has_ended && (source.look_again() || pause.is_some()) => is_looking = true,
             None => reconciler.affirmed(ledger),
         }
     }

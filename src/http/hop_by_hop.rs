@@ -4,7 +4,7 @@ use http::{
 };
 
 /// Whether a header speaks to the next hop only (RFC 9110 §7.6.1), beside those that `Connection` names.
-fn is_for_the_next_hop(name: &HeaderName) -> bool {
+pub(super) fn is_for_the_next_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"

@@ -85,6 +85,7 @@ mod session;
 mod strict;
 #[cfg(feature = "tower-http")]
 mod tower_http;
+mod trailers;
 mod transport;
 mod turn;
 mod upgrade;
@@ -113,7 +114,7 @@ pub use self::{
     retry::{Charge, ReplayBody, Retry, RetryBudget, RetryLayer, Tried, TriedBackends},
     served_by::ServedBy,
     session::{InvalidCookieName, Session, SessionCookie, SessionLayer},
-    strict::Strict,
+    strict::{Strict, Switch},
     turn::TimedBody,
     upgrade::{Upgrade, UpgradeLayer},
 };

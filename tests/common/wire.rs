@@ -7,7 +7,7 @@ mod connection;
 #[path = "../../examples/gateway/serving/limits.rs"]
 pub mod limits;
 #[path = "../../examples/gateway/serving/patience.rs"]
-mod patience;
+pub mod patience;
 #[path = "../../examples/gateway/serving/tls.rs"]
 pub mod tls;
 #[path = "../../examples/gateway/serving/worth.rs"]

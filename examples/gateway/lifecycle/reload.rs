@@ -90,11 +90,11 @@ impl Reloader {
                 }
                 let before = Arc::clone(&self.plans.borrow());
                 let plan = Plan::new(config, Some(&before));
-                info!("Configuration reloaded: {} pools, {} routes", plan.pools.len(), plan.routes.len());
-                self.plans.send_replace(Arc::new(plan));
                 if let Some(Err(problem)) = self.tls.as_ref().map(Tls::reload) {
                     error!("The certificate stays what it was: {problem}");
                 }
+                info!("Configuration reloaded: {} pools, {} routes", plan.pools.len(), plan.routes.len());
+                self.plans.send_replace(Arc::new(plan));
             }
             Err(problem) => error!("Configuration not reloaded: {problem}"),
         }

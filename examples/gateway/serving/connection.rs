@@ -1,8 +1,13 @@
 //! A client's connection: HTTP/1.1 and HTTP/2 on one port, strictly read, within limits.
 
-use super::{limits::Limits, patience::Patient, tls::Tls, worth::Counting};
+use super::{
+    limits::Limits,
+    patience::{Patient, Pressing, Upload},
+    tls::Tls,
+    worth::Counting,
+};
 use futures_util::future::Either;
-use http::{Request, Response, uri::Scheme};
+use http::{Request, Response, header, uri::Scheme};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -97,7 +102,7 @@ impl Connections {
     ) -> impl Future<Output = Result<(), BoxError>> + Send + use<S, B, F>
     where
         F: Future<Output = ()> + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
@@ -125,16 +130,26 @@ impl Connections {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        let stream = TokioIo::new(Patient::new(Coalesce::new(stream), &self.limits, place));
-        let connect = |service: Counting<S>| {
-            let service = service_fn(move |request| answer(service.clone(), peer.clone(), request));
+        let stream = Patient::new(Coalesce::new(stream), &self.limits, place);
+        let (switch, stream) = (stream.switch(), TokioIo::new(stream));
+        let connect = |service: Counting<Pressing<S>>| {
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                if request.headers().contains_key(header::UPGRADE) {
+                    request.extensions_mut().insert(switch.clone());
+                }
+                request.extensions_mut().insert(peer.clone());
+                answer(service.clone(), request)
+            });
             self.server.serve_connection_with_upgrades(stream, service).into_owned()
         };
-        Counting::new(service).on(connect, self.limits.abandoned, self.limits.idle, stop)
+        let Limits { stall, abandoned, idle, .. } = self.limits;
+        let service = Pressing::new(service, stall);
+        let answers = service.answers();
+        answers.watched_on(Counting::new(service).on(connect, abandoned, idle, stop), stall)
     }
 }
 
@@ -145,12 +160,11 @@ async fn refuse(mut stream: TcpStream) {
     _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
-/// Has `request` answered by `service`, which is told who the client is.
-async fn answer<S>(mut service: S, peer: Peer, mut request: Request<Incoming>) -> Result<S::Response, S::Error>
+/// Has `request` answered by `service`.
+async fn answer<S>(mut service: S, request: Request<Incoming>) -> Result<S::Response, S::Error>
 where
     S: Service<Request<Incoming>>,
 {
     poll_fn(|cx| service.poll_ready(cx)).await?;
-    request.extensions_mut().insert(peer);
     service.call(request).await
 }

@@ -2,11 +2,11 @@
 
 use super::{
     body::Body,
+    patience::Upload,
     plan::{Plan, Pool},
 };
 use arc_swap::ArcSwap;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use std::{future::poll_fn, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tower::Service;
@@ -32,8 +32,8 @@ struct Table {
 /// A pool's proxy, with connections to the backends that are this worker's own.
 struct Proxy {
     made_by: Arc<Builder<AnyStrategy>>,
-    client: ProxyClient<Incoming>,
-    service: ReverseProxy<AnyStrategy, Incoming>,
+    client: ProxyClient<Upload>,
+    service: ReverseProxy<AnyStrategy, Upload>,
 }
 
 impl Router {
@@ -56,7 +56,7 @@ impl Router {
     }
 
     /// Has `request` answered by its pool.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub async fn answer(&self, request: Request<Upload>) -> Response<Body> {
         let routed = {
             let table = self.table.load();
             table

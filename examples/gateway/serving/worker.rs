@@ -1,8 +1,7 @@
 //! One worker: HTTP/1.1 and HTTP/2 on one port, and an orderly end.
 
-use super::{body::Body, connection::Connections, plan::Plan, router::Router};
+use super::{body::Body, connection::Connections, patience::Upload, plan::Plan, router::Router};
 use http::{HeaderValue, Request, Response, Version, header};
-use hyper::body::Incoming;
 use std::{
     convert::Infallible,
     future::poll_fn,
@@ -121,7 +120,7 @@ struct Visit {
 }
 
 impl Visit {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn answer(self: Arc<Self>, request: Request<Upload>) -> Result<Response<Body>, Infallible> {
         let version = request.version();
         let mut response = self.router.answer(request).await;
         // A client that is told does not send its next request into a connection that is being closed.

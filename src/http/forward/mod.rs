@@ -6,12 +6,12 @@ mod seen;
 mod target;
 mod via;
 
-pub(super) use self::target::host_of;
 use self::{client::Telling, seen::Seen, via::Pseudonym};
 pub use self::{
     network::{InvalidNetwork, Network},
     refused::Refused,
 };
+pub(super) use self::{seen::is_spoken_for, target::host_of};
 use super::{hop_by_hop, upgrade::Asked};
 use crate::error::BoxError;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};

@@ -39,6 +39,11 @@ fn is_twin(name: &str) -> bool {
     }
 }
 
+/// Whether this is written here or frames the message, or some server takes it for that.
+pub(in crate::http) fn is_spoken_for(name: &str) -> bool {
+    name == "forwarded" || SPOKEN_FOR.contains(&name) || is_twin(name)
+}
+
 /// Removes all twins.
 pub(super) fn remove_twins(headers: &mut HeaderMap) {
     while let Some(name) = headers.keys().find(|name| is_twin(name.as_str())).cloned() {

@@ -3,8 +3,10 @@
 mod field;
 mod rules;
 mod scan;
+mod switch;
 
 use self::rules::{Offence, Rules};
+pub use self::switch::Switch;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -24,16 +26,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// * in a body, reading fails.
 ///
 /// Nothing is copied but the beginning of a line of which the end is not there yet, and no body is looked at. A connection
-/// that begins with the preface of HTTP/2, or that has switched to another protocol with an answer of 101, passes as it is.
+/// that begins with the preface of HTTP/2, or that has [switched](Self::switch) to another protocol, passes as it is.
 ///
 /// ```
 /// use hyper_util::rt::{TokioExecutor, TokioIo};
 /// use hyper_util::server::conn::auto;
+/// use hyper_util::service::TowerToHyperService;
+/// use tower::ServiceExt;
 /// use tower_balancer::http::Strict;
 ///
 /// # async fn serve(stream: tokio::net::TcpStream, app: axum::Router) {
-/// let service = hyper_util::service::TowerToHyperService::new(app);
-/// let stream = TokioIo::new(Strict::new(stream));
+/// let stream = Strict::new(stream);
+/// let switch = stream.switch();
+/// let service = app.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+///     request.extensions_mut().insert(switch.clone());
+///     request
+/// });
+/// let (stream, service) = (TokioIo::new(stream), TowerToHyperService::new(service));
 /// _ = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(stream, service).await;
 /// # }
 /// ```
@@ -44,6 +53,7 @@ pub struct Strict<I> {
     inner: I,
     rules: Rules,
     refused: Option<Refused>,
+    switch: Switch,
 }
 
 /// What has yet to be given to the parser instead of what the client sent.
@@ -56,18 +66,20 @@ enum Refused {
 /// No parser takes this in a head, wherever in a line it stands, nor waits for more to say so.
 const UNACCEPTABLE: &[u8] = b"\0\r\n\r\n";
 
-/// How an answer begins after which the connection speaks another protocol.
-const SWITCHED: &[u8] = b"HTTP/1.1 101 ";
-
 impl<I> Strict<I> {
     /// Looks at what is read from `inner`, which is at its beginning.
     pub fn new(inner: I) -> Self {
-        Self { inner, rules: Rules::new(), refused: None }
+        Self { inner, rules: Rules::new(), refused: None, switch: Switch::default() }
     }
 
     /// What it was made of.
     pub fn into_inner(self) -> I {
         self.inner
+    }
+
+    /// For the requests on it, to say that one of them was answered with 101.
+    pub fn switch(&self) -> Switch {
+        self.switch.clone()
     }
 
     /// Whether the client has begun a body and has more of it to send.
@@ -85,18 +97,14 @@ impl<I> Strict<I> {
     pub fn has_begun_head(&self) -> bool {
         self.rules.has_begun_head()
     }
-
-    /// What was written last, where it may say that no more requests come.
-    fn wrote(&mut self, bytes: &[u8]) {
-        if self.rules.may_switch() && bytes.starts_with(SWITCHED) {
-            self.rules.switched();
-        }
-    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Strict<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.rules.may_switch() && this.switch.has_switched() {
+            this.rules.switched();
+        }
         if this.refused.is_none() {
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
@@ -124,7 +132,6 @@ impl<I: AsyncRead + Unpin> AsyncRead for Strict<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Strict<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.wrote(bytes);
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
@@ -141,9 +148,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Strict<I> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(first) = slices.first() {
-            self.wrote(first);
-        }
         Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
     }
 

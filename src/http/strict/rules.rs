@@ -6,6 +6,9 @@ use super::{
 /// How the first line of a connection over HTTP/2 reads.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
+/// For so long a line the next one finds its place made.
+const LEFT: usize = 1024;
+
 /// Follows the requests on a connection, line by line, and knows where the next begins.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -152,8 +155,10 @@ impl Rules {
         let mut whole = std::mem::take(&mut self.partial);
         whole.extend_from_slice(line);
         let result = self.whole_line(&whole);
-        whole.clear();
-        self.partial = whole;
+        if whole.capacity() <= LEFT {
+            whole.clear();
+            self.partial = whole;
+        }
         result
     }
 
@@ -222,4 +227,18 @@ fn skip<'a>(bytes: &'a [u8], left: &mut u64) -> &'a [u8] {
     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
     *left -= here as u64;
     &bytes[here..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_not_paid_for_when_it_is_over() {
+        let mut rules = Rules::new();
+        for piece in [&b"GET / HTTP/1.1\r\nHost: a\r\nX: "[..], &[b'x'; 60_000], b"\r\n", b"\r\n"] {
+            rules.look_at(piece).unwrap();
+        }
+        assert!(rules.partial.capacity() <= LEFT, "{}", rules.partial.capacity());
+    }
 }

@@ -145,17 +145,23 @@ async fn a_body_that_is_badly_chunked_breaks_where_it_is() {
 }
 
 #[tokio::test]
-async fn after_an_answer_of_101_anything_passes_and_after_another_it_does_not() {
+async fn where_it_was_asked_for_and_said_anything_passes_and_not_for_what_is_written() {
     use tokio::io::AsyncWriteExt;
-    const ASKS: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n";
-    for (answer, expected) in
-        [(&b"HTTP/1.1 101 Switching Protocols\r\n\r\n"[..], &b"\n\n"[..]), (b"HTTP/1.1 200 OK\r\n\r\n", UNACCEPTABLE)]
-    {
-        let io = tokio_test::io::Builder::new().read(ASKS).write(answer).read(b"\n\n").build();
+    const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+    for (asks, says, expected) in [
+        ("Upgrade: x\r\n", true, &b"\n\n"[..]),
+        ("Upgrade: x\r\n", false, UNACCEPTABLE),
+        ("X: x\r\n", true, UNACCEPTABLE),
+    ] {
+        let asks = format!("GET / HTTP/1.1\r\nHost: a\r\n{asks}\r\n");
+        let io = tokio_test::io::Builder::new().read(asks.as_bytes()).write(ANSWER).read(b"\n\n").build();
         let mut strict = Strict::new(io);
         let mut buffer = [0; 4096];
-        assert_eq!(strict.read(&mut buffer).await.unwrap(), ASKS.len());
-        strict.write_all(answer).await.unwrap();
+        assert_eq!(strict.read(&mut buffer).await.unwrap(), asks.len());
+        if says {
+            strict.switch().switched();
+        }
+        strict.write_all(ANSWER).await.unwrap();
         let read = strict.read(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..read], expected);
     }

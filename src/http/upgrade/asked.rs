@@ -1,5 +1,6 @@
 //! Who asks for another protocol, for which, and what they are told.
 
+use crate::http::Switch;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{self, ValueIter},
@@ -37,6 +38,8 @@ pub(super) struct Switching {
     to: HeaderValue,
     /// By the means of RFC 8441.
     over_http2: bool,
+    /// What waits to be told.
+    told: Option<Switch>,
 }
 
 impl Switching {
@@ -65,7 +68,8 @@ impl Switching {
             as_in_http1(request, &to);
         }
         request.extensions_mut().insert(Asked(to.clone()));
-        Some(Self { client, to, over_http2 })
+        let told = request.extensions().get().cloned();
+        Some(Self { client, to, over_http2, told })
     }
 
     /// The two ends of a tunnel, where the backend has switched, which the client is told.
@@ -79,6 +83,9 @@ impl Switching {
             response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
         } else {
             Asked(self.to).ask(response.headers_mut());
+            if let Some(told) = self.told {
+                told.switched();
+            }
         }
         Some((self.client, backend))
     }
