@@ -1,15 +1,15 @@
 //! The balancer's contracts: readiness, clones, leases, and pools that change under it.
 
-use std::{task::Poll, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{BoxError, Layer, Service, ServiceExt, buffer::Buffer, service_fn};
 use tower_balancer::{
     BackendPool, Reason, Unavailable,
-    backend::{BackendId, Lease, Outcome, Weight},
+    backend::{Backend, BackendId, Lease, Outcome, Weight},
     balance::{Balancer, BalancerLayer, Direct},
     feedback::FeedbackLayer,
     pool::{Dispatch, Member, Routed},
-    strategy::{AnyStrategy, Candidates, Hint, Index, Picker, Random, RoundRobin, Strategy},
+    strategy::{Admission, AnyStrategy, Candidates, Hint, Index, Picker, Random, RoundRobin, Strategy},
 };
 use tower_test::mock::{self, Mock};
 
@@ -334,6 +334,103 @@ async fn who_was_refused_does_not_take_what_another_was_promised() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_who_stands_in_line_and_does_not_look_keeps_nobody() {
+    let pool = pool(&["a"]);
+    let lease = occupied(&pool);
+    let (mut looks_away, mut handle) = patient(&pool, 4);
+    handle.allow(3);
+    let mut waits = looks_away.clone();
+    let mut comes_later = looks_away.clone();
+    // A `LoadShed` that was refused, or a caller that had a timeout of its own, keeps its place and does not poll again.
+    assert_pending!(poll_ready!(looks_away));
+    let mut waiting = task::spawn(std::future::poll_fn(|cx| waits.poll_ready(cx)));
+    assert_pending!(waiting.poll());
+    drop(lease);
+    let start = tokio::time::Instant::now();
+    assert!(waiting.await.is_ok());
+    assert!(start.elapsed() < PATIENCE / 10, "{:?}", start.elapsed());
+    drop((waits.call(1), handle.next_request().await));
+    // From then on nobody minds the one.
+    assert!(std::future::poll_fn(|cx| comes_later.poll_ready(cx)).await.is_ok());
+    drop((comes_later.call(2), handle.next_request().await));
+    assert!(start.elapsed() < PATIENCE / 10, "{:?}", start.elapsed());
+    // And when it looks, it has the first place.
+    assert_ready_ok!(poll_ready!(looks_away));
+    let _answer = looks_away.call(3);
+    assert_eq!(pool.get("a").unwrap().load().in_flight(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strategy_that_refuses_keeps_nobody_who_comes_by_another() {
+    /// Has nobody for anyone.
+    struct Refuses;
+    impl Strategy for Refuses {
+        type Picker = Self;
+        fn build(&self, _: &[Arc<Backend>]) -> Self {
+            Self
+        }
+    }
+    impl Picker for Refuses {
+        fn admit(&self, _: &Candidates<'_>) -> Admission {
+            Admission::Refuse(Unavailable::new(Reason::AllAtLimit))
+        }
+        fn pick(&self, _: &Candidates<'_>, _: &Hint<'_>) -> Option<Index> {
+            None
+        }
+    }
+    let pool = pool(&["a"]);
+    let lease = occupied(&pool);
+    let (inner, _handle) = mock::pair::<Sent, String>();
+    let mut refused = BalancerLayer::new(&pool, Refuses).wait(PATIENCE, 4).layer(inner);
+    let mut refused = task::spawn(std::future::poll_fn(|cx| refused.poll_ready(cx)));
+    assert_pending!(refused.poll());
+    let (mut waits, mut handle) = patient(&pool, 4);
+    handle.allow(2);
+    let mut comes_later = waits.clone();
+    let mut waiting = task::spawn(std::future::poll_fn(|cx| waits.poll_ready(cx)));
+    assert_pending!(waiting.poll());
+    drop(lease);
+    assert_pending!(refused.poll());
+    let start = tokio::time::Instant::now();
+    assert!(waiting.await.is_ok());
+    assert!(start.elapsed() < PATIENCE / 10, "{:?}", start.elapsed());
+    drop((waits.call(1), handle.next_request().await));
+    assert_pending!(refused.poll());
+    assert_ready_ok!(poll_ready!(comes_later));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_was_promised_another_that_never_waits_does_not_take() {
+    let pool = pool(&["a"]);
+    pool.set_limit("a", Some(1));
+    let (mut patient, mut handle) = patient(&pool, 1);
+    handle.allow(1);
+    let (mut fast, mut fast_handle) = fail_fast(&pool);
+    fast_handle.allow(1);
+    assert_ready_ok!(poll_ready!(patient));
+    assert_ready_ok!(poll_ready!(fast));
+    let error = assert_ready_err!(task::spawn(fast.call(1)).poll());
+    assert_eq!(reason(&error), Some(Reason::AllAtLimit));
+    let answer = patient.call(1);
+    assert_eq!(pool.get("a").unwrap().load().in_flight(), 1);
+    drop(answer);
+    drop(handle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_refused_long_ago_is_not_refused_where_nobody_wants_the_room() {
+    let pool = pool(&["a"]);
+    let lease = occupied(&pool);
+    let (mut refused, mut handle) = patient(&pool, 0);
+    handle.allow(1);
+    assert_ready_ok!(poll_ready!(refused));
+    drop(lease);
+    let answer = refused.call(1);
+    assert_eq!(pool.get("a").unwrap().load().in_flight(), 1);
+    drop(answer);
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiting_is_bounded_in_time() {
     let pool = pool(&["a"]);
     pool.mark_unhealthy("a");
@@ -418,7 +515,7 @@ async fn what_a_request_tells_of_itself_reaches_the_strategy() {
     struct ByKey;
     impl Strategy for ByKey {
         type Picker = Self;
-        fn build(&self, _: &[std::sync::Arc<tower_balancer::backend::Backend>]) -> Self {
+        fn build(&self, _: &[Arc<Backend>]) -> Self {
             *self
         }
     }

@@ -194,7 +194,7 @@ impl Pool {
 
     /// Waits, as `poll_ready` does.
     async fn ready(&self) -> Promise {
-        if self.line.is_empty()
+        if self.line.lets_by()
             && let Some(promise) = self.line.promise(|promised| self.has_room(promised))
         {
             return promise;

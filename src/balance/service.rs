@@ -1,7 +1,7 @@
 use super::{
     Describe,
     future::ResponseFuture,
-    wait::{Waiting, WaitingRoom, has_room},
+    wait::{self, Waiting, WaitingRoom, has_room},
 };
 use crate::{
     error::{BoxError, Reason},
@@ -108,12 +108,22 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         self.consulted = false;
-        let refused = self.refused.take();
-        let promise = self.promise.take();
+        let mut refused = self.refused.take();
+        let mut promise = self.promise.take();
         let now = Instant::now().into_std();
         let mut hint = Hint::new(now, fastrand::u64(..));
         self.describe.describe(&request, &mut hint);
         self.view.advance(now);
+        // Who was refused long ago, or never waits, takes what nobody was promised.
+        if let Some(room) = &self.room
+            && refused.is_some()
+        {
+            promise = room.pass_by(&self.view);
+            refused = refused.filter(|_| promise.is_none());
+        } else if promise.is_none() && self.view.line().promised() > 0 {
+            promise = wait::promise(&self.view);
+            refused = promise.is_none().then_some(Reason::AllAtLimit);
+        }
         let snapshot = self.view.load();
         let before = enabled!(target: PICK_TARGET, Level::TRACE).then(|| snapshot.explain_before(&hint));
         // Who was refused does not take what others were promised.

@@ -13,6 +13,9 @@ pub(super) struct WaitingRoom {
     timeout: Duration,
 }
 
+/// Who was told and has not looked after so long is not polled.
+const NAP: Duration = Duration::from_millis(10);
+
 /// A caller that waits. Ends with the room that it was promised, or without where its time is over; dropping it leaves the
 /// line.
 pub(super) type Waiting = Pin<Box<dyn Future<Output = Option<Promise>> + Send + Sync>>;
@@ -22,9 +25,9 @@ impl WaitingRoom {
         Self { slots: Slots::new(limit), timeout }
     }
 
-    /// A promise at once, where there is room and nobody waits for it.
+    /// A promise at once, where there is room and nobody who waits can have it.
     pub(super) fn pass_by<T, G: Strategy>(&self, view: &View<T, G>) -> Option<Promise> {
-        if view.line().is_empty() { promise(view) } else { None }
+        if view.line().lets_by() { promise(view) } else { None }
     }
 
     /// A place in the line; `None` where as many wait as may.
@@ -40,15 +43,23 @@ impl WaitingRoom {
         Some(Box::pin(async move {
             let _slot = slot;
             let promised = async {
-                // Only who has looked minds the time: the others are told.
-                let mut due = Duration::MAX;
+                // Only who was told minds the time: the others are told.
+                let (came, mut due, mut seen) = (Instant::now(), Duration::MAX, None);
                 loop {
-                    if timeout(due, place.turn()).await.is_err() {
+                    // Who has waited for as long again makes sure that the first has looked.
+                    let nap = came.elapsed().max(NAP);
+                    let is_told = timeout(due.min(nap), place.turn()).await.is_ok();
+                    if !is_told {
                         view.advance(Instant::now().into_std());
-                    } else if let Some(promise) = promise(&view) {
+                    }
+                    if (is_told || place.may_look(&mut seen))
+                        && let Some(promise) = promise(&view)
+                    {
                         return promise;
                     }
-                    due = due_in(&view).unwrap_or(Duration::MAX);
+                    if is_told || due != Duration::MAX {
+                        due = due_in(&view).unwrap_or(Duration::MAX);
+                    }
                 }
             };
             // Over time is no error here: `call` says what is missing.
@@ -59,7 +70,8 @@ impl WaitingRoom {
     }
 }
 
-fn promise<T, G: Strategy>(view: &View<T, G>) -> Option<Promise> {
+/// Room for one call, where there is some beside what was promised to others.
+pub(super) fn promise<T, G: Strategy>(view: &View<T, G>) -> Option<Promise> {
     view.line().promise(|promised| has_room(view, promised))
 }
 

@@ -10,7 +10,9 @@ use std::{
 /// The callers that wait for room, in the order in which they came, and how many were promised room and have not taken it.
 ///
 /// Only the first looks whether there is room: whatever changes wakes it alone, and it wakes the next where there is more.
-/// So one request that ends wakes one caller, and a backend that comes back no herd.
+/// So one request that ends wakes one caller, and a backend that comes back no herd. But one that was woken and does not look,
+/// because nobody polls it, or that looks and finds nothing, because its strategy refuses, keeps nobody: those behind it
+/// look now and then whether it is so.
 ///
 /// What a change did is visible to whoever it wakes. And who comes while it happens is seen by it, or sees it: both change
 /// `len`, and the second of the two knows what the first did before.
@@ -29,13 +31,16 @@ const WITHDRAWN: u64 = 1 << 32;
 #[derive(Default)]
 struct Callers {
     came: u64,
+    tellings: u64,
     line: VecDeque<Caller>,
 }
 
 struct Caller {
     number: u64,
-    /// Something has changed since it looked.
-    is_told: bool,
+    /// Something has changed since it looked: the number of the telling.
+    told: Option<u64>,
+    /// It was told and does not look: until it does, it keeps nobody.
+    is_away: bool,
     waker: Option<Waker>,
 }
 
@@ -46,9 +51,15 @@ impl Callers {
 
     /// Tells the first that something has changed. Its waker is to be called with nothing locked.
     fn tell_first(&mut self) -> Option<Waker> {
-        let first = self.line.front_mut()?;
-        first.is_told = true;
-        first.waker.take()
+        let at = self.first()?;
+        self.tellings += 1;
+        self.line[at].told.get_or_insert(self.tellings);
+        self.line[at].waker.take()
+    }
+
+    /// The first of those that look when they are told.
+    fn first(&self) -> Option<usize> {
+        self.line.iter().position(|caller| !caller.is_away)
     }
 }
 
@@ -56,6 +67,13 @@ impl Line {
     /// Whether nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.len.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether one that comes takes nothing from those that wait: nobody does, or the first has looked and found nothing for
+    /// itself, or none of them looks.
+    pub(crate) fn lets_by(&self) -> bool {
+        let is_content = |callers: &Callers| callers.first().is_none_or(|at| callers.line[at].told.is_none());
+        self.is_empty() || is_content(&self.lock())
     }
 
     /// Something has changed: the first looks again.
@@ -88,8 +106,8 @@ impl Line {
         let mut callers = self.lock();
         callers.came += 1;
         let number = callers.came;
-        let is_told = callers.line.is_empty();
-        callers.line.push_back(Caller { number, is_told, waker: None });
+        let told = callers.first().is_none().then_some(0);
+        callers.line.push_back(Caller { number, told, is_away: false, waker: None });
         self.len.fetch_add(1, Ordering::AcqRel);
         Place { line: Arc::clone(self), number }
     }
@@ -118,7 +136,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Ends when this is the first and something has changed since it looked last, or it never looked.
+    /// Ends when this was told that something has changed since it looked last, or it came to an empty line.
     pub(crate) async fn turn(&self) {
         poll_fn(|context| self.poll_turn(context)).await;
     }
@@ -127,11 +145,35 @@ impl Place {
         let mut callers = self.line.lock();
         let Some(at) = callers.place(self.number) else { return Poll::Ready(()) };
         let caller = &mut callers.line[at];
-        if at == 0 && std::mem::take(&mut caller.is_told) {
+        caller.is_away = false;
+        if caller.told.take().is_some() {
             return Poll::Ready(());
         }
-        caller.waker = Some(context.waker().clone());
+        let before = caller.waker.replace(context.waker().clone());
+        drop(callers);
+        // What goes with it may leave the line as well.
+        drop(before);
         Poll::Pending
+    }
+
+    /// Whether one that was not told may look: it is the first, or the first has looked and found nothing for itself. Where the
+    /// first was told before `seen` and has not looked yet, it is passed over.
+    pub(crate) fn may_look(&self, seen: &mut Option<u64>) -> bool {
+        let mut callers = self.line.lock();
+        let Some(at) = callers.first() else { return true };
+        let first = &mut callers.line[at];
+        let told = first.told;
+        if first.number == self.number || told.is_none() {
+            return true;
+        }
+        if std::mem::replace(seen, told) != told {
+            return false;
+        }
+        first.is_away = true;
+        let next = callers.tell_first();
+        drop(callers);
+        next.into_iter().for_each(Waker::wake);
+        false
     }
 
     /// Leaves with what it came for. The next looks where something has changed meanwhile, or `is_more` for it.
@@ -143,9 +185,11 @@ impl Place {
     fn leave(&self, is_more: bool) {
         let mut callers = self.line.lock();
         let Some(at) = callers.place(self.number) else { return };
-        let was_told = callers.line.remove(at).is_some_and(|caller| caller.is_told);
+        let was_first = callers.first() == Some(at);
+        let left = callers.line.remove(at);
+        let was_told = left.as_ref().is_some_and(|caller| caller.told.is_some());
         self.line.len.fetch_sub(1, Ordering::AcqRel);
-        let next = (at == 0 && (is_more || was_told)).then(|| callers.tell_first()).flatten();
+        let next = (was_first && (is_more || was_told)).then(|| callers.tell_first()).flatten();
         drop(callers);
         next.into_iter().for_each(Waker::wake);
     }
