@@ -36,8 +36,7 @@
 //! # Limits
 //!
 //! Callers that wait do so in one line for each pool, and only the first is woken, who wakes the next where there is more
-//! room. Room that one was promised in `poll_ready` is kept for it until its call, or until its service is dropped; a layer
-//! that does not wait may take it all the same. A caller that gives up waiting, but keeps its service, keeps its place until
+//! room. Room that one was promised in `poll_ready` is kept for it until its call, or until its service is dropped. A caller that gives up waiting, but keeps its service, keeps its place until
 //! the service is polled again or dropped. Waiting needs a tokio runtime with its timer.
 
 mod describe;

@@ -156,6 +156,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
                 self.due.at(Moment::of(due));
             }
         }
+        // Who has looked in between saw nothing due.
+        self.line.wake();
     }
 
     /// Whether most of the pool went within seconds, and not because the host wanted it: then something else is wrong than
