@@ -36,8 +36,10 @@
 //! # Limits
 //!
 //! Callers that wait do so in one line for each pool, and only the first is woken, who wakes the next where there is more
-//! room. Room that one was promised in `poll_ready` is kept for it until its call, or until its service is dropped. A caller that gives up waiting, but keeps its service, keeps its place until
-//! the service is polled again or dropped. Waiting needs a tokio runtime with its timer.
+//! room. Room that one was promised in `poll_ready` is kept for it until its call, or until its service is dropped: a ready
+//! service that is kept for later keeps it from others. A caller that gives up waiting, but keeps its service, keeps its place
+//! until the service is polled again or dropped, and those behind it pass it after a moment. Waiting needs a tokio runtime with
+//! its timer.
 
 mod describe;
 mod direct;
