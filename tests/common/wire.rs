@@ -8,6 +8,8 @@ mod connection;
 pub mod limits;
 #[path = "../../examples/gateway/serving/patience.rs"]
 pub mod patience;
+#[path = "../../examples/gateway/serving/pressing.rs"]
+mod pressing;
 #[path = "../../examples/gateway/serving/tls.rs"]
 pub mod tls;
 #[path = "../../examples/gateway/serving/worth.rs"]

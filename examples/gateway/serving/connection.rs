@@ -2,7 +2,8 @@
 
 use super::{
     limits::Limits,
-    patience::{Patient, Pressing, Upload},
+    patience::Patient,
+    pressing::{Pressing, Upload},
     tls::Tls,
     worth::Counting,
 };

@@ -8,7 +8,8 @@
 //!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ limit.rs ─▶ the pool's ReverseProxy
 //!               accepts       tls.rs          by the plan
 //!                             patience.rs     of the moment
-//!                             worth.rs, by limits.rs
+//!                             pressing.rs
+//!                             worth.rs, all by limits.rs
 //! ```
 
 mod body;
@@ -18,6 +19,7 @@ mod limit;
 pub mod limits;
 mod patience;
 mod plan;
+mod pressing;
 mod router;
 mod stack;
 pub mod tls;

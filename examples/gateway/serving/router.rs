@@ -2,8 +2,8 @@
 
 use super::{
     body::Body,
-    patience::Upload,
     plan::{Plan, Pool},
+    pressing::Upload,
 };
 use arc_swap::ArcSwap;
 use http::{Request, Response};

@@ -1,6 +1,6 @@
 //! One worker: HTTP/1.1 and HTTP/2 on one port, and an orderly end.
 
-use super::{body::Body, connection::Connections, patience::Upload, plan::Plan, router::Router};
+use super::{body::Body, connection::Connections, plan::Plan, pressing::Upload, router::Router};
 use http::{HeaderValue, Request, Response, Version, header};
 use std::{
     convert::Infallible,
