@@ -288,3 +288,25 @@ fn what_changes_while_the_first_is_served_is_told_to_the_next() {
         change.join().unwrap();
     });
 }
+
+#[test]
+fn one_who_does_not_look_is_passed_over_and_loses_nothing_when_it_looks_after_all() {
+    model(|| {
+        let line = Arc::new(Line::default());
+        let (first, second) = (line.join(), line.join());
+        let looks = thread::spawn(move || {
+            // It came to an empty line, and so it was told. It looks as it is passed over, before or after.
+            block_on(first.turn());
+            first.served(true);
+        });
+        let mut seen = None;
+        while !second.may_look(&mut seen) && seen.is_some() {
+            thread::yield_now();
+        }
+        // Whoever was first, the other is told by now or will be.
+        block_on(second.turn());
+        looks.join().unwrap();
+        drop(second);
+        assert!(line.is_empty());
+    });
+}
