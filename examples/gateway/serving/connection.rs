@@ -9,19 +9,22 @@ use super::{
 };
 use futures_util::future::Either;
 use http::{Request, Response, header, uri::Scheme};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use std::{convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tower::{BoxError, Service};
+use tower::BoxError;
 use tower_balancer::http::{Coalesce, Peer};
 
 /// What a client is told for whom there is no place.
@@ -143,7 +146,7 @@ impl Connections {
                     request.extensions_mut().insert(switch.clone());
                 }
                 request.extensions_mut().insert(peer.clone());
-                answer(service.clone(), request)
+                service.call(request)
             });
             self.server.serve_connection_with_upgrades(stream, service).into_owned()
         };
@@ -159,13 +162,4 @@ async fn refuse(mut stream: TcpStream) {
     _ = stream.write_all(FULL).await;
     _ = stream.shutdown().await;
     _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-}
-
-/// Has `request` answered by `service`.
-async fn answer<S>(mut service: S, request: Request<Incoming>) -> Result<S::Response, S::Error>
-where
-    S: Service<Request<Incoming>>,
-{
-    poll_fn(|cx| service.poll_ready(cx)).await?;
-    service.call(request).await
 }

@@ -22,14 +22,14 @@ impl Limit {
         Some(Arc::new(Self { in_flight: Arc::new(Semaphore::new(most)), line: Semaphore::new(line), wait }))
     }
 
-    /// A place among those in flight, for as long as it is held; `None` where there is none, in time. The first to come is
-    /// the first to be let in.
-    pub async fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        let in_flight = Arc::clone(&self.in_flight);
-        if let Ok(permit) = Arc::clone(&in_flight).try_acquire_owned() {
-            return Some(permit);
-        }
+    /// A place among those in flight, for as long as it is held, where one is free.
+    pub fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_flight).try_acquire_owned().ok()
+    }
+
+    /// The same in time, if there is a place in line. The first to come is the first to be let in.
+    pub async fn wait(&self) -> Option<OwnedSemaphorePermit> {
         let _in_line = self.line.try_acquire().ok()?;
-        timeout(self.wait, in_flight.acquire_owned()).await.ok()?.ok()
+        timeout(self.wait, Arc::clone(&self.in_flight).acquire_owned()).await.ok()?.ok()
     }
 }

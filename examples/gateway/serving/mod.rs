@@ -5,16 +5,19 @@
 //!         ── checks.rs ─▶ its health checks                  │ plan.rs, one for the process;
 //!         ── limit.rs ──▶ its limit                          ┘ the next is made of it and another Config
 //!
-//!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ limit.rs ─▶ the pool's ReverseProxy
-//!               accepts       tls.rs          by the plan
+//!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ answering.rs ─▶ the pool's ReverseProxy
+//!               accepts       tls.rs          by the plan  limit.rs
 //!                             patience.rs     of the moment
 //!                             pressing.rs
 //!                             worth.rs, all by limits.rs
+//!                             farewell.rs
 //! ```
 
+mod answering;
 mod body;
 mod checks;
 mod connection;
+mod farewell;
 mod limit;
 pub mod limits;
 mod patience;

@@ -3,7 +3,10 @@
 use super::patience::stood_still;
 use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::{Bytes, Incoming};
+use hyper::{
+    body::{Bytes, Incoming},
+    service::Service,
+};
 use pin_project_lite::pin_project;
 use std::{
     pin::{Pin, pin},
@@ -15,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Sleep, sleep, timeout};
-use tower::{BoxError, Service};
+use tower::BoxError;
 
 /// A service whose clients may not stand still in the middle of a request or an answer over HTTP/2: there the stream of bytes
 /// goes on for other requests, and knows of none. Over HTTP/1.1 it does nothing.
@@ -46,14 +49,10 @@ where
     type Error = S::Error;
     type Future = PressingFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let over_http2 = request.version() == Version::HTTP_2;
         let answered = (over_http2 && !request.body().is_end_stream()).then(Arc::<AtomicBool>::default);
-        let press = answered.clone().map(|answered| Press { stall: self.stall, answered, alarm: None });
+        let press = answered.clone().map(|answered| Box::new(Press { stall: self.stall, answered, alarm: None }));
         let inner = self.inner.call(request.map(|inner| Upload { inner, press }));
         PressingFuture { inner, answered, answers: over_http2.then(|| self.answers.clone()) }
     }
@@ -91,7 +90,8 @@ where
 /// The body of a request.
 pub struct Upload {
     inner: Incoming,
-    press: Option<Press>,
+    // Apart: most requests have none, and all are moved around.
+    press: Option<Box<Press>>,
 }
 
 /// Until the request is answered. After that it may be a call in which both sides speak by turns.
@@ -109,7 +109,8 @@ impl Body for Upload {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Self { inner, press } = self.get_mut();
         let frame = Pin::new(inner).poll_frame(cx);
-        let Some(Press { stall, answered, alarm }) = press else { return frame.map_err(Into::into) };
+        let Some(press) = press else { return frame.map_err(Into::into) };
+        let Press { stall, answered, alarm } = &mut **press;
         if frame.is_ready() || answered.load(Ordering::Relaxed) {
             *alarm = None;
             return frame.map_err(Into::into);

@@ -1,15 +1,16 @@
 //! One worker's way from a request to the proxy of its pool.
 
 use super::{
+    answering::Answering,
     body::Body,
     plan::{Plan, Pool},
     pressing::Upload,
 };
 use arc_swap::ArcSwap;
 use http::{Request, Response};
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use hyper::service::Service;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::watch;
-use tower::Service;
 use tower_balancer::{
     ReverseProxy,
     proxy::{Builder, ProxyClient},
@@ -54,30 +55,21 @@ impl Router {
     pub fn shutdown_grace(&self) -> Duration {
         *self.table.load().plan.config.server.shutdown_grace
     }
+}
 
-    /// Has `request` answered by its pool.
-    pub async fn answer(&self, request: Request<Upload>) -> Response<Body> {
-        let routed = {
-            let table = self.table.load();
-            table
-                .plan
-                .route(&request)
-                .map(|place| (table.proxies[place].service.clone(), table.plan.pools[place].limit.clone()))
-        };
-        let Some((mut proxy, limit)) = routed else {
+/// Has a request answered by its pool.
+impl Service<Request<Upload>> for Router {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Upload>) -> Answering {
+        let table = self.table.load();
+        let Some(place) = table.plan.route(&request) else {
             debug!("no route for {} {}", request.method(), request.uri().path());
-            return Body::not_found();
+            return Answering::told(Body::not_found());
         };
-        let place = match limit {
-            Some(limit) => match limit.enter().await {
-                Some(place) => Some(place),
-                None => return Body::overloaded(),
-            },
-            None => None,
-        };
-        let Ok(()) = poll_fn(|cx| proxy.poll_ready(cx)).await;
-        let Ok(response) = proxy.call(request).await;
-        response.map(|body| Body::of(body, place))
+        Answering::by(table.proxies[place].service.clone(), table.plan.pools[place].limit.as_ref(), request)
     }
 }
 

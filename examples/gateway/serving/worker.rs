@@ -1,9 +1,7 @@
 //! One worker: HTTP/1.1 and HTTP/2 on one port, and an orderly end.
 
-use super::{body::Body, connection::Connections, plan::Plan, pressing::Upload, router::Router};
-use http::{HeaderValue, Request, Response, Version, header};
+use super::{connection::Connections, farewell::Farewell, plan::Plan, router::Router};
 use std::{
-    convert::Infallible,
     future::poll_fn,
     io,
     net::{self, SocketAddr},
@@ -17,7 +15,6 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout},
 };
-use tower::service_fn;
 use tracing::{debug, warn};
 
 /// A connection that was just opened has so long to say what it wants before a stop closes it.
@@ -43,8 +40,7 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
     tokio::spawn(router.clone().follow(plans));
     let (close, closing) = watch::channel(false);
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
-    let visit = Arc::new(Visit { router: router.clone(), stop: stop.clone() });
-    let service = service_fn(move |request| Arc::clone(&visit).answer(request));
+    let service = Farewell::new(router.clone(), stop.clone());
     let serve = |stream: TcpStream, address: SocketAddr| {
         let Some(client) = connections.admit(stream) else { return debug!("no place for {address}") };
         let mut closing = closing.clone();
@@ -110,23 +106,4 @@ async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)
         ready.next().unwrap_or(Poll::Pending)
     })
     .await
-}
-
-/// What is the same for all requests.
-struct Visit {
-    router: Router,
-    /// It has turned true: each answer is the last of its connection.
-    stop: watch::Receiver<bool>,
-}
-
-impl Visit {
-    async fn answer(self: Arc<Self>, request: Request<Upload>) -> Result<Response<Body>, Infallible> {
-        let version = request.version();
-        let mut response = self.router.answer(request).await;
-        // A client that is told does not send its next request into a connection that is being closed.
-        if version < Version::HTTP_2 && self.stop.has_changed().unwrap_or(true) {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        Ok(response)
-    }
 }

@@ -1,6 +1,7 @@
 //! Whether a connection over HTTP/2 is worth keeping: on it, asking and giving up again costs a client nothing.
 
 use http::{Request, Response, Version};
+use hyper::service::Service;
 use hyper_util::server::graceful::GracefulConnection;
 use pin_project_lite::pin_project;
 use std::{
@@ -15,7 +16,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, Sleep, sleep};
-use tower::Service;
 
 /// What became of the requests on a connection.
 #[derive(Default)]
@@ -74,11 +74,7 @@ where
     type Error = Infallible;
     type Future = CountedFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&self, request: Request<B>) -> Self::Future {
         let counted = (request.version() == Version::HTTP_2).then(|| Counted::begin(&self.tally));
         if counted.is_none() {
             self.tally.begun.store(HTTP1, Ordering::Relaxed);

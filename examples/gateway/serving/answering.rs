@@ -1,0 +1,88 @@
+//! A request on its way through its pool.
+
+use super::{body::Body, limit::Limit, pressing::Upload};
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tower::Service;
+use tower_balancer::{ReverseProxy, proxy::ResponseFuture, strategy::AnyStrategy};
+
+type Proxy = ReverseProxy<AnyStrategy, Upload>;
+
+pin_project! {
+    /// An answer to come. It is moved with every request, so it holds no more than most need.
+    pub struct Answering {
+        #[pin]
+        stage: Stage,
+    }
+}
+
+pin_project! {
+    #[project = StageProjection]
+    enum Stage {
+        Called { #[pin] inner: ResponseFuture<AnyStrategy, Upload>, place: Option<OwnedSemaphorePermit> },
+        // For a place, or for a backend.
+        Waiting { waiting: Pin<Box<dyn Future<Output = Response<Body>> + Send>> },
+        Told { response: Option<Response<Body>> },
+    }
+}
+
+impl Answering {
+    /// By ourselves.
+    pub fn told(response: Response<Body>) -> Self {
+        Self { stage: Stage::Told { response: Some(response) } }
+    }
+
+    /// By `proxy`, as soon as there is a place within `limit`.
+    pub fn by(mut proxy: Proxy, limit: Option<&Arc<Limit>>, request: Request<Upload>) -> Self {
+        let place = limit.and_then(|limit| limit.enter());
+        let has_place = limit.is_none() || place.is_some();
+        // Who is not ready hears of it again from whoever waits.
+        let stage = if has_place && proxy.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready() {
+            Stage::Called { inner: proxy.call(request), place }
+        } else {
+            let limit = limit.filter(|_| !has_place).cloned();
+            Stage::Waiting { waiting: Box::pin(wait(proxy, limit, place, request)) }
+        };
+        Self { stage }
+    }
+}
+
+async fn wait(
+    mut proxy: Proxy,
+    limit: Option<Arc<Limit>>,
+    mut place: Option<OwnedSemaphorePermit>,
+    request: Request<Upload>,
+) -> Response<Body> {
+    if let Some(limit) = limit {
+        place = limit.wait().await;
+        if place.is_none() {
+            return Body::overloaded();
+        }
+    }
+    let Ok(()) = poll_fn(|cx| proxy.poll_ready(cx)).await;
+    let Ok(response) = proxy.call(request).await;
+    response.map(|body| Body::of(body, place))
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match self.project().stage.project() {
+            StageProjection::Called { inner, place } => {
+                let response = ready!(inner.poll(cx))?;
+                Ok(response.map(|body| Body::of(body, place.take())))
+            }
+            StageProjection::Waiting { waiting } => Ok(ready!(waiting.as_mut().poll(cx))),
+            StageProjection::Told { response } => Ok(response.take().expect("polled after it was ready")),
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! The last answers of connections that are about to be closed.
+
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::service::Service;
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::sync::watch;
+
+/// A service that says so in its answers when it is to stop: a client that is told does not send its next request into a
+/// connection that is being closed.
+#[derive(Clone)]
+pub struct Farewell<S> {
+    inner: S,
+    stop: watch::Receiver<bool>,
+}
+
+impl<S> Farewell<S> {
+    /// It is to stop when `stop` changes.
+    pub fn new(inner: S, stop: watch::Receiver<bool>) -> Self {
+        Self { inner, stop }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Farewell<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = FarewellFuture<S::Future>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        // Over HTTP/2 the connection itself says so.
+        let stop = (request.version() < Version::HTTP_2).then(|| self.stop.clone());
+        FarewellFuture { inner: self.inner.call(request), stop }
+    }
+}
+
+pin_project! {
+    pub struct FarewellFuture<F> {
+        #[pin]
+        inner: F,
+        stop: Option<watch::Receiver<bool>>,
+    }
+}
+
+impl<F, R, E> Future for FarewellFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut result = ready!(this.inner.poll(cx));
+        let is_last = this.stop.as_ref().is_some_and(|stop| stop.has_changed().unwrap_or(true));
+        if let Ok(response) = &mut result
+            && is_last
+        {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(result)
+    }
+}
