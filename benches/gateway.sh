@@ -8,7 +8,7 @@
 #   body          bodies of 256 MiB, 4 at once: processor time a GiB
 #   tail          the slowest of a hundred, at 70 % of what the slowest proxy can do
 #   idle          memory for 10 000 connections that say nothing, or as many as may be open
-#   workers       how much more two workers do than one
+#   workers       what a second worker costs the first
 #   instructions  in user space, a request, by callgrind: of the gateway alone
 #
 # All are asked in turn, round by round, each on core 0 with one worker; the three backends (one nginx) and the load are
@@ -174,13 +174,18 @@ for mode in "${modes[@]}"; do
         ;;
     idle) each measure_idle | table "$idle idle connections" "MiB" ;;
     workers)
-        # The load needs a core of its own as well: on two cores this is a lower bound.
-        for workers in 1 2; do gateway_on 0,1 "2813$workers" "$workers"; done
+        # The load and the backends want cores as well, so on few cores the requests a second say nothing. What two workers
+        # get in each other's way, they spend: two that spend for a request what one does do twice as much on two cores.
+        for workers in 1 2; do gateway_on 0,1 "2813$workers" "$workers" && spenders[workers]=$!; done
         sleep 1
-        printf '\nOf two workers and one, requests a second, and their ratio\n'
+        printf '\nµs of processor a request with one worker, with two, and what that makes of a second core\n'
         for _ in $(seq "$rounds"); do
-            one=$(wrk_requests 28131 "$seconds") two=$(wrk_requests 28132 "$seconds")
-            printf '  %8d %8d %6.2f\n' $((two / seconds)) $((one / seconds)) "$(quotient "$two" "$one")"
+            for workers in 1 2; do
+                before=$(spent "${spenders[workers]}")
+                requests=$(taskset -c 0,1 wrk -t1 -c64 -d"${seconds}s" "http://127.0.0.1:2813$workers/" | awk '/requests in/ {print $1}')
+                each[workers]=$(awk -v a="$(spent "${spenders[workers]}")" -v b="$before" -v n="$requests" 'BEGIN {printf "%.2f", (a - b) * 1000 / n}')
+            done
+            printf '  %8.2f %8.2f %6.2f\n' "${each[1]}" "${each[2]}" "$(awk -v a="${each[1]}" -v b="${each[2]}" 'BEGIN {print 2 * a / b}')"
         done
         ;;
     instructions)

@@ -50,10 +50,13 @@ use tower::{Layer, Service};
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct SessionCookie {
-    name: Arc<str>,
+pub struct SessionCookie(Arc<Cookie>);
+
+#[derive(Clone, Debug)]
+struct Cookie {
+    name: Box<str>,
     /// What comes after the value.
-    attributes: Arc<str>,
+    attributes: String,
     secret: SessionSecret,
 }
 
@@ -68,7 +71,8 @@ impl SessionCookie {
         if name.is_empty() || !name.bytes().all(is_token) {
             return Err(InvalidCookieName(name.to_owned()));
         }
-        Ok(Self { name: name.into(), attributes: "; Path=/; HttpOnly; SameSite=Lax".into(), secret })
+        let attributes = "; Path=/; HttpOnly; SameSite=Lax".to_owned();
+        Ok(Self(Arc::new(Cookie { name: name.into(), attributes, secret })))
     }
 
     /// For encrypted connections only.
@@ -81,23 +85,24 @@ impl SessionCookie {
         self.with(&format!("; Max-Age={}", max_age.as_secs().max(1)))
     }
 
-    fn with(self, attribute: &str) -> Self {
-        Self { attributes: format!("{}{attribute}", self.attributes).into(), ..self }
+    fn with(mut self, attribute: &str) -> Self {
+        Arc::make_mut(&mut self.0).attributes.push_str(attribute);
+        self
     }
 
     /// The token that a request carries. Of several, the last: browsers send the one for the whole site last.
     fn of(&self, headers: &HeaderMap) -> Option<SessionToken> {
-        cookies(headers, &self.name).filter_map(SessionToken::read).last()
+        cookies(headers, &self.0.name).filter_map(SessionToken::read).last()
     }
 
     /// The same, and the backends do not see it.
     fn take(&self, headers: &mut HeaderMap) -> Option<SessionToken> {
         let token = self.of(headers);
-        if cookies(headers, &self.name).next().is_some() {
+        if cookies(headers, &self.0.name).next().is_some() {
             let pairs =
                 headers.get_all(COOKIE).into_iter().flat_map(|header| header.as_bytes().split(|&byte| byte == b';'));
             let others: Vec<_> =
-                pairs.filter(|pair| value(pair, &self.name).is_none()).map(<[u8]>::trim_ascii).collect();
+                pairs.filter(|pair| value(pair, &self.0.name).is_none()).map(<[u8]>::trim_ascii).collect();
             let others = others.join(&b"; "[..]);
             headers.remove(COOKIE);
             if let Some(others) = HeaderValue::from_bytes(&others).ok().filter(|others| !others.is_empty()) {
@@ -109,7 +114,7 @@ impl SessionCookie {
 
     /// What a backend sets by that name is not for the client, who would come back with it.
     fn remove_foreign(&self, headers: &mut HeaderMap) {
-        let is_foreign = |header: &HeaderValue| value(header.as_bytes(), &self.name).is_some();
+        let is_foreign = |header: &HeaderValue| value(header.as_bytes(), &self.0.name).is_some();
         if headers.get_all(SET_COOKIE).into_iter().any(is_foreign) {
             let others: Vec<_> =
                 headers.get_all(SET_COOKIE).into_iter().filter(|set| !is_foreign(set)).cloned().collect();
@@ -121,14 +126,14 @@ impl SessionCookie {
     /// Sets it, unless the client has it already.
     fn set<B>(&self, carried: Option<SessionToken>, response: &mut Response<B>) {
         let Some(served_by) = response.extensions().get::<ServedBy>() else { return };
-        let token = self.secret.token(served_by.backend());
+        let token = self.0.secret.token(served_by.backend());
         self.remove_foreign(response.headers_mut());
         if carried == Some(token) {
             return;
         }
-        let mut text = String::with_capacity(self.name.len() + 33 + self.attributes.len());
+        let mut text = String::with_capacity(self.0.name.len() + 33 + self.0.attributes.len());
         // Writing to a string does not fail, and a name and hexadecimal digits are a header's value.
-        let _ = write!(text, "{}={token}{}", self.name, self.attributes);
+        let _ = write!(text, "{}={token}{}", self.0.name, self.0.attributes);
         if let Ok(value) = HeaderValue::try_from(text) {
             response.headers_mut().append(SET_COOKIE, value);
         }

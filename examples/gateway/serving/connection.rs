@@ -7,7 +7,6 @@ use super::{
     tls::Tls,
     worth::Counting,
 };
-use futures_util::future::Either;
 use http::{Request, Response, header, uri::Scheme};
 use hyper::{
     body::Incoming,
@@ -17,7 +16,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -42,6 +41,9 @@ pub struct Connections {
     limits: Limits,
     tls: Option<Tls>,
 }
+
+/// A connection to its end. Apart: it is large, and a future that awaits another has room for it twice.
+pub type Serving = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
 /// A client for whom there is a place.
 pub struct Client {
@@ -97,13 +99,7 @@ impl Connections {
     }
 
     /// Serves what `client` asks for with `service`, until either side closes; after `stop` only what has begun.
-    pub fn serve<S, B, F>(
-        &self,
-        client: Client,
-        address: SocketAddr,
-        service: S,
-        stop: F,
-    ) -> impl Future<Output = Result<(), BoxError>> + Send + use<S, B, F>
+    pub fn serve<S, B, F>(&self, client: Client, address: SocketAddr, service: S, stop: F) -> Serving
     where
         F: Future<Output = ()> + Send + 'static,
         S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -112,10 +108,10 @@ impl Connections {
     {
         let Client { stream, place } = client;
         match self.tls.clone() {
-            None => Either::Left(self.serve_on(stream, place, Peer::new(address, &Scheme::HTTP), service, stop)),
+            None => self.serve_on(stream, place, Peer::new(address, &Scheme::HTTP), service, stop),
             Some(tls) => {
                 let connections = self.clone();
-                Either::Right(async move {
+                Box::pin(async move {
                     let stream = timeout(connections.limits.head_time, tls.accept(stream)).await??;
                     connections.serve_on(stream, place, Peer::new(address, &Scheme::HTTPS), service, stop).await
                 })
@@ -123,14 +119,7 @@ impl Connections {
         }
     }
 
-    fn serve_on<I, S, B, F>(
-        &self,
-        stream: I,
-        place: OwnedSemaphorePermit,
-        peer: Peer,
-        service: S,
-        stop: F,
-    ) -> impl Future<Output = Result<(), BoxError>> + Send + use<I, S, B, F>
+    fn serve_on<I, S, B, F>(&self, stream: I, place: OwnedSemaphorePermit, peer: Peer, service: S, stop: F) -> Serving
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -153,7 +142,7 @@ impl Connections {
         let Limits { stall, abandoned, idle, .. } = self.limits;
         let service = Pressing::new(service, stall);
         let answers = service.answers();
-        answers.watched_on(Counting::new(service).on(connect, abandoned, idle, stop), stall)
+        Box::pin(answers.watched_on(Counting::new(service).on(connect, abandoned, idle, stop), stall))
     }
 }
 

@@ -9,7 +9,7 @@ use hyper::{
 };
 use pin_project_lite::pin_project;
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +17,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
 /// A service whose clients may not stand still in the middle of a request or an answer over HTTP/2: there the stream of bytes
@@ -146,15 +146,41 @@ impl Answers {
 
     /// What `connection` comes to. Meanwhile answers are given up of which the client takes nothing for `stall`, or for a second
     /// such time.
-    pub async fn watched_on<C: Future>(self, connection: C, stall: Duration) -> C::Output {
-        let mut connection = pin!(connection);
+    pub fn watched_on<C: Future>(self, connection: C, stall: Duration) -> Watched<C> {
+        Watched { connection, answers: self, stall, alarm: sleep(stall) }
+    }
+
+    fn look(&self) {
+        let all: Vec<_> = locked(&self.0).iter().filter_map(Weak::upgrade).collect();
+        all.iter().for_each(|answer| answer.look());
+    }
+}
+
+pin_project! {
+    /// A connection and the watch over its answers.
+    pub struct Watched<C> {
+        #[pin]
+        connection: C,
+        answers: Answers,
+        stall: Duration,
+        #[pin]
+        alarm: Sleep,
+    }
+}
+
+impl<C: Future> Future for Watched<C> {
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let mut this = self.project();
         loop {
-            if let Ok(ended) = timeout(stall, connection.as_mut()).await {
-                return ended;
+            if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
+                return Poll::Ready(ended);
             }
-            // What is given up may want to be told so.
-            let all: Vec<_> = locked(&self.0).iter().filter_map(Weak::upgrade).collect();
-            all.iter().for_each(|answer| answer.look());
+            ready!(this.alarm.as_mut().poll(cx));
+            this.alarm.as_mut().reset(Instant::now() + *this.stall);
+            // What is given up may want to be told so, by the connection.
+            this.answers.look();
         }
     }
 }

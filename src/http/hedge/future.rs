@@ -78,7 +78,7 @@ pub(super) struct Second<S, R> {
     /// What the second attempt is paid with, until it is known that it went somewhere.
     paid: Vec<Charge>,
     /// What one attempt came to, while the other goes on.
-    failed: Option<Result<R, BoxError>>,
+    failed: Option<Box<Result<R, BoxError>>>,
 }
 
 /// Nobody looks before whether the backend has stopped, for most answers come sooner. Each look comes after twice the time.
@@ -129,7 +129,7 @@ impl<S, R> Second<S, R> {
             let now = Instant::now();
             late.times.record(now - self.started, Moment::of(now.into_std()));
         }
-        self.failed.take().filter(|_| answer.is_err()).unwrap_or(answer)
+        self.failed.take_if(|_| answer.is_err()).map_or(answer, |failed| *failed)
     }
 }
 
@@ -205,7 +205,7 @@ where
                 *this.hedge = None;
                 return Poll::Ready(second.settle(answer, is_good));
             }
-            second.failed = Some(answer);
+            second.failed = Some(Box::new(answer));
         }
         loop {
             while let Some(mut timer) = this.timer.as_mut().as_pin_mut()
@@ -234,7 +234,7 @@ where
                 return Poll::Ready(second.settle(answer, is_good));
             }
             if !nowhere {
-                second.failed = Some(answer);
+                second.failed = Some(Box::new(answer));
                 return Poll::Pending;
             }
             // That there was nobody else to ask is no answer. There may be by the next look.

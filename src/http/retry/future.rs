@@ -53,8 +53,8 @@ pub(super) struct Next<S, B, A> {
     due: Option<(ReplayBody<B>, Charge)>,
     /// What the attempt that is made now is paid with, until it is known that it went somewhere.
     paid: Option<Charge>,
-    /// What the last attempt came to: to be told where there is nobody for another.
-    failed: Option<Result<A, BoxError>>,
+    /// What the last attempt came to: to be told where there is nobody for another. Apart: it is large, and seldom.
+    failed: Option<Box<Result<A, BoxError>>>,
 }
 
 impl<S, B, A> Next<S, B, A> {
@@ -127,13 +127,13 @@ where
                     let Some(delay) = next.decide(&answer) else {
                         next.replay.commit();
                         // Nobody left to try is no news to a client whose request has failed.
-                        let failed = next.failed.take().filter(|_| is_unavailable(&answer));
-                        return Poll::Ready(failed.unwrap_or(answer));
+                        let failed = next.failed.take_if(|_| is_unavailable(&answer));
+                        return Poll::Ready(failed.map_or(answer, |failed| *failed));
                     };
                     tracing::debug!(attempt = next.made, ?delay, "trying another backend");
                     // What the failed attempt holds ends here, its lease first of all: unless nobody but others will do, of
                     // whom there may be none.
-                    next.failed = Some(answer).filter(|answer| answer.is_err() || next.tried.others_only);
+                    next.failed = (answer.is_err() || next.tried.others_only).then(|| Box::new(answer));
                     this.state.set(if delay.is_zero() {
                         State::Due
                     } else {
