@@ -16,6 +16,7 @@ pub mod tls;
 mod worth;
 
 use connection::Connections;
+use hyper_util::service::TowerToHyperService;
 use limits::Limits;
 use std::{
     net::SocketAddr,
@@ -128,7 +129,8 @@ impl Wire {
             loop {
                 let (stream, address) = listener.accept().await.unwrap();
                 if let Some(stream) = connections.admit(stream) {
-                    tokio::spawn(connections.serve(stream, address, proxy.clone(), std::future::pending()));
+                    let service = TowerToHyperService::new(proxy.clone());
+                    tokio::spawn(connections.serve(stream, address, service, std::future::pending()));
                 }
             }
         });

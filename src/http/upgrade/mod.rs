@@ -108,8 +108,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let switching = Switching::asked(&mut request, &self.policy.protocols);
-        ResponseFuture { inner: self.inner.call(request), switching, idle_timeout: self.policy.idle_timeout }
+        let switching = Switching::asked(&mut request, &self.policy.protocols)
+            .map(|switching| Box::new((switching, self.policy.idle_timeout)));
+        ResponseFuture { inner: self.inner.call(request), switching }
     }
 }
 
@@ -119,8 +120,8 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        switching: Option<Switching>,
-        idle_timeout: Duration,
+        // Apart: few ask, and it would be moved around with every request.
+        switching: Option<Box<(Switching, Duration)>>,
     }
 }
 
@@ -134,11 +135,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        if let Some(switching) = this.switching.take()
+        if let Some((switching, idle_timeout)) = this.switching.take().map(|switching| *switching)
             && let Some((client, backend)) = switching.switch(&mut response)
         {
             let held = std::mem::take(response.body_mut());
-            tunnel::open(client, backend, held, *this.idle_timeout);
+            tunnel::open(client, backend, held, idle_timeout);
         }
         Poll::Ready(Ok(response))
     }
