@@ -9,17 +9,19 @@
 //!               accepts       tls.rs          by the plan
 //!                             patience.rs     of the moment
 //!                             pressing.rs
-//!                             worth.rs, all by limits.rs
+//!                             worth.rs, all by limits.rs, counted in fired.rs; answers in responses.rs
 //! ```
 
 mod body;
 mod checks;
 mod connection;
+pub mod fired;
 mod limit;
 pub mod limits;
 mod patience;
 mod plan;
 mod pressing;
+mod responses;
 mod router;
 mod stack;
 pub mod tls;

@@ -4,10 +4,15 @@ use super::{
     body::Body,
     plan::{Plan, Pool},
     pressing::Upload,
+    responses::Part,
 };
 use arc_swap::ArcSwap;
 use http::{Request, Response};
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::sync::watch;
 use tower::Service;
 use tower_balancer::{
@@ -34,6 +39,7 @@ struct Proxy {
     made_by: Arc<Builder<AnyStrategy>>,
     client: ProxyClient<Upload>,
     service: ReverseProxy<AnyStrategy, Upload>,
+    responses: Arc<Part>,
 }
 
 impl Router {
@@ -59,24 +65,33 @@ impl Router {
     pub async fn answer(&self, request: Request<Upload>) -> Response<Body> {
         let routed = {
             let table = self.table.load();
-            table
-                .plan
-                .route(&request)
-                .map(|place| (table.proxies[place].service.clone(), table.plan.pools[place].limit.clone()))
+            let routed = table.plan.route(&request).map(|place| {
+                let Proxy { service, responses, .. } = &table.proxies[place];
+                (service.clone(), Arc::clone(responses), table.plan.pools[place].limit.clone())
+            });
+            if routed.is_none() {
+                table.plan.unrouted.fetch_add(1, Ordering::Relaxed);
+            }
+            routed
         };
-        let Some((mut proxy, limit)) = routed else {
+        let Some((mut proxy, responses, limit)) = routed else {
             debug!("no route for {} {}", request.method(), request.uri().path());
             return Body::not_found();
         };
         let place = match limit {
             Some(limit) => match limit.enter().await {
                 Some(place) => Some(place),
-                None => return Body::overloaded(),
+                None => {
+                    let response = Body::overloaded();
+                    responses.count(&response);
+                    return response;
+                }
             },
             None => None,
         };
         let Ok(()) = poll_fn(|cx| proxy.poll_ready(cx)).await;
         let Ok(response) = proxy.call(request).await;
+        responses.count(&response);
         response.map(|body| Body::of(body, place))
     }
 }
@@ -96,14 +111,16 @@ impl Table {
 impl Proxy {
     fn new(pool: &Pool, before: Option<(&Arc<Pool>, &Self)>) -> Self {
         let made_by = Arc::clone(&pool.proxy);
+        let responses = before.map_or_else(|| pool.responses.part(), |(_, proxy)| Arc::clone(&proxy.responses));
         let client = match before {
             Some((_, proxy)) if Arc::ptr_eq(&proxy.made_by, &made_by) => {
-                return Self { made_by, client: proxy.client.clone(), service: proxy.service.clone() };
+                let (client, service) = (proxy.client.clone(), proxy.service.clone());
+                return Self { made_by, client, service, responses };
             }
             Some((before, proxy)) if before.stack.upstream.connects_as(&pool.stack.upstream) => proxy.client.clone(),
             _ => pool.stack.upstream.client().build(),
         };
         let service = Builder::clone(&made_by).build_over(client.clone());
-        Self { made_by, client, service }
+        Self { made_by, client, service, responses }
     }
 }
