@@ -17,6 +17,7 @@ pub struct Unavailable {
 
 /// Why no backend could be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 #[non_exhaustive]
 pub enum Reason {
     /// The pool has no members.
@@ -29,6 +30,23 @@ pub enum Reason {
     QueueFull,
     /// It waited for a backend, and its time was over before there was one.
     QueueTimeout,
+}
+
+impl Reason {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 5] =
+        [Self::NoBackends, Self::AllUnhealthy, Self::AllAtLimit, Self::QueueFull, Self::QueueTimeout];
+
+    /// The reason as one word in lower case, for metrics and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoBackends => "no_backends",
+            Self::AllUnhealthy => "all_unhealthy",
+            Self::AllAtLimit => "all_at_limit",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+        }
+    }
 }
 
 impl Unavailable {

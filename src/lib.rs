@@ -44,7 +44,7 @@
 //! floors below it and from its own folder, never from a neighbour:
 //!
 //! ```text
-//!  6  proxy                                         the standard HTTP stack
+//!  6  metrics   proxy                               the numbers, the standard HTTP stack
 //!  5  http                                          headers, statuses, attempts, connections
 //!  4  balance   discover   feedback   health        the middleware, who there is, the error mapping,
 //!     limit     probing                            what runs beside
@@ -63,6 +63,8 @@
 //!
 //! `tower-http`: `http::TowerHttpClassify`, which judges backends by the classifiers of tower-http.
 //!
+//! `metrics`: `metrics::Exporter`, which publishes the numbers of pools through the facade of that name.
+//!
 //! `dns`, `etcd`, `file`: where backends come from, for [`discover`]. Building `etcd` needs `protoc`.
 
 pub mod backend;
@@ -76,6 +78,7 @@ pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod limit;
+pub mod metrics;
 pub mod pool;
 pub mod probing;
 #[cfg(feature = "http")]

@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 7] = [
     &["pool"],
     &["balance", "discover", "feedback", "health", "limit", "probing"],
     &["http"],
-    &["proxy"],
+    &["metrics", "proxy"],
 ];
 
 fn floor(module: &str) -> usize {

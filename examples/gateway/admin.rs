@@ -1,9 +1,13 @@
 //! The operator's server.
 //!
 //! `GET /healthz`: this process is up. `GET /readyz`: 200 while some pool could serve and the gateway is not stopping, else
-//! 503. `GET /pools`: the pools, their backends and the state of each as JSON.
+//! 503. `GET /pools`: the pools, their backends and the state of each as JSON. `GET /metrics`: see
+//! [`Metrics`].
 
-use crate::serving::{Plan, Pool};
+use crate::{
+    metrics::Metrics,
+    serving::{Plan, Pool},
+};
 use axum::{Json, Router, http::StatusCode, routing::get};
 use serde_json::{Value, json};
 use std::{io, sync::Arc};
@@ -14,6 +18,7 @@ pub async fn serve(
     listener: TcpListener,
     plans: watch::Receiver<Arc<Plan>>,
     stopping: watch::Receiver<bool>,
+    metrics: Metrics,
 ) -> io::Result<()> {
     let ready = {
         let plans = plans.clone();
@@ -25,7 +30,8 @@ pub async fn serve(
     let router = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .route("/pools", get(move || async move { Json(pools(&plans.borrow())) }));
+        .route("/pools", get(move || async move { Json(pools(&plans.borrow())) }))
+        .merge(metrics.router());
     axum::serve(listener, router).await
 }
 

@@ -11,7 +11,7 @@ use tracing::{
     field::{Field, Visit},
     level_filters::LevelFilter,
 };
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
@@ -20,8 +20,9 @@ use tracing_subscriber::{
 /// Starts the log. Lines are written by a thread of their own until what is returned is dropped.
 ///
 /// Whoever reads them may stop reading, or go away: no request waits for that. Beyond the backlog lines are dropped.
-pub fn init(format: LogFormat) -> Option<WorkerGuard> {
+pub fn init(format: LogFormat) -> (Option<WorkerGuard>, Lost) {
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(BACKLOG).finish(std::io::stdout());
+    let lost = Lost(writer.error_counter());
     let events = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::INFO)
         .with_writer(writer)
@@ -30,9 +31,19 @@ pub fn init(format: LogFormat) -> Option<WorkerGuard> {
     match format {
         LogFormat::Text => events.event_format(Lines).init(),
         LogFormat::Json => events.json().flatten_event(true).init(),
-        LogFormat::Off => return None,
+        LogFormat::Off => return (None, lost),
     }
-    Some(guard)
+    (Some(guard), lost)
+}
+
+/// The lines that were dropped.
+#[derive(Clone, Debug)]
+pub struct Lost(ErrorCounter);
+
+impl Lost {
+    pub fn lines(&self) -> usize {
+        self.0.dropped_lines()
+    }
 }
 
 /// Lines that may wait to be written.

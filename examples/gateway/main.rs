@@ -10,6 +10,7 @@
 //! | `serving/` | pools and workers: from a connection to a pool's proxy |
 //! | `lifecycle/` | sockets, signals, reloads, the service manager |
 //! | `log.rs` | events as text lines or JSON |
+//! | `metrics/` | numbers for Prometheus |
 //! | `admin.rs` | the operator's server |
 //! | `demo.rs` | three backends to try it on |
 
@@ -20,6 +21,7 @@ mod config;
 mod demo;
 mod lifecycle;
 mod log;
+mod metrics;
 mod options;
 mod serving;
 
@@ -28,13 +30,18 @@ use config::{Config, DEFAULT_POOL, Source, server};
 use lifecycle::{
     listen::{Inherited, bind},
     notify::Notifier,
-    reload::Reloader,
+    reload::{Reloader, Reloads},
     signals::Asked,
 };
+use log::Lost;
+use metrics::Metrics;
 use mimalloc::MiMalloc;
 use options::Options;
 use serving::{Connections, Plan, Workers};
-use std::{error::Error, future::pending, io, net::TcpListener, num::NonZero, process::ExitCode, sync::Arc, thread};
+use std::{
+    error::Error, future::pending, io, net::TcpListener, num::NonZero, process::ExitCode, sync::Arc, thread,
+    time::SystemTime,
+};
 use tokio::sync::watch;
 use tracing::info;
 
@@ -69,17 +76,24 @@ fn main() -> ExitCode {
 fn start(config: Config, source: Source) -> Result<(), Box<dyn Error>> {
     // While there are no threads: it changes the environment.
     let inherited = Inherited::take()?;
-    let _flushed_at_the_end = log::init(*config.server.log);
+    let started = SystemTime::now();
+    let (_flushed_at_the_end, lost_lines) = log::init(*config.server.log);
     let cores = || thread::available_parallelism().map_or(1, NonZero::get);
     let workers = config.server.workers.as_ref().map_or_else(cores, |workers| workers.0.into());
     let runtime = serving::runtime(workers)?;
-    let result = runtime.block_on(run(config, source, inherited, workers));
+    let result = runtime.block_on(run(config, source, inherited, workers, (started, lost_lines)));
     // Where it failed, workers may still be waiting for requests.
     runtime.shutdown_background();
     result
 }
 
-async fn run(config: Config, source: Source, mut inherited: Inherited, workers: usize) -> Result<(), Box<dyn Error>> {
+async fn run(
+    config: Config,
+    source: Source,
+    mut inherited: Inherited,
+    workers: usize,
+    (started, lost_lines): (SystemTime, Lost),
+) -> Result<(), Box<dyn Error>> {
     // Everything that can fail comes before anything is told or served: no half-started gateway. The sockets of the clients
     // come last, for another gateway on the same port gets no connections from then on.
     let server = &config.server;
@@ -98,6 +112,8 @@ async fn run(config: Config, source: Source, mut inherited: Inherited, workers: 
     let (plans, plan) = watch::channel(Arc::new(Plan::new(config, None)));
     let connections = Connections::new(plan.borrow().config.server.limits.of_clients()).tls(tls.clone());
     let mut working = Workers::start(workers, &connections, listeners, &asked.stop, &plan)?;
+    let reloads = Arc::<Reloads>::default();
+    let metrics = Metrics { started, plans: plan.clone(), connections, reloads: Arc::clone(&reloads), lost_lines };
     let notifier = Notifier::from_env();
     notifier.ready();
 
@@ -112,11 +128,11 @@ async fn run(config: Config, source: Source, mut inherited: Inherited, workers: 
     };
     let administered = async {
         match admin {
-            Some(listener) => admin::serve(listener, plan.clone(), asked.stop.clone()).await,
+            Some(listener) => admin::serve(listener, plan.clone(), asked.stop.clone(), metrics).await,
             None => pending().await,
         }
     };
-    let reloader = Reloader { source, plans, tls, notifier: notifier.clone() };
+    let reloader = Reloader { source, plans, tls, notifier: notifier.clone(), reloads };
     tokio::select! {
         result = served => result,
         result = administered => result.map_err(Into::into),

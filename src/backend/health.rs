@@ -19,6 +19,10 @@ pub enum HealthState {
 }
 
 impl HealthState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Healthy, Self::Unhealthy, Self::Ejected, Self::Probing, Self::Draining, Self::Disabled];
+
     /// The state as one lower-case word, for metrics and JSON.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-use super::{Backend, Moment, Outcome, gate::Pass};
+use super::{Backend, EjectionCause, Moment, Outcome, gate::Pass};
 use crate::sync::Ordering;
 use std::{sync::Arc, time::Instant};
 
@@ -131,7 +131,7 @@ impl Lease {
     pub fn fail(self, outcome: Outcome, cause: &str, now: Instant) {
         // While it is tried again, those decide that try it, not those that were sent before it was out.
         if outcome.is_transport_failure() && (matches!(self.pass, Pass::Trial(_)) || self.backend.gate.is_open()) {
-            self.backend.lose(cause, now);
+            self.backend.eject_for(EjectionCause::Transport, cause, now);
         }
         self.complete(outcome, now);
     }

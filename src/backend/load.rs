@@ -1,9 +1,9 @@
-use super::{Latency, Moment, Outcome};
+use super::{Latency, Moment, Outcome, ResponseTimes};
 use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// What one backend is doing and has done, counted over every balancer of the process.
 ///
-/// The counters of one backend share two cache lines with nothing else, so that busy backends do not slow each other
+/// The counters of one backend share two cache lines with nothing else, and how long answers took two more, so that busy backends do not slow each other
 /// down. What ends well, as nearly all does, is one change of one word. They are statistics: each is exact once the threads that count have been joined, and none orders any other
 /// memory access, hence `Relaxed` throughout.
 #[derive(Debug, Default)]
@@ -22,6 +22,7 @@ pub struct Load {
     /// How the others ended, in the order of [`Outcome::ALL`].
     others: [AtomicU64; Outcome::ALL.len() - 1],
     latency: Latency,
+    response_times: ResponseTimes,
 }
 
 /// A million requests at once on one backend: more do not fit into a process either. The rest will do for a hundred
@@ -80,14 +81,35 @@ impl Load {
         }
     }
 
+    /// How many requests ended with each outcome since the backend was created. Each number only ever grows.
+    ///
+    /// ```
+    /// use std::{sync::Arc, time::Instant};
+    /// use tower_balancer::backend::{Backend, Lease, Outcome};
+    ///
+    /// let backend = Arc::new(Backend::new("a"));
+    /// Lease::take(Arc::clone(&backend), Instant::now()).complete(Outcome::Timeout, Instant::now());
+    /// let seen: Vec<_> = backend.load().outcomes().filter(|(_, count)| *count > 0).collect();
+    /// assert_eq!(seen, [(Outcome::Timeout, 1)]);
+    /// assert_eq!(Outcome::Timeout.as_str(), "timeout");
+    /// ```
+    pub fn outcomes(&self) -> impl Iterator<Item = (Outcome, u64)> {
+        Outcome::ALL.into_iter().map(|outcome| (outcome, self.count(outcome)))
+    }
+
     /// Requests that ended, however they did, since the backend was created.
     pub fn completed(&self) -> u64 {
-        Outcome::ALL.into_iter().map(|outcome| self.count(outcome)).sum()
+        self.outcomes().map(|(_, count)| count).sum()
     }
 
     /// How fast it is.
     pub fn latency(&self) -> &Latency {
         &self.latency
+    }
+
+    /// How long its answers took.
+    pub fn response_times(&self) -> &ResponseTimes {
+        &self.response_times
     }
 
     /// Counts one more request in flight, unless there are `limit`.
@@ -128,8 +150,12 @@ impl Load {
 
     /// An answer has begun, or will not come: a sample of the latency.
     pub(super) fn answered(&self, outcome: Outcome, started: Moment, now: Moment) {
-        self.latency.record(outcome, now.since(started), self.samples(), now);
+        let took = now.since(started);
+        self.latency.record(outcome, took, self.samples(), now);
         self.latency.end(started);
+        if outcome.is_answer() || outcome == Outcome::Timeout {
+            self.response_times.record(took);
+        }
     }
 
     /// Nobody waits for the answer any more, as of `now`.

@@ -34,8 +34,10 @@ mod origin;
 mod outcome;
 mod record;
 mod report;
+mod response_times;
 mod silence;
 mod standing;
+mod tally;
 mod weight;
 
 #[cfg(feature = "http")]
@@ -54,6 +56,8 @@ pub use self::{
     outcome::Outcome,
     record::{Record, Window},
     report::{Report, Reported},
+    response_times::ResponseTimes,
+    tally::{EjectionCause, Tally},
     weight::{InvalidWeight, Weight},
 };
 
@@ -111,6 +115,7 @@ pub struct Backend {
     gate: Gate,
     limit: AtomicU32,
     record: Record,
+    tally: Tally,
     silence: Silence,
     /// Until when it wants to be left alone, in microseconds of a [`Moment`].
     rests: AtomicU64,
@@ -143,6 +148,7 @@ impl Backend {
             gate: Gate::default(),
             limit: AtomicU32::new(u32::MAX),
             record: Record::default(),
+            tally: Tally::default(),
             silence: Silence::default(),
             rests: AtomicU64::new(0),
             home,
@@ -188,6 +194,11 @@ impl Backend {
     /// How the last requests went.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// How often it was put out, and how its health checks went.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// How many requests it may have in flight; `None` for as many as come.
@@ -313,12 +324,22 @@ impl Backend {
     /// by itself, first for one request at a time, and is out for longer each time in a row: see
     /// [`Backoff`]. Returns whether that is news; where it is out already, it is not.
     pub fn eject(&self, cause: &str, now: Instant) -> bool {
-        self.change(|standing| standing.eject(cause, false, now, self.backoff(), self.id.hash64()))
+        self.eject_for(EjectionCause::Host, cause, now)
     }
 
-    /// The same for one that could not be reached, or broke off: a probe that passes ends it early.
-    pub(super) fn lose(&self, cause: &str, now: Instant) -> bool {
-        self.change(|standing| standing.eject(cause, true, now, self.backoff(), self.id.hash64()))
+    /// The same on the word of a judge, who knows of which kind the cause is. For one that could not be reached, or broke
+    /// off, a probe that passes ends it early.
+    pub(crate) fn eject_for(&self, kind: EjectionCause, cause: &str, now: Instant) -> bool {
+        let unreachable = kind == EjectionCause::Transport;
+        self.put_out(kind, |standing| standing.eject(cause, unreachable, now, self.backoff(), self.id.hash64()))
+    }
+
+    fn put_out(&self, kind: EjectionCause, change: impl FnOnce(&mut Standing)) -> bool {
+        let is_news = self.change(change);
+        if is_news {
+            self.tally.ejected(kind);
+        }
+        is_news
     }
 
     /// Lets time pass: an ejection that is over ends. `probed` where a checker is asking the backends: then one that could
@@ -345,7 +366,7 @@ impl Backend {
 
     /// A request that it was tried with has failed: it is out again.
     pub(crate) fn trial_failed(&self, now: Instant) {
-        self.change(|standing| standing.trial_failed(now, self.backoff(), self.id.hash64()));
+        self.put_out(EjectionCause::Trial, |standing| standing.trial_failed(now, self.backoff(), self.id.hash64()));
     }
 
     /// An answer has begun, or there was none: so much it says about the backend's pace.

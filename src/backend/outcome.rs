@@ -1,3 +1,5 @@
+use std::fmt;
+
 /// What became of one request that was sent to a backend, as far as the backend is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -38,6 +40,21 @@ impl Outcome {
         Self::Cancelled,
     ];
 
+    /// The outcome as one word in lower case, for metrics and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::ClientFault => "client_fault",
+            Self::BackendFault => "backend_fault",
+            Self::Overload => "overload",
+            Self::ConnectFault => "connect_fault",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// Whether the transport to the backend failed, which takes the backend out at once.
     ///
     /// A [`Timeout`](Self::Timeout) does not: one slow endpoint would walk through the pool and take out every backend
@@ -57,6 +74,12 @@ impl Outcome {
     }
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +88,8 @@ mod tests {
     fn numbers_follow_the_order_of_all() {
         for (number, outcome) in Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, number);
+            let same_word = |other: &Outcome| other.as_str() == outcome.as_str();
+            assert_eq!(Outcome::ALL.iter().filter(|other| same_word(other)).count(), 1, "{outcome}");
         }
     }
 

@@ -138,6 +138,7 @@ where
         let (lease, target) = match leased {
             Ok((lease, target)) => (lease, target.clone()),
             Err(unavailable) => {
+                self.view.refused(unavailable.reason());
                 // What is full has room with the next answer; what is out comes back when it is due.
                 let recovery = match unavailable.reason() {
                     Reason::AllAtLimit | Reason::QueueFull | Reason::QueueTimeout => Some(Duration::ZERO),
@@ -147,6 +148,7 @@ where
             }
         };
         drop(snapshot);
+        self.view.picked();
         if let Some(promise) = promise {
             promise.kept(|promised| has_room(&self.view, promised));
         }

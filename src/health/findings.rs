@@ -42,6 +42,7 @@ impl Findings {
                     return streak.pace();
                 }
             };
+            backend.tally().checked(healthy);
             if is_older(asked, backend, now) {
                 return Pace::AtOnce;
             }

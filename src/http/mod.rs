@@ -72,6 +72,7 @@ mod key;
 mod leased_body;
 mod load_probe;
 pub mod orca;
+mod own_answer;
 mod peer;
 mod probe;
 mod protobuf;
@@ -106,6 +107,7 @@ pub use self::{
     key::{InvalidKey, RequestKey},
     leased_body::{AtEndOfBody, LeasedBody},
     load_probe::HttpLoadProbe,
+    own_answer::OwnAnswer,
     peer::Peer,
     probe::HttpProbe,
     report_load::{ReportBody, ReportLoad, ReportLoadLayer},

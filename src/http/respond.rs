@@ -1,12 +1,5 @@
-use super::{
-    Refused,
-    deadline::{DeadlineExceeded, ShareExceeded},
-};
-use crate::{
-    backend::Outcome,
-    error::{BoxError, Unavailable, find, root_cause},
-    feedback::ProxyError,
-};
+use super::OwnAnswer;
+use crate::error::{BoxError, Unavailable, find, root_cause};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
@@ -55,8 +48,13 @@ impl<S> Layer<S> for RespondLayer {
 /// | [`Refused`] | its own | the status in words; with 400, the connection is closed |
 /// | anything else | 500 | `Internal server error` |
 ///
-/// The words are these and no others: nothing of an error's text reaches the client. The error goes to `tracing`,
-/// target [`RESPOND_TARGET`].
+/// [`DeadlineExceeded`]: super::deadline::DeadlineExceeded
+/// [`ShareExceeded`]: super::deadline::ShareExceeded
+/// [`ProxyError`]: crate::ProxyError
+/// [`Refused`]: super::Refused
+///
+/// The words are these and no others: nothing of an error's text reaches the client. The error goes to `tracing`, target
+/// [`RESPOND_TARGET`], and its kind into the response's extensions, as an [`OwnAnswer`].
 #[derive(Clone, Copy, Debug)]
 pub struct Respond<S> {
     inner: S,
@@ -76,7 +74,7 @@ where
     /// Always succeeds. With an inner service that is gone for good the next call answers 500.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         let ready = ready!(self.inner.poll_ready(cx));
-        self.broken = ready.map_err(|error| tell(&*error.into(), BROKEN)).is_err();
+        self.broken = ready.map_err(|error| tell(&*error.into(), OwnAnswer::BROKEN)).is_err();
         Poll::Ready(Ok(()))
     }
 
@@ -86,33 +84,8 @@ where
     }
 }
 
-fn answer(error: &(dyn Error + 'static)) -> (StatusCode, &'static str) {
-    if find::<Unavailable>(error).is_some() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "No healthy backends available");
-    }
-    if find::<Overloaded>(error).is_some() {
-        return OVERLOADED;
-    }
-    if let Some(refused) = find::<Refused>(error) {
-        return (refused.status(), refused.status().canonical_reason().unwrap_or_default());
-    }
-    if find::<DeadlineExceeded>(error).is_some() || find::<ShareExceeded>(error).is_some() {
-        return TIMEOUT;
-    }
-    match find::<ProxyError>(error).map(|error| (error.kind(), error.sent())) {
-        Some((Outcome::Timeout, _)) => TIMEOUT,
-        Some((Outcome::Cancelled, true)) => (StatusCode::BAD_REQUEST, "Bad request"),
-        Some(_) => (StatusCode::BAD_GATEWAY, "Bad gateway"),
-        None => BROKEN,
-    }
-}
-
-const OVERLOADED: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "Too many requests in flight");
-const TIMEOUT: (StatusCode, &str) = (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout");
-const BROKEN: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
-
 /// Tells the operator what the client is not told. What the client brought on itself is no error of ours.
-fn tell(error: &(dyn Error + 'static), (status, words): (StatusCode, &str)) {
+fn tell(error: &(dyn Error + 'static), (_, status, words): (OwnAnswer, StatusCode, &str)) {
     let (status, by_client) = (status.as_u16(), status.is_client_error());
     let cause = root_cause(error);
     if by_client {
@@ -129,11 +102,12 @@ fn retry_after(error: &(dyn Error + 'static)) -> Option<HeaderValue> {
     Some(HeaderValue::from((earliest.as_secs_f64().ceil() as u64).max(1)))
 }
 
-fn response<R>((status, words): (StatusCode, &'static str)) -> Response<RespondBody<R>> {
+fn response<R>((reason, status, words): (OwnAnswer, StatusCode, &'static str)) -> Response<RespondBody<R>> {
     // An answer without content has no words either.
     let words = (status != StatusCode::NO_CONTENT).then(|| Bytes::from_static(words.as_bytes()));
     let mut response = Response::new(RespondBody { source: Source::Us { words } });
     *response.status_mut() = status;
+    response.extensions_mut().insert(reason);
     if status == StatusCode::BAD_REQUEST {
         // Who sends what cannot be understood may mean something else by what follows.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -159,11 +133,13 @@ where
     type Output = Result<Response<RespondBody<R>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(inner) = self.project().inner.as_pin_mut() else { return Poll::Ready(Ok(response(BROKEN))) };
+        let Some(inner) = self.project().inner.as_pin_mut() else {
+            return Poll::Ready(Ok(response(OwnAnswer::BROKEN)));
+        };
         Poll::Ready(Ok(match ready!(inner.poll(cx)).map_err(Into::into) {
             Ok(answered) => answered.map(|body| RespondBody { source: Source::Backend { body } }),
             Err(error) => {
-                let answer = answer(&*error);
+                let answer = OwnAnswer::to(&*error);
                 tell(&*error, answer);
                 let mut response = response(answer);
                 if let Some(seconds) = retry_after(&*error) {

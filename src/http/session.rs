@@ -254,6 +254,6 @@ mod tests {
             assert!(error.starts_with(&format!("invalid cookie name {bad:?}")), "{error}");
         }
         let cookie = SessionCookie::new("lb", secret).unwrap().secure().max_age(Duration::from_secs(60));
-        assert_eq!(&*cookie.attributes, "; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=60");
+        assert_eq!(cookie.0.attributes, "; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=60");
     }
 }

@@ -1,5 +1,5 @@
 use super::{
-    Change, Ejection, FailOpen, InvalidMember, Line, Member, Members, View, Watch,
+    Change, Ejection, FailOpen, InvalidMember, Line, Member, Members, Tally, View, Watch,
     shared::{Shared, Views},
     view::Cell,
 };
@@ -248,6 +248,21 @@ impl<T> BackendPool<T> {
     pub fn get(&self, id: &str) -> Option<Arc<Backend>> {
         let members = self.members();
         members.find(id).map(|(backend, _)| Arc::clone(backend))
+    }
+
+    /// What happened to the pool so far: picks, and requests for which there was nobody.
+    pub fn tally(&self) -> &Tally {
+        &self.shared.tally
+    }
+
+    /// Whether too few backends are well, and others are picked as well: see [`FailOpen`].
+    pub fn is_open(&self) -> bool {
+        self.shared.current.load().is_open()
+    }
+
+    /// How many callers wait for a backend.
+    pub fn waiting(&self) -> usize {
+        self.shared.line.len()
     }
 
     pub(super) fn line(&self) -> &Arc<Line> {

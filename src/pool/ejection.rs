@@ -1,5 +1,5 @@
 use super::{Detector, detector::Peers, slowness::Speeds};
-use crate::backend::{Backend, Backoff, Moment};
+use crate::backend::{Backend, Backoff, EjectionCause, Moment};
 use arc_swap::ArcSwap;
 use std::{
     sync::{
@@ -77,14 +77,15 @@ impl Ejection {
     }
 
     /// Whether `backend` is to go, and why, given how its peers do.
-    fn judge(&self, backend: &Backend, peers: &Survey, now: Moment) -> Option<String> {
+    fn judge(&self, backend: &Backend, peers: &Survey, now: Moment) -> Option<(EjectionCause, String)> {
         let (streak, window) = (backend.record().streak(), backend.record().window(now));
         if self.consecutive > 0 && Detector::is_row(streak, self.consecutive, window, &peers.faults) {
-            return Some(format!("{streak} failures in a row"));
+            return Some((EjectionCause::Consecutive, format!("{streak} failures in a row")));
         }
         let latency = || backend.load().latency().mean(now).map(|mean| mean.value);
-        let slow = || peers.speeds.judge(latency()?, self.slower?);
-        self.detector.judge(window, &peers.faults).or_else(slow)
+        let slow = || Some((EjectionCause::Latency, peers.speeds.judge(latency()?, self.slower?)?));
+        let fails = self.detector.judge(window, &peers.faults);
+        fails.map(|cause| (EjectionCause::FailureRate, cause)).or_else(slow)
     }
 }
 
@@ -122,7 +123,12 @@ impl Judge {
     }
 
     /// Why `backend`, one of `backends`, is to go after a fault at `now`, if it is.
-    pub(super) fn judge(&self, backend: &Backend, backends: &[Arc<Backend>], now: Instant) -> Option<String> {
+    pub(super) fn judge(
+        &self,
+        backend: &Backend,
+        backends: &[Arc<Backend>],
+        now: Instant,
+    ) -> Option<(EjectionCause, String)> {
         let rules = self.rules();
         let now = Moment::of(now);
         // Looking at everyone for each fault would make of an outage a second one. Once a second is as new as need be.

@@ -40,6 +40,7 @@ mod members;
 mod shared;
 mod slowness;
 mod snapshot;
+mod tally;
 mod view;
 mod watch;
 
@@ -55,6 +56,7 @@ pub use self::{
     members::Members,
     shared::POOL_TARGET,
     snapshot::Snapshot,
+    tally::Tally,
     view::View,
     watch::{Change, Watch},
 };

@@ -1,4 +1,4 @@
-use super::{Change, FailOpen, Line, Members, Snapshot, due::Due, ejection::Judge, view::Subscriber};
+use super::{Change, FailOpen, Line, Members, Snapshot, Tally, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
     backend::{Backend, BackendId, Backoff, Health, HealthState, Home, Moment, Weight},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering},
@@ -20,6 +20,7 @@ pub(super) struct Shared<T> {
     /// Held while a backend is drained, or ejected for its answers, so that no two are where one may be.
     pub(super) leaving: Mutex<()>,
     pub(super) due: Due,
+    pub(super) tally: Tally,
     /// Whether it was told that too few backends are well.
     told_open: AtomicBool,
     /// The second in which it was told last that nobody is ejected, because most of the pool went at once.
@@ -77,6 +78,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
             judge: Judge::default(),
             leaving: Mutex::default(),
             due: Due::default(),
+            tally: Tally::default(),
             told_open: AtomicBool::new(false),
             told_frozen: AtomicU64::new(0),
             line: Arc::default(),
@@ -133,6 +135,9 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let is_open = current.is_open;
         if self.told_open.swap(is_open, Ordering::Relaxed) != is_open {
             tracing::warn!(target: POOL_TARGET, is_open, policy = ?current.fail_open, "too few backends are well");
+            if is_open {
+                self.tally.opened();
+            }
             self.tell(Change::FailOpen(is_open));
         }
     }
@@ -216,17 +221,18 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
         if !backend.is_eligible() || !(is_fault || self.judge.rules().minds_latency()) {
             return;
         }
-        let Some(cause) = self.judge.judge(backend, self.members().backends(), now) else { return };
+        let Some((kind, cause)) = self.judge.judge(backend, self.members().backends(), now) else { return };
         if self.is_mass_event(now) {
             // Once a while: it goes on for some time, and with each request.
             let window = Moment::of(now).micros() / MASS_WINDOW.as_micros() as u64 + 1;
             if self.told_frozen.swap(window, Ordering::Relaxed) != window {
                 tracing::warn!(target: POOL_TARGET, "most of the pool went within seconds: nobody is ejected for answers");
+                self.tally.frozen();
                 self.tell(Change::Frozen);
             }
             return;
         }
-        self.let_go(backend, now, |backend| _ = backend.eject(&cause, now));
+        self.let_go(backend, now, |backend| _ = backend.eject_for(kind, &cause, now));
     }
 
     fn trial_failed(&self, backend: &Backend, now: Instant) {

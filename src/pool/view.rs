@@ -1,5 +1,5 @@
-use super::{BackendPool, Line, Snapshot, Watch};
-use crate::strategy::Strategy;
+use super::{BackendPool, Line, Snapshot, Watch, tally::Picked};
+use crate::{error::Reason, strategy::Strategy};
 use arc_swap::ArcSwap;
 use std::{
     fmt,
@@ -29,12 +29,14 @@ pub(super) struct Cell<T, G: Strategy> {
     pool: BackendPool<T>,
     strategy: G,
     current: ArcSwap<Snapshot<T, G::Picker>>,
+    picked: Arc<Picked>,
 }
 
 impl<T, G: Strategy> Cell<T, G> {
     pub(super) fn new(pool: BackendPool<T>, strategy: G, base: &Snapshot<T>) -> Self {
         let current = ArcSwap::from_pointee(built(&strategy, base));
-        Self { pool, strategy, current }
+        let picked = pool.tally().view();
+        Self { pool, strategy, current, picked }
     }
 }
 
@@ -68,6 +70,16 @@ impl<T, G: Strategy> View<T, G> {
     /// Who waits for room.
     pub(crate) fn line(&self) -> &Arc<Line> {
         self.cell.pool.line()
+    }
+
+    /// A backend was picked for a request.
+    pub(crate) fn picked(&self) {
+        self.cell.picked.one_more();
+    }
+
+    /// None could be.
+    pub(crate) fn refused(&self, reason: Reason) {
+        self.cell.pool.tally().refused(reason);
     }
 
     /// The pool's changes from now on.

@@ -8,7 +8,15 @@ use crate::{
     },
     serving::{Plan, tls::Tls},
 };
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval, sleep},
@@ -23,6 +31,13 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// Looks at one that goes on changing, before it is left for later.
 const LOOKS: usize = 10;
 
+/// How often the configuration was read again, and what came of it.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    pub taken_up: AtomicU64,
+    pub refused: AtomicU64,
+}
+
 /// Brings the configuration to the workers, again and again.
 pub struct Reloader {
     /// With what the file said when it was last taken up, or refused.
@@ -31,6 +46,7 @@ pub struct Reloader {
     /// The certificate is in files of its own.
     pub tls: Option<Tls>,
     pub notifier: Notifier,
+    pub reloads: Arc<Reloads>,
 }
 
 impl Reloader {
@@ -68,6 +84,7 @@ impl Reloader {
                 }
                 // One that stays away is told of once.
                 Err(problem) if is_asked || self.seen().is_some() => {
+                    self.reloads.refused.fetch_add(1, Ordering::Relaxed);
                     error!("Configuration not reloaded: {}", Document::unreadable(&path, &problem));
                     self.source.document = None;
                 }
@@ -95,8 +112,12 @@ impl Reloader {
                 }
                 info!("Configuration reloaded: {} pools, {} routes", plan.pools.len(), plan.routes.len());
                 self.plans.send_replace(Arc::new(plan));
+                self.reloads.taken_up.fetch_add(1, Ordering::Relaxed);
             }
-            Err(problem) => error!("Configuration not reloaded: {problem}"),
+            Err(problem) => {
+                self.reloads.refused.fetch_add(1, Ordering::Relaxed);
+                error!("Configuration not reloaded: {problem}");
+            }
         }
         self.notifier.ready();
     }

@@ -1,6 +1,6 @@
 //! A request on its way through its pool.
 
-use super::{body::Body, limit::Limit, pressing::Upload};
+use super::{body::Body, limit::Limit, pressing::Upload, responses::Part};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use std::{
@@ -21,6 +21,7 @@ pin_project! {
     pub struct Answering {
         #[pin]
         stage: Stage,
+        counts: Option<Arc<Part>>,
     }
 }
 
@@ -37,7 +38,7 @@ pin_project! {
 impl Answering {
     /// By ourselves.
     pub fn told(response: Response<Body>) -> Self {
-        Self { stage: Stage::Told { response: Some(response) } }
+        Self { stage: Stage::Told { response: Some(response) }, counts: None }
     }
 
     /// By `proxy`, as soon as there is a place within `limit`.
@@ -51,7 +52,12 @@ impl Answering {
             let limit = limit.filter(|_| !has_place).cloned();
             Stage::Waiting { waiting: Box::pin(wait(proxy, limit, place, request)) }
         };
-        Self { stage }
+        Self { stage, counts: None }
+    }
+
+    /// What comes of it is one of these.
+    pub fn counted_in(self, counts: &Arc<Part>) -> Self {
+        Self { counts: Some(Arc::clone(counts)), ..self }
     }
 }
 
@@ -76,13 +82,18 @@ impl Future for Answering {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match self.project().stage.project() {
+        let this = self.project();
+        let response = match this.stage.project() {
             StageProjection::Called { inner, place } => {
-                let response = ready!(inner.poll(cx))?;
-                Ok(response.map(|body| Body::of(body, place.take())))
+                let Ok(response) = ready!(inner.poll(cx));
+                response.map(|body| Body::of(body, place.take()))
             }
-            StageProjection::Waiting { waiting } => Ok(ready!(waiting.as_mut().poll(cx))),
-            StageProjection::Told { response } => Ok(response.take().expect("polled after it was ready")),
-        })
+            StageProjection::Waiting { waiting } => ready!(waiting.as_mut().poll(cx)),
+            StageProjection::Told { response } => response.take().expect("polled after it was ready"),
+        };
+        if let Some(counts) = this.counts {
+            counts.count(&response);
+        }
+        Poll::Ready(Ok(response))
     }
 }

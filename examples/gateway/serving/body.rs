@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tower::BoxError;
-use tower_balancer::proxy::ProxyBody;
+use tower_balancer::{http::OwnAnswer, proxy::ProxyBody};
 
 pin_project! {
     /// The body of an answer, with what is held until its end.
@@ -37,6 +37,7 @@ impl Body {
     pub fn overloaded() -> Response<Self> {
         let mut response = words(StatusCode::SERVICE_UNAVAILABLE, "Too many requests in flight");
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        response.extensions_mut().insert(OwnAnswer::Overloaded);
         response
     }
 }

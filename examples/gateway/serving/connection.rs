@@ -1,12 +1,14 @@
 //! A client's connection: HTTP/1.1 and HTTP/2 on one port, strictly read, within limits.
 
 use super::{
+    fired::{Fired, Limit},
     limits::Limits,
     patience::Patient,
     pressing::{Pressing, Upload},
     tls::Tls,
     worth::Counting,
 };
+use futures_util::TryFutureExt;
 use http::{Request, Response, header, uri::Scheme};
 use hyper::{
     body::Incoming,
@@ -16,7 +18,16 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -40,6 +51,7 @@ pub struct Connections {
     places: Arc<Semaphore>,
     limits: Limits,
     tls: Option<Tls>,
+    accepted: Arc<AtomicU64>,
 }
 
 /// A connection to its end. Apart: it is large, and a future that awaits another has room for it twice.
@@ -52,6 +64,21 @@ pub struct Client {
 }
 
 impl Connections {
+    /// How often clients have met a limit.
+    pub fn fired(&self) -> &Fired {
+        &self.limits.fired
+    }
+
+    /// How many connections there are.
+    pub fn open(&self) -> usize {
+        self.limits.connections.saturating_sub(self.places.available_permits())
+    }
+
+    /// How many there were, those that are open among them.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
     pub fn new(limits: Limits) -> Self {
         let mut server = auto::Builder::new(TokioExecutor::new());
         server
@@ -75,7 +102,7 @@ impl Connections {
             // WebSocket begins so (RFC 8441).
             .enable_connect_protocol();
         let places = Arc::new(Semaphore::new(limits.connections));
-        Self { server, places, limits, tls: None }
+        Self { server, places, limits, tls: None, accepted: Arc::default() }
     }
 
     /// Over TLS, and no other way, where there is a certificate.
@@ -88,10 +115,16 @@ impl Connections {
         // Small answers go out at once.
         _ = stream.set_nodelay(true);
         match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => Some(Client { stream, place }),
-            // Over TLS there is nothing to tell before it has begun.
-            Err(_) if self.tls.is_some() => None,
+            Ok(place) => {
+                self.accepted.fetch_add(1, Ordering::Relaxed);
+                Some(Client { stream, place })
+            }
             Err(_) => {
+                self.fired().one(Limit::Connections);
+                // Over TLS there is nothing to tell before it has begun.
+                if self.tls.is_some() {
+                    return None;
+                }
                 tokio::spawn(timeout(FAREWELL, refuse(stream)));
                 None
             }
@@ -112,7 +145,14 @@ impl Connections {
             Some(tls) => {
                 let connections = self.clone();
                 Box::pin(async move {
-                    let stream = timeout(connections.limits.head_time, tls.accept(stream)).await??;
+                    let fired = connections.fired();
+                    let stream = match timeout(connections.limits.head_time, tls.accept(stream)).await {
+                        Ok(accepted) => accepted.inspect_err(|_| fired.no_handshake())?,
+                        Err(elapsed) => {
+                            fired.one(Limit::HeadTime);
+                            return Err(elapsed.into());
+                        }
+                    };
                     connections.serve_on(stream, place, Peer::new(address, &Scheme::HTTPS), service, stop).await
                 })
             }
@@ -139,10 +179,11 @@ impl Connections {
             });
             self.server.serve_connection_with_upgrades(stream, service).into_owned()
         };
-        let Limits { stall, abandoned, idle, .. } = self.limits;
-        let service = Pressing::new(service, stall);
-        let answers = service.answers();
-        Box::pin(answers.watched_on(Counting::new(service).on(connect, abandoned, idle, stop), stall))
+        let service = Pressing::new(service, &self.limits);
+        let (answers, fired) = (service.answers(), self.fired().clone());
+        let connection = Counting::new(service).on(connect, &self.limits, stop);
+        let served = answers.watched_on(connection, self.limits.stall, fired.clone());
+        Box::pin(served.inspect_err(move |error| fired.ended_with(&**error)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a client may take of the gateway.
 
+use super::fired::Fired;
 use std::time::Duration;
 
 /// How much, how many and how long. The defaults are safe to face strangers with, and generous to those who mean well.
@@ -34,6 +35,8 @@ pub struct Limits {
     pub ping_after: Duration,
     /// How long that may take before the connection is closed.
     pub ping_time: Duration,
+    /// How often clients have met one of these.
+    pub fired: Fired,
 }
 
 impl Default for Limits {
@@ -51,6 +54,7 @@ impl Default for Limits {
             idle: Duration::from_secs(60),
             ping_after: Duration::from_secs(30),
             ping_time: Duration::from_secs(20),
+            fired: Fired::default(),
         }
     }
 }

@@ -9,8 +9,8 @@
 //!               accepts       tls.rs          by the plan  limit.rs
 //!                             patience.rs     of the moment
 //!                             pressing.rs
-//!                             worth.rs, all by limits.rs
-//!                             farewell.rs
+//!                             worth.rs, all by limits.rs, counted in fired.rs
+//!                             farewell.rs; answers in responses.rs
 //! ```
 
 mod answering;
@@ -18,11 +18,13 @@ mod body;
 mod checks;
 mod connection;
 mod farewell;
+pub mod fired;
 mod limit;
 pub mod limits;
 mod patience;
 mod plan;
 mod pressing;
+mod responses;
 mod router;
 mod stack;
 pub mod tls;

@@ -1,6 +1,9 @@
 //! How long a client is waited for in the middle of something, on its stream of bytes.
 
-use super::limits::Limits;
+use super::{
+    fired::{Fired, Limit},
+    limits::Limits,
+};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -34,6 +37,7 @@ pub struct Patient<I> {
     alarm: Option<Pin<Box<Sleep>>>,
     /// Since a write waits, and no longer.
     writing: Option<Pin<Box<Sleep>>>,
+    fired: Fired,
     _place: OwnedSemaphorePermit,
 }
 
@@ -52,8 +56,8 @@ impl<I> Patient<I> {
     pub fn new(stream: I, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
         let Limits { stall, head_time, idle, .. } = *limits;
         let inner = Strict::new(stream);
-        let (awaited, alarm, writing) = (None, None, None);
-        Self { inner, stall, head_time, idle, opening: OPENING, awaited, alarm, writing, _place: place }
+        let (awaited, alarm, writing, fired) = (None, None, None, limits.fired.clone());
+        Self { inner, stall, head_time, idle, opening: OPENING, awaited, alarm, writing, fired, _place: place }
     }
 
     /// For the requests on it, to say that one of them was answered with 101.
@@ -87,6 +91,11 @@ impl<I> Patient<I> {
         }
         while alarm.as_mut().poll(cx).is_ready() {
             if Instant::now() >= until {
+                self.fired.one(match awaits {
+                    Awaited::Opening | Awaited::Head(_) => Limit::HeadTime,
+                    Awaited::Request(_) => Limit::Idle,
+                    Awaited::Body => Limit::Stall,
+                });
                 return true;
             }
             alarm.as_mut().reset(until);
@@ -96,10 +105,11 @@ impl<I> Patient<I> {
 
     /// Where it waits for too long, it has failed.
     fn wrote<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let Self { writing, stall, .. } = self;
+        let Self { writing, stall, fired, .. } = self;
         if written.is_ready() {
             *writing = None;
         } else if writing.get_or_insert_with(|| Box::pin(sleep(*stall))).as_mut().poll(cx).is_ready() {
+            fired.one(Limit::Stall);
             return timed_out();
         }
         written

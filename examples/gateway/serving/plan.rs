@@ -1,11 +1,11 @@
 //! How a configuration becomes pools at work, and how one follows another.
 
-use super::{checks::Task, limit::Limit, stack::Stack};
+use super::{checks::Task, limit::Limit, responses::Responses, stack::Stack};
 use crate::config::{self, Config, health::Health, pool::FailOpen, route::Route};
 use http::uri::Authority;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 use tokio::time::Instant;
-use tower_balancer::{BackendPool, backend::Origin, pool, proxy::Builder, strategy::AnyStrategy};
+use tower_balancer::{BackendPool, backend::Origin, http::RetryBudget, pool, proxy::Builder, strategy::AnyStrategy};
 use tracing::info;
 
 /// A configuration at work. Each worker makes its own [proxies](super::router::Router) by it.
@@ -15,6 +15,8 @@ pub struct Plan {
     pub pools: Vec<Arc<Pool>>,
     /// The most specific first, each with the place of its pool.
     pub routes: Vec<(Route, usize)>,
+    /// How many requests no route was for.
+    pub unrouted: Arc<AtomicU64>,
 }
 
 /// A pool at work.
@@ -27,6 +29,10 @@ pub struct Pool {
     pub proxy: Arc<Builder<AnyStrategy>>,
     pub stack: Stack,
     pub limit: Option<Arc<Limit>>,
+    /// What its clients were answered.
+    pub responses: Arc<Responses>,
+    /// What its retries and hedges are paid from; the same for as long as the stack is.
+    pub budget: RetryBudget,
     config: config::pool::Pool,
     checks: Arc<Option<Task>>,
     adapting: Arc<Option<Task>>,
@@ -48,7 +54,8 @@ impl Plan {
             place.map(|place| (route, place))
         };
         let routes = config.routes().into_iter().filter_map(place).collect();
-        Self { config, pools, routes }
+        let unrouted = before.map(|plan| Arc::clone(&plan.unrouted)).unwrap_or_default();
+        Self { config, pools, routes, unrouted }
     }
 
     /// Where a request goes: the place of its pool.
@@ -83,9 +90,12 @@ impl Pool {
         let backends = before.map_or_else(empty, |before| before.backends.clone());
         settle(&backends, pool, before.map(|before| &before.config));
         let stack = Stack::of(config, pool);
-        let proxy = match before.filter(|before| before.stack == stack) {
-            Some(before) => Arc::clone(&before.proxy),
-            None => Arc::new(stack.proxy(&backends)),
+        let (proxy, budget) = match before.filter(|before| before.stack == stack) {
+            Some(before) => (Arc::clone(&before.proxy), before.budget.clone()),
+            None => {
+                let budget = stack.budget();
+                (Arc::new(stack.proxy(&backends, budget.clone())), budget)
+            }
         };
         let checks = match before.filter(|before| before.config.health == pool.health) {
             Some(before) => Arc::clone(&before.checks),
@@ -101,7 +111,10 @@ impl Pool {
             None => Limit::of(&pool.limits),
         };
         let strategy = pool.strategy.known_as().into();
-        Self { name: name.into(), strategy, backends, proxy, stack, limit, config: pool.clone(), checks, adapting }
+        let responses = before.map(|before| Arc::clone(&before.responses)).unwrap_or_default();
+        let config = pool.clone();
+        let name = name.into();
+        Self { name, strategy, backends, proxy, stack, limit, responses, budget, config, checks, adapting }
     }
 }
 

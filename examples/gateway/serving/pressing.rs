@@ -1,6 +1,10 @@
 //! How long a client is waited for in the middle of a request or an answer over HTTP/2.
 
-use super::patience::stood_still;
+use super::{
+    fired::{Fired, Limit},
+    limits::Limits,
+    patience::stood_still,
+};
 use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
@@ -26,12 +30,13 @@ use tower::BoxError;
 pub struct Pressing<S> {
     inner: S,
     stall: Duration,
+    fired: Fired,
     answers: Answers,
 }
 
 impl<S> Pressing<S> {
-    pub fn new(inner: S, stall: Duration) -> Self {
-        Self { inner, stall, answers: Answers::default() }
+    pub fn new(inner: S, limits: &Limits) -> Self {
+        Self { inner, stall: limits.stall, fired: limits.fired.clone(), answers: Answers::default() }
     }
 
     /// The answers of this and of all its clones.
@@ -52,7 +57,9 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let over_http2 = request.version() == Version::HTTP_2;
         let answered = (over_http2 && !request.body().is_end_stream()).then(Arc::<AtomicBool>::default);
-        let press = answered.clone().map(|answered| Box::new(Press { stall: self.stall, answered, alarm: None }));
+        let (stall, fired) = (self.stall, &self.fired);
+        let press =
+            answered.clone().map(|answered| Box::new(Press { stall, answered, alarm: None, fired: fired.clone() }));
         let inner = self.inner.call(request.map(|inner| Upload { inner, press }));
         PressingFuture { inner, answered, answers: over_http2.then(|| self.answers.clone()) }
     }
@@ -100,6 +107,7 @@ struct Press {
     answered: Arc<AtomicBool>,
     /// Since there was nothing, and no longer.
     alarm: Option<Pin<Box<Sleep>>>,
+    fired: Fired,
 }
 
 impl Body for Upload {
@@ -110,13 +118,17 @@ impl Body for Upload {
         let Self { inner, press } = self.get_mut();
         let frame = Pin::new(inner).poll_frame(cx);
         let Some(press) = press else { return frame.map_err(Into::into) };
-        let Press { stall, answered, alarm } = &mut **press;
+        let Press { stall, answered, alarm, fired } = &mut **press;
         if frame.is_ready() || answered.load(Ordering::Relaxed) {
             *alarm = None;
             return frame.map_err(Into::into);
         }
         ready!(alarm.get_or_insert_with(|| Box::pin(sleep(*stall))).as_mut().poll(cx));
-        if answered.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(Some(Err(stood_still().into()))) }
+        if answered.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        fired.one(Limit::Stall);
+        Poll::Ready(Some(Err(stood_still().into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -146,13 +158,14 @@ impl Answers {
 
     /// What `connection` comes to. Meanwhile answers are given up of which the client takes nothing for `stall`, or for a second
     /// such time.
-    pub fn watched_on<C: Future>(self, connection: C, stall: Duration) -> Watched<C> {
-        Watched { connection, answers: self, stall, alarm: sleep(stall) }
+    pub fn watched_on<C: Future>(self, connection: C, stall: Duration, fired: Fired) -> Watched<C> {
+        Watched { connection, answers: self, stall, alarm: sleep(stall), fired }
     }
 
-    fn look(&self) {
+    /// How many are given up.
+    fn look(&self) -> usize {
         let all: Vec<_> = locked(&self.0).iter().filter_map(Weak::upgrade).collect();
-        all.iter().for_each(|answer| answer.look());
+        all.iter().filter(|answer| answer.look()).count()
     }
 }
 
@@ -165,6 +178,7 @@ pin_project! {
         stall: Duration,
         #[pin]
         alarm: Sleep,
+        fired: Fired,
     }
 }
 
@@ -180,14 +194,14 @@ impl<C: Future> Future for Watched<C> {
             ready!(this.alarm.as_mut().poll(cx));
             this.alarm.as_mut().reset(Instant::now() + *this.stall);
             // What is given up may want to be told so, by the connection.
-            this.answers.look();
+            (0..this.answers.look()).for_each(|_| this.fired.one(Limit::Stall));
         }
     }
 }
 
 trait Look: Send + Sync {
-    /// Gives it up where nothing has moved since the last look.
-    fn look(&self);
+    /// Gives it up where nothing has moved since the last look. Returns whether it does.
+    fn look(&self) -> bool;
 }
 
 /// The body of an answer, until it is given up. The stream that it belongs to does not ask for more of it when the client
@@ -204,7 +218,7 @@ enum Moves {
 }
 
 impl<R: Send> Look for Answer<R> {
-    fn look(&self) {
+    fn look(&self) -> bool {
         let mut answer = locked(&self.0);
         let given_up = match answer.1 {
             Moves::Has => {
@@ -215,7 +229,7 @@ impl<R: Send> Look for Answer<R> {
             Moves::Waits => None,
         };
         drop(answer);
-        drop(given_up);
+        given_up.is_some()
     }
 }
 

@@ -5,11 +5,16 @@ use super::{
     body::Body,
     plan::{Plan, Pool},
     pressing::Upload,
+    responses::Part,
 };
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::service::Service;
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::sync::watch;
 use tower_balancer::{
     ReverseProxy,
@@ -35,6 +40,7 @@ struct Proxy {
     made_by: Arc<Builder<AnyStrategy>>,
     client: ProxyClient<Upload>,
     service: ReverseProxy<AnyStrategy, Upload>,
+    responses: Arc<Part>,
 }
 
 impl Router {
@@ -66,10 +72,13 @@ impl Service<Request<Upload>> for Router {
     fn call(&self, request: Request<Upload>) -> Answering {
         let table = self.table.load();
         let Some(place) = table.plan.route(&request) else {
+            table.plan.unrouted.fetch_add(1, Ordering::Relaxed);
             debug!("no route for {} {}", request.method(), request.uri().path());
             return Answering::told(Body::not_found());
         };
-        Answering::by(table.proxies[place].service.clone(), table.plan.pools[place].limit.as_ref(), request)
+        let Proxy { service, responses, .. } = &table.proxies[place];
+        let limit = table.plan.pools[place].limit.as_ref();
+        Answering::by(service.clone(), limit, request).counted_in(responses)
     }
 }
 
@@ -88,14 +97,16 @@ impl Table {
 impl Proxy {
     fn new(pool: &Pool, before: Option<(&Arc<Pool>, &Self)>) -> Self {
         let made_by = Arc::clone(&pool.proxy);
+        let responses = before.map_or_else(|| pool.responses.part(), |(_, proxy)| Arc::clone(&proxy.responses));
         let client = match before {
             Some((_, proxy)) if Arc::ptr_eq(&proxy.made_by, &made_by) => {
-                return Self { made_by, client: proxy.client.clone(), service: proxy.service.clone() };
+                let (client, service) = (proxy.client.clone(), proxy.service.clone());
+                return Self { made_by, client, service, responses };
             }
             Some((before, proxy)) if before.stack.upstream.connects_as(&pool.stack.upstream) => proxy.client.clone(),
             _ => pool.stack.upstream.client().build(),
         };
         let service = Builder::clone(&made_by).build_over(client.clone());
-        Self { made_by, client, service }
+        Self { made_by, client, service, responses }
     }
 }

@@ -7,7 +7,7 @@ use std::{num::NonZero, time::Duration};
 use tower_balancer::{
     BackendPool, ReverseProxy,
     backend::Origin,
-    http::{ForwardLayer, Network, RequestKey},
+    http::{ForwardLayer, Network, RequestKey, RetryBudget},
     proxy::Builder,
     strategy::{AnyStrategy, Grouped, SlowStart, Tiers, Zones},
 };
@@ -57,9 +57,13 @@ impl Stack {
         }
     }
 
+    /// What retries and hedges are paid from.
+    pub fn budget(&self) -> RetryBudget {
+        self.retry.budget()
+    }
+
     /// The proxy over `pool`, for each worker to build its own of.
-    pub fn proxy(&self, pool: &BackendPool<Origin>) -> Builder<AnyStrategy> {
-        let budget = self.retry.budget();
+    pub fn proxy(&self, pool: &BackendPool<Origin>, budget: RetryBudget) -> Builder<AnyStrategy> {
         let key = self.picks.strategy.key.as_deref().cloned().unwrap_or(RequestKey::none());
         let mut proxy = ReverseProxy::builder(pool)
             .strategy(self.strategy())

@@ -1,5 +1,9 @@
 //! Whether a connection over HTTP/2 is worth keeping: on it, asking and giving up again costs a client nothing.
 
+use super::{
+    fired::{Fired, Limit},
+    limits::Limits,
+};
 use http::{Request, Response, Version};
 use hyper::service::Service;
 use hyper_util::server::graceful::GracefulConnection;
@@ -58,11 +62,12 @@ impl<S> Counting<S> {
         Self { inner, tally: Arc::default() }
     }
 
-    /// A connection on which this is served: it is closed where `most` more of its requests were given up than answered, and
-    /// asked to end where none has begun for `idle`, and at `stop`.
-    pub fn on<C, F>(self, connect: impl FnOnce(Self) -> C, most: u32, idle: Duration, stop: F) -> Kept<C, F> {
-        let tally = Arc::clone(&self.tally);
-        Kept { connection: connect(self), tally, most, idle, checked: 0, check: sleep(idle), stop: Some(stop) }
+    /// A connection on which this is served: it is closed where so many more of its requests were given up than answered, and
+    /// asked to end where none has begun for a while, both by `limits`, and at `stop`.
+    pub fn on<C, F>(self, connect: impl FnOnce(Self) -> C, limits: &Limits, stop: F) -> Kept<C, F> {
+        let (tally, fired) = (Arc::clone(&self.tally), limits.fired.clone());
+        let (most, idle) = (limits.abandoned, limits.idle);
+        Kept { connection: connect(self), tally, most, idle, checked: 0, check: sleep(idle), stop: Some(stop), fired }
     }
 }
 
@@ -117,6 +122,7 @@ pin_project! {
         checked: u32,
         #[pin]
         check: Sleep,
+        fired: Fired,
     }
 }
 
@@ -131,6 +137,7 @@ where
         let mut this = self.project();
         // Whoever resets goes on sending, and so this is looked at.
         if this.tally.abandoned.load(Ordering::Relaxed) > *this.most {
+            this.fired.one(Limit::Abandoned);
             return Poll::Ready(Err("the client only resets".into()));
         }
         if this.stop.as_mut().as_pin_mut().is_some_and(|stop| stop.poll(cx).is_ready()) {
@@ -141,6 +148,7 @@ where
         while begun != HTTP1 && this.check.as_mut().poll(cx).is_ready() {
             // What is under way goes on to its end.
             if begun == *this.checked {
+                this.fired.one(Limit::Idle);
                 this.connection.as_mut().graceful_shutdown();
             }
             *this.checked = begun;

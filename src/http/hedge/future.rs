@@ -222,6 +222,9 @@ where
             let nowhere = matches!(&answer, Poll::Ready(answer) if is_unavailable(answer));
             let paid = std::mem::take(&mut second.paid);
             if !nowhere {
+                if !paid.is_empty() {
+                    second.rule.budget.hedged();
+                }
                 paid.into_iter().for_each(Charge::spend);
             }
             let answer = ready!(answer);

@@ -32,6 +32,14 @@ pub struct RetryBudget {
 /// A second each. The current one is one of them, so what is counted is nine seconds old at least and ten at most.
 const SLOTS: u32 = 10;
 
+/// What it was spent on, since it was made.
+#[derive(Debug, Default)]
+struct Spent {
+    retries: AtomicU64,
+    hedges: AtomicU64,
+    refused: AtomicU64,
+}
+
 /// The attempts of one second in one word, so that no reader sees the counts of one second and the number of another:
 /// which second it is (20 bits, twelve days), requests (24), attempts that were charged (20).
 #[derive(Debug)]
@@ -41,6 +49,7 @@ struct Window {
     share: u64,
     /// Thousandths of an attempt that there are in any case.
     reserve: u64,
+    spent: Spent,
 }
 
 const CHARGED: u64 = 1;
@@ -60,7 +69,8 @@ impl RetryBudget {
         assert!((0.0..=10.0).contains(&ratio), "the ratio of a retry budget is from 0 to 10, not {ratio}");
         let share = (ratio * 1_000.0).round() as u64;
         let reserve = u64::from(per_second) * u64::from(SLOTS) * 1_000;
-        Self { window: Arc::new(Window { slots: Default::default(), share, reserve }) }
+        let spent = Spent::default();
+        Self { window: Arc::new(Window { slots: Default::default(), share, reserve, spent }) }
     }
 
     /// Counts one request, which brings its share. Lock-free.
@@ -71,6 +81,14 @@ impl RetryBudget {
     /// Takes one attempt out of the budget, if it has one. An attempt that is not [spent](Charge::spend) is given back.
     pub fn charge(&self, now: Instant) -> Option<Charge> {
         let second = second(now);
+        let charge = self.try_charge(second);
+        if charge.is_none() {
+            self.window.spent.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        charge
+    }
+
+    fn try_charge(&self, second: u64) -> Option<Charge> {
         if self.window.left(second) < 1_000 || self.window.charged(second) > MOST {
             return None;
         }
@@ -78,6 +96,30 @@ impl RetryBudget {
         let charge = Charge { budget: Some(self.clone()), second };
         // Who was as quick has taken the last one: then both give back, and the budget holds.
         (self.window.left(second) >= 0).then_some(charge)
+    }
+
+    /// Second attempts that were made after a failure, since the budget was made.
+    pub fn retries(&self) -> u64 {
+        self.window.spent.retries.load(Ordering::Relaxed)
+    }
+
+    /// Second attempts that were made while the first was waited for, since the budget was made.
+    pub fn hedges(&self) -> u64 {
+        self.window.spent.hedges.load(Ordering::Relaxed)
+    }
+
+    /// How often an attempt was wanted that the budget had nothing for, since it was made. Whoever waits for an answer may
+    /// want one again and again.
+    pub fn refused(&self) -> u64 {
+        self.window.spent.refused.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::http) fn retried(&self) {
+        self.window.spent.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(in crate::http) fn hedged(&self) {
+        self.window.spent.hedges.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The attempts that are left.

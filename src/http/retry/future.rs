@@ -120,6 +120,7 @@ where
                     let nowhere = matches!(&answer, Poll::Ready(answer) if is_unavailable(answer));
                     if let Some(charge) = next.paid.take().filter(|_| !nowhere) {
                         charge.spend();
+                        next.policy.budget.retried();
                         // There is somebody: what the one before has said will not be needed, and is held for nothing.
                         next.failed.take_if(|failed| failed.is_ok());
                     }
