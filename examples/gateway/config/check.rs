@@ -6,6 +6,7 @@ use super::{
     scalars::UpTo,
     server::Admin,
     strategy,
+    upstream_tls::UpstreamTls,
 };
 use humantime::format_duration;
 use std::{
@@ -118,7 +119,13 @@ impl Lines<'_, '_> {
             .map(|time| format_duration(**time));
         let (protocol, body) = (*upstream.protocol, time(&upstream.body_timeout));
         let words = format_args!("{protocol}, connect {connect}, answer {head}, silence in it {body}, idle {idle}");
-        self.line("upstream", &words)
+        self.line("upstream", &words)?;
+        let encrypted = pool.backends.iter().any(|backend| backend.is_encrypted());
+        match &upstream.tls {
+            Some(tls) => self.line("upstream tls", tls),
+            None if encrypted => self.line("upstream tls", &UpstreamTls::default()),
+            None => Ok(()),
+        }
     }
 }
 
