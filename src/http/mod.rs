@@ -107,7 +107,7 @@ pub use self::{
     client::{Client, ClientBody, ClientConfig},
     coalesce::Coalesce,
     deadline::{Deadline, DeadlineLayer},
-    forward::{Forward, ForwardLayer, InvalidNetwork, Network, Refused},
+    forward::{Forward, ForwardBody, ForwardLayer, InvalidNetwork, Network, Refused},
     grpc_probe::GrpcProbe,
     hedge::{Hedge, HedgeLayer},
     key::{InvalidKey, RequestKey},
