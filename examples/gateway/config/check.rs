@@ -46,6 +46,10 @@ impl Display for Config {
         let read = format_duration(*limits.header_read_timeout);
         lines.line("requests", &format_args!("heads of {bytes} bytes within {read}, {streams} at once over HTTP/2"))?;
         lines.line("request timeout", &time(&limits.request_timeout))?;
+        match *limits.min_rate {
+            0 => lines.line("slow clients", &"at any rate, unless they stand still")?,
+            rate => lines.line("slow clients", &format_args!("closed below {rate} bytes a second"))?,
+        }
         lines.line("idle clients", &format_args!("closed after {}", format_duration(*limits.idle_timeout)))?;
         for (name, pool) in pools {
             lines.line("pool", name)?;

@@ -1,6 +1,7 @@
 //! A client's connection: HTTP/1.1 and HTTP/2 on one port, strictly read, within limits.
 
 use super::{
+    credit::Credit,
     limits::Limits,
     patience::Patient,
     pressing::{Pressing, Upload},
@@ -28,14 +29,16 @@ use tower_balancer::http::{Coalesce, Peer};
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 
-/// How long that may take.
+/// How long that may take, and for how many at a time: a flood of those who do not listen must not take up what the others need.
 const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELLS: usize = 256;
 
 /// How connections are served, and how many. Clones have their places together.
 #[derive(Clone)]
 pub struct Connections {
     server: auto::Builder<TokioExecutor>,
     places: Arc<Semaphore>,
+    farewells: Arc<Semaphore>,
     limits: Limits,
     tls: Option<Tls>,
 }
@@ -70,7 +73,7 @@ impl Connections {
             // WebSocket begins so (RFC 8441).
             .enable_connect_protocol();
         let places = Arc::new(Semaphore::new(limits.connections));
-        Self { server, places, limits, tls: None }
+        Self { server, places, farewells: Arc::new(Semaphore::new(FAREWELLS)), limits, tls: None }
     }
 
     /// Over TLS, and no other way, where there is a certificate.
@@ -87,7 +90,12 @@ impl Connections {
             // Over TLS there is nothing to tell before it has begun.
             Err(_) if self.tls.is_some() => None,
             Err(_) => {
-                tokio::spawn(timeout(FAREWELL, refuse(stream)));
+                if let Ok(farewell) = Arc::clone(&self.farewells).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        _ = timeout(FAREWELL, refuse(stream)).await;
+                        drop(farewell);
+                    });
+                }
                 None
             }
         }
@@ -147,10 +155,11 @@ impl Connections {
             });
             self.server.serve_connection_with_upgrades(stream, service).into_owned()
         };
-        let Limits { stall, abandoned, idle, .. } = self.limits;
-        let service = Pressing::new(service, stall);
+        let Limits { stall, min_rate, abandoned, idle, .. } = self.limits;
+        let service = Pressing::new(service, Credit::new(stall, min_rate));
         let answers = service.answers();
-        answers.watched_on(Counting::new(service).on(connect, abandoned, idle, stop), stall)
+        let service = Counting::new(service, answers.clone());
+        answers.watched_on(service.on(connect, abandoned, idle, stop), stall)
     }
 }
 

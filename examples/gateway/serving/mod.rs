@@ -8,13 +8,14 @@
 //!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ limit.rs ─▶ the pool's ReverseProxy
 //!               accepts       tls.rs          by the plan
 //!                             patience.rs     of the moment
-//!                             pressing.rs
+//!                             pressing.rs, both by credit.rs
 //!                             worth.rs, all by limits.rs
 //! ```
 
 mod body;
 mod checks;
 mod connection;
+mod credit;
 mod limit;
 pub mod limits;
 mod patience;
