@@ -61,6 +61,9 @@
 //! `http` (default): the `http` and [`proxy`] modules and what belongs to them. Without it the crate is the pool, the
 //! strategies, the balancer, the feedback and the checker, and depends on no HTTP crate.
 //!
+//! `tls` (default): backends at `https://`, by rustls with ring; building that needs a C compiler. `http::TlsConfig` says who
+//! is trusted.
+//!
 //! `tower-http`: `http::TowerHttpClassify`, which judges backends by the classifiers of tower-http.
 //!
 //! `metrics`: `metrics::Exporter`, which publishes the numbers of pools through the facade of that name.

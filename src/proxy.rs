@@ -48,10 +48,10 @@ use crate::{
     feedback::{Feedback, FeedbackLayer},
     http::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, BodyTimeout, BodyTimeoutLayer, Client,
-        ClientBody, ClientConfig, Deadline, DeadlineLayer, Forward, ForwardLayer, Hedge, HedgeLayer, HttpClassify,
-        LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout, ResponseTimeoutLayer,
-        Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends, Upgrade, UpgradeLayer,
-        WatchedBody,
+        ClientBody, ClientConfig, Deadline, DeadlineLayer, Forward, ForwardBody, ForwardLayer, Hedge, HedgeLayer,
+        HttpClassify, LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout,
+        ResponseTimeoutLayer, Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends,
+        Upgrade, UpgradeLayer, WatchedBody,
         future::{DeadlineFuture, ForwardFuture, RespondFuture, RetryFuture, SessionFuture, UpgradeFuture},
     },
     pool::BackendPool,
@@ -76,13 +76,14 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// something every half minute; a connection that is dead without a word must not hold a lease for ever.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-type Sent<B> = TimedBody<ReplayBody<B>>;
+type Sent<B> = TimedBody<ReplayBody<ForwardBody<B>>>;
 type Judged<B> = Feedback<AccessLog<Address<ResponseTimeout<BodyTimeout<Client<Sent<B>>>>>>, HttpClassify, AtEndOfBody>;
 type Told = (TriedBackends, (RequestKey, Option<SessionCookie>));
 type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
 type Stack<G, B> = Upgrade<Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<G, B>>>>>>>>;
-type StackFuture<G, B> =
-    UpgradeFuture<RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<RetryFuture<Hedge<Attempt<G, B>>, B>>>>>>;
+type StackFuture<G, B> = UpgradeFuture<
+    RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<RetryFuture<Hedge<Attempt<G, B>>, ForwardBody<B>>>>>>,
+>;
 
 /// The client under a [`ReverseProxy`] that takes requests with a body of type `B`.
 pub type ProxyClient<B> = Client<Sent<B>>;
@@ -90,7 +91,7 @@ pub type ProxyClient<B> = Client<Sent<B>>;
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
 ///
 /// It holds a timer, so it is not `Unpin`: who reads it frame by frame pins it.
-pub type ProxyBody = RespondBody<LeasedBody<WatchedBody<ClientBody>>>;
+pub type ProxyBody = RespondBody<ForwardBody<LeasedBody<WatchedBody<ClientBody>>>>;
 
 /// A reverse proxy over a pool, as one service: for axum's `fallback_service`, or for a hyper server.
 ///

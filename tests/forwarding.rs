@@ -3,7 +3,17 @@
 #[path = "common/wire.rs"]
 mod wire;
 
-use tower_balancer::http::{ForwardLayer, Network};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, Collected, StreamBody};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
+use tower_balancer::http::{ForwardBody, ForwardLayer, Network};
 use wire::{OK, Wire, header, limits::Limits};
 
 async fn with(forward: ForwardLayer) -> Wire {
@@ -110,6 +120,8 @@ async fn an_options_goes_as_far_as_it_may() {
     assert!(answer.starts_with("HTTP/1.1 204 ") && answer.ends_with("\r\n\r\n"), "{answer}");
     wire.refuses(options("-1"), 400).await;
     wire.refuses(options("x"), 400).await;
+    wire.refuses(options("+5"), 400).await;
+    wire.refuses(options(""), 400).await;
     // To others it means nothing.
     assert_eq!(header(&wire.passes(get("Max-Forwards: 0")).await, "max-forwards"), ["0"]);
 }
@@ -123,4 +135,31 @@ async fn the_host_is_the_backends_or_the_clients_as_asked_for() {
     let seen =
         kept.passes("GET http://asked.example/ HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n").await;
     assert_eq!(header(&seen, "host"), ["asked.example"]);
+}
+
+#[tokio::test]
+async fn trailers_are_cleaned_both_ways_whatever_stands_below() {
+    let trailers = || {
+        let lines = ["x-sum", "connection", "content-length", "x-forwarded-for"];
+        let lines = lines.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1")));
+        let frames = [Frame::data(Bytes::from("hello")), Frame::trailers(HeaderMap::from_iter(lines))];
+        StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)))
+    };
+    let names = |trailers: &HeaderMap| trailers.keys().map(HeaderName::to_string).collect::<Vec<_>>();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&seen);
+    let backend = service_fn(move |request: Request<ForwardBody<_>>| {
+        let told = Arc::clone(&told);
+        async move {
+            let body: Collected<Bytes> = BodyExt::collect(request.into_body()).await?;
+            told.lock().unwrap().extend(names(body.trailers().unwrap()));
+            Ok::<_, BoxError>(Response::new(trailers()))
+        }
+    });
+    let answer =
+        ForwardLayer::new().layer(backend).oneshot(Request::post("/").body(trailers()).unwrap()).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["x-sum"]);
+    assert_eq!(names(body.trailers().unwrap()), ["x-sum", "x-forwarded-for"]);
+    assert_eq!(body.to_bytes(), "hello");
 }

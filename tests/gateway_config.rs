@@ -41,6 +41,7 @@ fn the_example_file_is_right_and_shows_every_key() {
         ("adaptive", "[pools.a.limits.adaptive]\nzzz = 1\n"),
         ("session", "[pools.a.session]\nzzz = 1\n"),
         ("upstream", "[pools.a.upstream]\nzzz = 1\n"),
+        ("upstream.tls", "[pools.a.upstream.tls]\nzzz = 1\n"),
         ("route", "[[routes]]\nzzz = 1\n"),
     ];
     for (table, text) in tables {
@@ -92,10 +93,6 @@ fn what_is_wrong_is_told_with_file_line_key_and_what_was_expected() {
         (
             "[pools.web]\nbackends = [\"http://a:1\", { url = \"http://A:1/\" }]",
             "FILE:2: pools.web.backends[1].url: duplicate backend http://a:1",
-        ),
-        (
-            "[pools.web]\nbackends = [\"https://a\"]",
-            "FILE:2: pools.web.backends[0]: backend https://a: TLS to backends is not supported",
         ),
         (
             "[pools.web]\nbackends = [{ url = \"http://a\", weight = -1 }]",
@@ -171,12 +168,28 @@ fn what_is_wrong_is_told_with_file_line_key_and_what_was_expected() {
             "FILE:2: pools.web.session.cookie: invalid cookie name",
         ),
         (
-            "[pools.web]\nupstream = { protocol = \"auto\" }",
-            "FILE:2: pools.web.upstream.protocol: auto is not supported in this build: expected http1 or h2",
+            "[pools.web]\nupstream = { protocol = \"http3\" }",
+            "FILE:2: pools.web.upstream.protocol: invalid value \"http3\": expected http1, h2, auto",
         ),
         (
-            "[pools.web]\nupstream = { tls = { ca = \"a\" } }",
-            "FILE:2: pools.web.upstream.tls: `tls` is not supported in this build",
+            "[pools.web]\nupstream = { tls = { ca = \"/nowhere.pem\" } }",
+            "FILE:2: pools.web.upstream.tls.ca: \"/nowhere.pem\" cannot be read: No such file or directory",
+        ),
+        (
+            "[pools.web]\nupstream = { tls = { ca = \"Cargo.toml\" } }",
+            "FILE:2: pools.web.upstream.tls.ca: Cargo.toml: invalid CA: expected certificates in PEM, found none",
+        ),
+        (
+            "[pools.web]\nupstream = { tls = { cert = \"Cargo.toml\" } }",
+            "FILE:2: pools.web.upstream.tls.cert: this is of no use alone: expected key as well",
+        ),
+        (
+            "[pools.web]\nupstream = { tls = { cert = \"Cargo.toml\", key = \"Cargo.toml\" } }",
+            "FILE:2: pools.web.upstream.tls.cert: Cargo.toml: invalid certificate: expected certificates in PEM",
+        ),
+        (
+            "[pools.web]\nupstream = { tls = { server_name = \"a b\" } }",
+            "FILE:2: pools.web.upstream.tls.server_name: invalid server name: \"a b\" is neither a DNS name nor",
         ),
         (
             &format!("{pool}[[routes]]\npool = \"api\""),
@@ -292,6 +305,14 @@ fn what_is_probably_not_meant_is_warned_of() {
         (
             format!("[pools.web]\n{three}\nupstream = {{ protocol = \"h2\" }}"),
             "health checks of kind http speak HTTP/1.1",
+        ),
+        (
+            format!("[pools.web]\n{three}\nupstream = {{ protocol = \"auto\" }}"),
+            "upstream.protocol auto is http1: no backend is https://",
+        ),
+        (
+            format!("[pools.web]\n{three}\nupstream = {{ tls = {{ server_name = \"d\" }} }}"),
+            "upstream.tls does nothing: no backend is https://",
         ),
         (
             format!("[pools.web]\n{three}\nlimits = {{ wait = \"1s\" }}"),

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tower_balancer::{BoxError, backend::Origin, health::Probe, http::HttpProbe};
+use tower_balancer::{backend::Origin, health::Probe, http::HttpProbe};
 
 async fn ask(server: &Server, probe: HttpProbe) -> Result<String, String> {
     probe.check(server.url().parse().unwrap()).await.map_err(|error| error.to_string())
@@ -118,10 +118,4 @@ async fn an_answer_that_breaks_off_is_a_failure_with_its_cause() {
 
     let closed = Server::raw(|stream| async move { drop(stream) }).await;
     assert!(ask(&closed, HttpProbe::new()).await.is_err());
-}
-
-#[tokio::test]
-async fn it_does_not_pretend_to_speak_tls() {
-    let error: BoxError = HttpProbe::new().check("https://127.0.0.1:1".parse().unwrap()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the probe does not speak TLS");
 }

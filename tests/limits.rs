@@ -14,12 +14,12 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex},
     net::TcpStream,
     sync::Semaphore,
     task::JoinHandle,
 };
-use wire::{OK, Wire, limits::Limits, patience::Patient, to_end, until};
+use wire::{OK, Wire, credit::Credit, limits::Limits, patience::Patient, to_end, until};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -318,4 +318,195 @@ async fn what_was_written_and_goes_no_further_ends_the_connection() {
     assert_eq!(flushed.unwrap_err().kind(), io::ErrorKind::TimedOut);
     let shut = tokio::time::timeout(within, patient().shutdown()).await.expect("nobody minds");
     assert_eq!(shut.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
+// ---- those who are slow
+
+#[test]
+fn credit_lasts_for_ever_at_the_rate_and_not_below_it() {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let minute = Duration::from_secs(60);
+    // Seconds until nothing is left, with so many bytes in each; for an hour at the most.
+    let lasts = |mut credit: Credit, bytes| {
+        let spend = |second: &u32| {
+            let over = credit.left() <= PAUSE;
+            credit.spend(PAUSE, bytes);
+            over || *second == 3_600
+        };
+        (0..).find(spend).unwrap()
+    };
+    for (rate, bytes, seconds) in
+        [(240, 0, 59), (240, 1, 60), (240, 120, 118), (240, 240, 3_600), (0, 1, 3_600), (0, 0, 59)]
+    {
+        let lasted = lasts(Credit::new(minute, rate), bytes);
+        assert_eq!(lasted, seconds, "{bytes} bytes a second of {rate}");
+    }
+    // What comes in bursts counts for the time after it, but not for more than there was in the beginning.
+    let mut credit = Credit::new(minute, 240);
+    credit.spend(minute / 2, 1_000_000);
+    assert_eq!(credit.left(), minute);
+    credit.spend(minute / 2, 0);
+    assert_eq!(credit.left(), minute / 2);
+}
+
+fn patient<I>(stream: I) -> Patient<I> {
+    let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    Patient::new(stream, &Limits::default(), place)
+}
+
+/// After how many seconds a client is given up that moves so many bytes in each, if it is within an hour.
+async fn patience_with<F: Future<Output = io::Result<()>>>(moving: F) -> Option<u64> {
+    let began = tokio::time::Instant::now();
+    let ended = tokio::time::timeout(Duration::from_secs(3_600), moving).await.ok()?;
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    Some(began.elapsed().as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_may_be_slow_and_steady_and_may_not_drip() {
+    for (bytes, given_up) in [(0, Some(60)), (1, Some(60)), (120, Some(119)), (240, None), (1_000, None)] {
+        let (mut client, server) = duplex(65_536);
+        let mut server = patient(server);
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").await.unwrap();
+        let sending = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                client.write_all(&vec![b'x'; bytes]).await?;
+            }
+        };
+        let reading = async {
+            let mut read = vec![0; 65_536];
+            while server.read(&mut read).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let moving = async {
+            tokio::select! { sent = sending => sent, read = reading => read }
+        };
+        assert_eq!(patience_with(moving).await, given_up, "{bytes} bytes a second");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_body_has_its_own_time() {
+    let (mut client, server) = duplex(65_536);
+    let mut server = patient(server);
+    let sending = async {
+        // Each takes half of what there is, and earns nothing to speak of.
+        loop {
+            client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx").await?;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            client.write_all(b"x").await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let reading = async {
+        let mut read = vec![0; 65_536];
+        while server.read(&mut read).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let moving = async {
+        tokio::select! { sent = sending => sent, read = reading => read }
+    };
+    assert_eq!(patience_with(moving).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_be_taken_slowly_and_not_drop_by_drop() {
+    for (bytes, given_up) in [(0, Some(60)), (1, Some(60)), (120, Some(119)), (240, None), (1_000, None)] {
+        let (mut client, server) = duplex(16);
+        let mut server = patient(server);
+        let taking = async {
+            let mut taken = vec![0; bytes];
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                client.read_exact(&mut taken).await?;
+            }
+        };
+        let writing = async {
+            loop {
+                server.write_all(&[b'x'; 8_192]).await?;
+            }
+        };
+        let moving = async {
+            tokio::select! { taken = taking => taken, written = writing => written }
+        };
+        assert_eq!(patience_with(moving).await, given_up, "{bytes} bytes a second");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_over_http2_that_drips_is_given_up_unless_it_is_a_talk() {
+    let limits = Limits { stall: SHORT * 5, min_rate: 1_000, ..Limits::default() };
+    let wire = Wire::with(OK, limits, |proxy| proxy).await;
+    let (client, _connection) = http2(&wire).await;
+    let upload = async |kind: &str, piece: usize| {
+        let request = Request::post(format!("http://{}/", wire.front)).header("content-type", kind).body(()).unwrap();
+        let (answer, mut upload) = client.clone().ready().await.unwrap().send_request(request, false).unwrap();
+        for _ in 0..75 {
+            upload.reserve_capacity(piece);
+            if upload.send_data(Bytes::from(vec![b'x'; piece]), false).is_err() {
+                break;
+            }
+            tokio::time::sleep(SHORT / 5).await;
+        }
+        _ = upload.send_data(Bytes::new(), true);
+        answer.await.is_ok_and(|answer| answer.status() == 200)
+    };
+    let (drips, steady, talk) =
+        tokio::join!(upload("text/plain", 1), upload("text/plain", 200), upload("application/grpc", 1));
+    assert!(!drips && steady && talk, "drips {drips}, steady {steady}, talk {talk}");
+}
+
+#[tokio::test]
+async fn an_answer_over_http2_that_is_taken_drop_by_drop_is_given_up() {
+    let long = |mut stream: TcpStream| async move {
+        if wire::request(&mut stream).await.is_some() {
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").await;
+            _ = stream.write_all(&[b'x'; 100_000]).await;
+        }
+    };
+    let wire = Wire::handling(Limits { stall: SHORT * 3, min_rate: 50_000, ..Limits::default() }, long).await;
+    let taken = async |pause: Duration| {
+        let client = h2::client::Builder::new().initial_window_size(64).handshake(wire.connect().await).await;
+        let (mut client, connection): (SendRequest<Bytes>, _) = client.unwrap();
+        let connection = tokio::spawn(connection);
+        let (answer, _) = client.send_request(get(&wire), true).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        let mut taken = 0;
+        while let Some(Ok(data)) = body.data().await {
+            taken += data.len();
+            body.flow_control().release_capacity(data.len()).unwrap();
+            tokio::time::sleep(pause).await;
+        }
+        connection.abort();
+        taken
+    };
+    assert!(taken(Duration::from_millis(20)).await < 100_000, "nobody minds");
+    nothing_in_flight(&wire).await;
+}
+
+// ---- those who stay
+
+#[tokio::test]
+async fn a_client_over_http2_that_is_asked_to_go_and_stays_is_put_out() {
+    let wire = Wire::with(OK, Limits { idle: SHORT, ..Limits::default() }, |proxy| proxy).await;
+    let mut stream = wire.connect().await;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // It answers nothing of what it is told, and would be asked for a sign of life only later.
+    to_end(&mut stream).await;
+}
+
+#[tokio::test]
+async fn only_so_many_are_told_that_there_is_no_place() {
+    let wire = Wire::with(OK, Limits { connections: 0, ..Limits::default() }, |proxy| proxy).await;
+    let mut held = Vec::new();
+    for _ in 0..400 {
+        held.push(wire.connect().await);
+    }
+    let mut told = 0;
+    for stream in &mut held {
+        let mut word = [0; 12];
+        told += usize::from(stream.read_exact(&mut word).await.is_ok_and(|_| word.ends_with(b"503")));
+    }
+    assert!((256..400).contains(&told), "{told}");
 }

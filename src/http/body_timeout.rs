@@ -1,4 +1,4 @@
-use super::{TimedBody, trailers, turn::Turn};
+use super::{TimedBody, turn::Turn};
 use crate::error::BoxError;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -126,7 +126,7 @@ where
 }
 
 pin_project! {
-    /// The body of an answer whose backend may not be silent for long. What may not stand in its trailers is left out.
+    /// The body of an answer whose backend may not be silent for long.
     #[derive(Debug)]
     pub struct WatchedBody<R> {
         #[pin]
@@ -152,11 +152,8 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<R::Data>, BoxError>>> {
         let this = self.project();
         // First what is there: a reader who was away for long finds what the backend has sent meanwhile.
-        if let Poll::Ready(mut frame) = this.inner.poll_frame(cx) {
+        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
             *this.since = None;
-            if let Some(Ok(frame)) = &mut frame {
-                trailers::clean_answer(frame);
-            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let Some(timeout) = *this.timeout else { return Poll::Pending };

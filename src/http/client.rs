@@ -1,11 +1,14 @@
+#[cfg(feature = "tls")]
+use super::TlsConfig;
 use super::{
     excused::{Excuse, Excused, Progress, SentBody},
+    protocol::Protocol,
     transport::{Exchange, Failed, Held, Settings, Transport},
     upgrade::Asked,
 };
 use crate::error::BoxError;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -28,7 +31,8 @@ const MAX_IDLE: usize = 256;
 /// Servers that close idle connections do so after 60 s or more, for the most part; those that do so after less are noticed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// An HTTP client that keeps connections to the backends open and reuses them. Cleartext only.
+/// An HTTP client that keeps connections to the backends open and reuses them. With the feature `tls` it speaks TLS to those
+/// at `https://`.
 ///
 /// Over HTTP/1.1 a request takes the connection that was used last, or opens one. Over HTTP/2 requests share a connection,
 /// and another is opened where 100 are on it, or as many as the server allows for. A request whose connection turns out to
@@ -43,7 +47,9 @@ pub struct Client<B> {
 /// The settings of a [`Client`].
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    http2: bool,
+    protocol: Protocol,
+    #[cfg(feature = "tls")]
+    tls: TlsConfig,
     connect_timeout: Duration,
     max_idle: usize,
     idle_timeout: Duration,
@@ -52,15 +58,35 @@ pub struct ClientConfig {
 impl ClientConfig {
     /// HTTP/1.1, 1 s to connect, up to 256 idle connections per backend, for 90 s.
     pub fn new() -> Self {
-        Self { http2: false, connect_timeout: CONNECT_TIMEOUT, max_idle: MAX_IDLE, idle_timeout: IDLE_TIMEOUT }
+        Self {
+            protocol: Protocol::Http1,
+            #[cfg(feature = "tls")]
+            tls: TlsConfig::new(),
+            connect_timeout: CONNECT_TIMEOUT,
+            max_idle: MAX_IDLE,
+            idle_timeout: IDLE_TIMEOUT,
+        }
     }
 
-    /// HTTP/2 without negotiation ("prior knowledge"), as gRPC servers without TLS expect.
+    /// HTTP/2: without TLS by prior knowledge, as gRPC servers expect it; over TLS the backend has to agree.
     pub fn http2(self) -> Self {
-        Self { http2: true, ..self }
+        Self { protocol: Protocol::Http2, ..self }
     }
 
-    /// How long connecting may take, over all addresses of a name.
+    /// HTTP/2 or HTTP/1.1, as the backend chooses when TLS begins (ALPN, [RFC 7301](https://www.rfc-editor.org/rfc/rfc7301)), each
+    /// connection by itself. Without TLS it cannot say, and it is HTTP/1.1. What asks to switch to another protocol, such as
+    /// WebSocket, goes over HTTP/1.1 where the backend speaks that too.
+    pub fn auto(self) -> Self {
+        Self { protocol: Protocol::Auto, ..self }
+    }
+
+    /// Who is trusted behind `https://`, and who we are there; unless set, whom the system trusts, and nobody.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: TlsConfig) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// How long connecting may take, over all addresses of a name and with TLS.
     pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
@@ -84,8 +110,19 @@ impl ClientConfig {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(self.connect_timeout));
         connector.set_nodelay(true);
-        let Self { http2, max_idle, idle_timeout, .. } = *self;
-        Client { transport: Arc::new(Transport::new(Settings { connector, http2, max_idle, idle_timeout })) }
+        // TLS is ours to begin.
+        connector.enforce_http(false);
+        let settings = Settings {
+            connector,
+            protocol: self.protocol,
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+            #[cfg(feature = "tls")]
+            connect_timeout: self.connect_timeout,
+            max_idle: self.max_idle,
+            idle_timeout: self.idle_timeout,
+        };
+        Client { transport: Arc::new(Transport::new(settings)) }
     }
 }
 
@@ -107,25 +144,13 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
-        if !self.transport.http2() {
-            keep_body(&mut request);
-        }
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let (head, body) = request.into_parts();
         let upgrade = head.headers.get(header::UPGRADE).cloned().map(Box::new);
         let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         let body = SentBody::new(body, length);
         let progress = body.progress();
         ResponseFuture { inner: self.transport.send(Request::from_parts(head, body)), progress, upgrade }
-    }
-}
-
-/// hyper drops the body of a GET or HEAD whose length is not known, unless it is told how to frame it.
-fn keep_body<B: Body>(request: &mut Request<B>) {
-    let seldom = matches!(*request.method(), Method::GET | Method::HEAD);
-    let body = request.body();
-    if seldom && !body.is_end_stream() && body.size_hint().exact().is_none() {
-        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

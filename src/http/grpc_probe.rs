@@ -1,8 +1,11 @@
+#[cfg(feature = "tls")]
+use super::TlsConfig;
 use super::{
+    dial::Dial,
     exchange::exchange,
     grpc,
     grpc_health::{framed, serving_status},
-    probe::connect,
+    protocol::Protocol,
 };
 use crate::{backend::Origin, error::BoxError, health::Probe};
 use bytes::{BufMut, BytesMut};
@@ -10,10 +13,11 @@ use h2::RecvStream;
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri,
     header::{CONTENT_TYPE, TE, USER_AGENT},
-    uri::{Parts, PathAndQuery, Scheme},
+    uri::{Parts, PathAndQuery},
 };
 
-/// A backend is healthy if its `grpc.health.v1.Health/Check` says `SERVING`, over HTTP/2 without TLS.
+/// A backend is healthy if its `grpc.health.v1.Health/Check` says `SERVING`, over HTTP/2, with TLS where its
+/// URL says `https`.
 ///
 /// Each check opens a connection of its own, as [`HttpProbe`](super::HttpProbe) does.
 ///
@@ -28,7 +32,7 @@ use http::{
 #[derive(Clone, Debug, Default)]
 pub struct GrpcProbe {
     service: String,
-    port: Option<u16>,
+    dial: Dial,
 }
 
 /// Longer than any answer of a health service.
@@ -48,14 +52,22 @@ impl GrpcProbe {
     }
 
     /// Asks at another port than the one that serves.
-    pub fn port(self, port: u16) -> Self {
-        Self { port: Some(port), ..self }
+    pub fn port(mut self, port: u16) -> Self {
+        self.dial.port = Some(port);
+        self
+    }
+
+    /// Who is trusted behind `https://`, and who we are there: as it is for the requests.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.dial.tls = tls;
+        self
     }
 
     fn request(&self, target: &Origin) -> Result<Request<()>, BoxError> {
         let mut parts = Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(match self.port {
+        parts.scheme = Some(target.scheme().clone());
+        parts.authority = Some(match self.dial.port {
             Some(port) => format!("{}:{port}", target.authority().host()).parse()?,
             None => target.authority().clone(),
         });
@@ -73,7 +85,7 @@ impl GrpcProbe {
 impl Probe<Origin> for GrpcProbe {
     async fn check(&self, target: Origin) -> Result<String, BoxError> {
         let request = self.request(&target)?;
-        let stream = connect(&target, self.port).await?;
+        let stream = self.dial.connect(&target, Protocol::Http2).await?;
         // By the `h2` crate: hyper would want to spawn the connection, this is a future to be polled.
         let (sender, connection) = h2::client::handshake(stream).await?;
         let asked = async {

@@ -31,6 +31,12 @@ impl HttpLoadProbe {
     pub fn new(path: PathAndQuery) -> Self {
         Self { client: AddressLayer::new().layer(ClientConfig::new().build()), path }
     }
+
+    /// Who is trusted behind `https://`, and who we are there: as it is for the requests.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: super::TlsConfig) -> Self {
+        Self { client: AddressLayer::new().layer(ClientConfig::new().tls(tls).build()), ..self }
+    }
 }
 
 impl LoadProbe<Origin> for HttpLoadProbe {

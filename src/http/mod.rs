@@ -50,8 +50,8 @@
 //!
 //! # Limits
 //!
-//! No TLS towards the backends, no `CONNECT` but to start a WebSocket over HTTP/2, no upgrades on connections to backends over
-//! HTTP/2.
+//! No `CONNECT` but to start a WebSocket over HTTP/2, no upgrades on connections to backends over HTTP/2. Informational answers
+//! of backends (103 and the like) end here: hyper's server has no means to send them on.
 
 mod access_log;
 mod address;
@@ -60,6 +60,7 @@ mod classify;
 mod client;
 mod coalesce;
 pub mod deadline;
+mod dial;
 mod exchange;
 mod excused;
 mod forward;
@@ -76,6 +77,7 @@ mod own_answer;
 mod peer;
 mod probe;
 mod protobuf;
+mod protocol;
 mod report_load;
 mod respond;
 mod response_timeout;
@@ -83,7 +85,10 @@ pub mod retry;
 mod seldom;
 mod served_by;
 mod session;
+mod stream;
 mod strict;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "tower-http")]
 mod tower_http;
 mod trailers;
@@ -91,6 +96,8 @@ mod transport;
 mod turn;
 mod upgrade;
 
+#[cfg(feature = "tls")]
+pub use self::tls::{InvalidTls, TlsConfig};
 #[cfg(feature = "tower-http")]
 pub use self::tower_http::TowerHttpClassify;
 pub use self::{
@@ -101,7 +108,7 @@ pub use self::{
     client::{Client, ClientBody, ClientConfig},
     coalesce::Coalesce,
     deadline::{Deadline, DeadlineLayer},
-    forward::{Forward, ForwardLayer, InvalidNetwork, Network, Refused},
+    forward::{Forward, ForwardBody, ForwardLayer, InvalidNetwork, Network, Refused},
     grpc_probe::GrpcProbe,
     hedge::{Hedge, HedgeLayer},
     key::{InvalidKey, RequestKey},

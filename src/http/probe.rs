@@ -1,19 +1,20 @@
-use super::exchange::exchange;
+#[cfg(feature = "tls")]
+use super::TlsConfig;
+use super::{dial::Dial, exchange::exchange, protocol::Protocol};
 use crate::{backend::Origin, error::BoxError, health::Probe};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, Method, Request, StatusCode,
     header::{self, HeaderValue},
-    uri::{PathAndQuery, Scheme},
+    uri::PathAndQuery,
 };
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::{ops::RangeInclusive, pin::pin};
-use tokio::net::TcpStream;
 
-/// A backend is healthy if it answers a GET with 2xx, over HTTP/1.1 without TLS.
+/// A backend is healthy if it answers a GET with 2xx over HTTP/1.1, with TLS where its URL says `https`.
 ///
 /// Each check opens a connection of its own: a server that has stopped accepting is not well, however many old
 /// connections it still serves. The body of the answer is not read, unless something is [looked for](Self::body_contains)
@@ -39,7 +40,7 @@ pub struct HttpProbe {
     method: Method,
     path: PathAndQuery,
     headers: HeaderMap,
-    port: Option<u16>,
+    dial: Dial,
     /// 2xx where there is none.
     statuses: Vec<RangeInclusive<u16>>,
     contains: Option<Bytes>,
@@ -56,7 +57,7 @@ impl HttpProbe {
             method: Method::GET,
             path: PathAndQuery::from_static("/"),
             headers: HeaderMap::from_iter([agent]),
-            port: None,
+            dial: Dial::default(),
             statuses: Vec::new(),
             contains: None,
         }
@@ -84,8 +85,16 @@ impl HttpProbe {
     }
 
     /// Asks at another port than the one that serves.
-    pub fn port(self, port: u16) -> Self {
-        Self { port: Some(port), ..self }
+    pub fn port(mut self, port: u16) -> Self {
+        self.dial.port = Some(port);
+        self
+    }
+
+    /// Who is trusted behind `https://`, and who we are there: as it is for the requests.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.dial.tls = tls;
+        self
     }
 
     /// Takes these statuses for well, instead of 2xx. Said again, these as well.
@@ -105,7 +114,7 @@ impl HttpProbe {
         *request.uri_mut() = self.path.as_str().parse()?;
         *request.headers_mut() = self.headers.clone();
         if !self.headers.contains_key(header::HOST) {
-            let host = match self.port {
+            let host = match self.dial.port {
                 Some(port) => HeaderValue::try_from(format!("{}:{port}", target.authority().host())),
                 None => HeaderValue::from_str(target.authority().as_str()),
             };
@@ -131,7 +140,7 @@ impl Default for HttpProbe {
 impl Probe<Origin> for HttpProbe {
     async fn check(&self, target: Origin) -> Result<String, BoxError> {
         let request = self.request(&target)?;
-        let stream = connect(&target, self.port).await?;
+        let stream = self.dial.connect(&target, Protocol::Http1).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let asked = async {
             let response = sender.send_request(request).await?;
@@ -148,14 +157,6 @@ impl Probe<Origin> for HttpProbe {
         };
         exchange(asked, connection).await
     }
-}
-
-/// A connection to where `target` is, or to another port there.
-pub(super) async fn connect(target: &Origin, port: Option<u16>) -> Result<TcpStream, BoxError> {
-    if *target.scheme() != Scheme::HTTP {
-        return Err("the probe does not speak TLS".into());
-    }
-    Ok(TcpStream::connect((target.host(), port.unwrap_or(target.port()))).await?)
 }
 
 /// Whether `text` is in the beginning of `body`. What comes after it is not waited for.

@@ -1,4 +1,3 @@
-use super::trailers;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
@@ -45,7 +44,7 @@ impl Turn {
 }
 
 pin_project! {
-    /// A request body that tells whose turn it is. What may not stand in its trailers is left out.
+    /// A request body that tells whose turn it is.
     #[derive(Debug)]
     pub struct TimedBody<B> {
         #[pin]
@@ -75,10 +74,7 @@ impl<B: Body> Body for TimedBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
-        let mut frame = this.inner.poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &mut frame {
-            trailers::clean_request(frame);
-        }
+        let frame = this.inner.poll_frame(cx);
         match (this.turn, &frame) {
             (Some(turn), Poll::Pending) => turn.goes_to_client(),
             (Some(turn), Poll::Ready(_)) => turn.goes_to_backend(),

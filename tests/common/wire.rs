@@ -4,6 +4,8 @@
 
 #[path = "../../examples/gateway/serving/connection.rs"]
 mod connection;
+#[path = "../../examples/gateway/serving/credit.rs"]
+pub mod credit;
 #[path = "../../examples/gateway/serving/fired.rs"]
 pub mod fired;
 #[path = "../../examples/gateway/serving/limits.rs"]

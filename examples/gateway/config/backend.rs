@@ -1,6 +1,7 @@
 //! One of `backends`: a URL, or a table with more than that.
 
 use super::{shapes::Short, value::Value};
+use http::uri::Scheme;
 use serde::{Deserialize, Deserializer};
 use tower_balancer::{
     backend::{Origin, Weight},
@@ -22,6 +23,10 @@ pub struct Backend {
 impl Backend {
     pub fn new(url: Value<Origin>) -> Self {
         Self { url, weight: None, zone: None, priority: None }
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        *self.url.scheme() == Scheme::HTTPS
     }
 
     pub fn priority(&self) -> u32 {

@@ -6,6 +6,7 @@ use super::{
     scalars::UpTo,
     server::Admin,
     strategy,
+    upstream_tls::UpstreamTls,
 };
 use humantime::format_duration;
 use std::{
@@ -45,6 +46,10 @@ impl Display for Config {
         let read = format_duration(*limits.header_read_timeout);
         lines.line("requests", &format_args!("heads of {bytes} bytes within {read}, {streams} at once over HTTP/2"))?;
         lines.line("request timeout", &time(&limits.request_timeout))?;
+        match *limits.min_rate {
+            0 => lines.line("slow clients", &"at any rate, unless they stand still")?,
+            rate => lines.line("slow clients", &format_args!("closed below {rate} bytes a second"))?,
+        }
         lines.line("idle clients", &format_args!("closed after {}", format_duration(*limits.idle_timeout)))?;
         for (name, pool) in pools {
             lines.line("pool", name)?;
@@ -118,7 +123,13 @@ impl Lines<'_, '_> {
             .map(|time| format_duration(**time));
         let (protocol, body) = (*upstream.protocol, time(&upstream.body_timeout));
         let words = format_args!("{protocol}, connect {connect}, answer {head}, silence in it {body}, idle {idle}");
-        self.line("upstream", &words)
+        self.line("upstream", &words)?;
+        let encrypted = pool.backends.iter().any(|backend| backend.is_encrypted());
+        match &upstream.tls {
+            Some(tls) => self.line("upstream tls", tls),
+            None if encrypted => self.line("upstream tls", &UpstreamTls::default()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl Document {
 }
 
 /// Keys of the contract for which there is nothing yet.
-const LATER: [&str; 2] = ["discover", "tls"];
+const LATER: [&str; 1] = ["discover"];
 
 /// The key whose value, or whose name, is the smallest to have all of `place`.
 fn key_at(table: &DeTable<'_>, place: Range<usize>) -> Option<String> {

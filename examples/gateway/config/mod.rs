@@ -29,6 +29,7 @@ pub mod session;
 mod shapes;
 pub mod strategy;
 pub mod upstream;
+pub mod upstream_tls;
 mod value;
 mod warnings;
 

@@ -70,6 +70,12 @@ impl Pool {
                 fail_open.fault("nobody could wait: expected limits.max_waiting and limits.wait above 0 as well")
             );
         }
+        self.upstream.validate()?;
+        if let Some(backend) = self.backends.iter().find(|backend| backend.is_encrypted()) {
+            // Without an authority of its own, it is the system that has to have some.
+            let loaded = self.upstream.tls().load_roots();
+            loaded.map_err(|error| backend.url.fault(format!("{error}: expected upstream.tls.ca")))?;
+        }
         self.strategy.validate()?;
         self.health.validate()?;
         self.outlier.validate()?;

@@ -1,7 +1,7 @@
 //! What a single value may be, and what is expected where it is not: numbers, times, shares, addresses, names.
 
 use super::value::Scalar;
-use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery, uri::Scheme};
+use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use std::{net::SocketAddr, num::NonZero, ops::Deref, time::Duration};
 use tower_balancer::{
     backend::{InvalidOrigin, Origin, Weight},
@@ -116,11 +116,7 @@ impl Scalar for PathAndQuery {
 
 impl Scalar for Origin {
     fn read(text: &str) -> Result<Self, String> {
-        let origin: Self = text.parse().map_err(|error: InvalidOrigin| error.to_string())?;
-        if *origin.scheme() != Scheme::HTTP {
-            return Err(format!("backend {origin}: TLS to backends is not supported in this build, expected http://"));
-        }
-        Ok(origin)
+        text.parse().map_err(|error: InvalidOrigin| error.to_string())
     }
 }
 

@@ -59,6 +59,7 @@ pub struct Limits {
     pub header_read_timeout: Value<Duration>,
     pub idle_timeout: Value<Duration>,
     pub request_timeout: Value<UpTo<Duration>>,
+    pub min_rate: Value<u32>,
 }
 
 impl Default for Limits {
@@ -71,6 +72,7 @@ impl Default for Limits {
             header_read_timeout: Duration::from_secs(30).into(),
             idle_timeout: Duration::from_secs(60).into(),
             request_timeout: UpTo(None).into(),
+            min_rate: limits::Limits::default().min_rate.into(),
         }
     }
 }
@@ -84,6 +86,7 @@ impl Limits {
             head_bytes: self.max_header_bytes.0,
             streams: self.max_streams.get(),
             idle: *self.idle_timeout,
+            min_rate: *self.min_rate,
             ..limits::Limits::default()
         }
     }

@@ -1,12 +1,13 @@
 //! `upstream`: the connections to the backends, and how long they may be silent.
 
 use super::{
-    scalars::UpTo,
-    value::{Scalar, Value},
+    scalars::{UpTo, words},
+    upstream_tls::UpstreamTls,
+    value::{Fault, Value},
 };
 use serde::Deserialize;
-use std::{fmt, time::Duration};
-use tower_balancer::http::ClientConfig;
+use std::time::Duration;
+use tower_balancer::http::{ClientConfig, TlsConfig};
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +19,7 @@ pub struct Upstream {
     pub idle_timeout: Value<Duration>,
     pub max_idle: Option<Value<u32>>,
     pub keep_host: Value<bool>,
+    pub tls: Option<UpstreamTls>,
 }
 
 impl Default for Upstream {
@@ -30,6 +32,7 @@ impl Default for Upstream {
             idle_timeout: Duration::from_secs(90).into(),
             max_idle: None,
             keep_host: false.into(),
+            tls: None,
         }
     }
 }
@@ -37,43 +40,41 @@ impl Default for Upstream {
 impl Upstream {
     pub fn client(&self) -> ClientConfig {
         let client = ClientConfig::new().connect_timeout(*self.connect_timeout).idle_timeout(*self.idle_timeout);
-        let client = if *self.protocol == Protocol::H2 { client.http2() } else { client };
+        let client = client.tls(self.tls());
+        let client = match *self.protocol {
+            Protocol::Http1 => client,
+            Protocol::H2 => client.http2(),
+            Protocol::Auto => client.auto(),
+        };
         match self.max_idle.as_deref() {
             Some(connections) => client.max_idle(*connections as usize),
             None => client,
         }
     }
 
+    /// For backends at `https://`; it has been validated.
+    pub fn tls(&self) -> TlsConfig {
+        let tls = self.tls.as_ref().map(UpstreamTls::config).transpose();
+        tls.expect("it has been validated").unwrap_or_default()
+    }
+
+    pub fn validate(&self) -> Result<(), Fault> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.config().map(drop))
+    }
+
     /// Whether a client made for one does for the other: then its connections are kept.
     pub fn connects_as(&self, other: &Self) -> bool {
         let connects = |it: &Self| (*it.protocol, *it.connect_timeout, *it.idle_timeout, it.max_idle.clone());
-        connects(self) == connects(other)
+        connects(self) == connects(other) && self.tls == other.tls
     }
 }
 
-/// What is spoken to the backends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    Http1,
-    H2,
-}
-
-impl Scalar for Protocol {
-    fn read(text: &str) -> Result<Self, String> {
-        match text {
-            "http1" => Ok(Self::Http1),
-            "h2" => Ok(Self::H2),
-            "auto" => Err("auto is not supported in this build: expected http1 or h2".to_owned()),
-            _ => Err(format!("invalid protocol {text:?}: expected http1 or h2")),
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Http1 => "http1",
-            Self::H2 => "h2",
-        })
+words! {
+    /// What is spoken to the backends.
+    Protocol {
+        Http1 = "http1",
+        H2 = "h2",
+        /// What a backend at `https://` chooses.
+        Auto = "auto",
     }
 }

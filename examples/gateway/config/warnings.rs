@@ -71,6 +71,11 @@ impl Pool {
         }
         let tiers = self.backends.iter().map(|backend| backend.priority());
         let first = tiers.clone().min().unwrap_or_default();
+        let encrypted = self.backends.iter().any(|backend| backend.is_encrypted());
+        let idle = !self.backends.is_empty() && !encrypted;
+        warn(idle && self.upstream.tls.is_some(), "upstream.tls does nothing: no backend is https://".to_owned());
+        let auto = *self.upstream.protocol == Protocol::Auto;
+        warn(idle && auto, "upstream.protocol auto is http1: no backend is https://".to_owned());
         warn(first > 0, format!("no backend has priority 0: those of priority {first} come first"));
         warnings
     }

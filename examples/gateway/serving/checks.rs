@@ -3,6 +3,7 @@
 use crate::config::{
     health::{Health, Kind},
     limits::Adaptive,
+    upstream::Upstream,
 };
 use tokio::task::AbortHandle;
 use tower_balancer::{
@@ -22,11 +23,11 @@ impl Task {
     }
 
     /// Asks the backends of `pool` how they are; `None` where nobody does.
-    pub fn checks(health: &Health, pool: &BackendPool<Origin>) -> Option<Self> {
+    pub fn checks(health: &Health, upstream: &Upstream, pool: &BackendPool<Origin>) -> Option<Self> {
         match *health.kind {
             Kind::Off => None,
-            Kind::Http => Some(checked_by(health.http_probe(), health, pool)),
-            Kind::Grpc => Some(checked_by(health.grpc_probe(), health, pool)),
+            Kind::Http => Some(checked_by(health.http_probe().tls(upstream.tls()), health, pool)),
+            Kind::Grpc => Some(checked_by(health.grpc_probe().tls(upstream.tls()), health, pool)),
             Kind::Tcp => Some(checked_by(TcpProbe, health, pool)),
         }
     }

@@ -1,6 +1,7 @@
 //! A client's connection: HTTP/1.1 and HTTP/2 on one port, strictly read, within limits.
 
 use super::{
+    credit::Credit,
     fired::{Fired, Limit},
     limits::Limits,
     patience::Patient,
@@ -41,14 +42,16 @@ use tower_balancer::http::{Coalesce, Peer};
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 
-/// How long that may take.
+/// How long that may take, and for how many at a time: a flood of those who do not listen must not take up what the others need.
 const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELLS: usize = 256;
 
 /// How connections are served, and how many. Clones have their places together.
 #[derive(Clone)]
 pub struct Connections {
     server: auto::Builder<TokioExecutor>,
     places: Arc<Semaphore>,
+    farewells: Arc<Semaphore>,
     limits: Limits,
     tls: Option<Tls>,
     accepted: Arc<AtomicU64>,
@@ -102,7 +105,8 @@ impl Connections {
             // WebSocket begins so (RFC 8441).
             .enable_connect_protocol();
         let places = Arc::new(Semaphore::new(limits.connections));
-        Self { server, places, limits, tls: None, accepted: Arc::default() }
+        let farewells = Arc::new(Semaphore::new(FAREWELLS));
+        Self { server, places, farewells, limits, tls: None, accepted: Arc::default() }
     }
 
     /// Over TLS, and no other way, where there is a certificate.
@@ -122,10 +126,14 @@ impl Connections {
             Err(_) => {
                 self.fired().one(Limit::Connections);
                 // Over TLS there is nothing to tell before it has begun.
-                if self.tls.is_some() {
-                    return None;
+                if self.tls.is_none()
+                    && let Ok(farewell) = Arc::clone(&self.farewells).try_acquire_owned()
+                {
+                    tokio::spawn(async move {
+                        _ = timeout(FAREWELL, refuse(stream)).await;
+                        drop(farewell);
+                    });
                 }
-                tokio::spawn(timeout(FAREWELL, refuse(stream)));
                 None
             }
         }
@@ -179,10 +187,12 @@ impl Connections {
             });
             self.server.serve_connection_with_upgrades(stream, service).into_owned()
         };
-        let service = Pressing::new(service, &self.limits);
-        let (answers, fired) = (service.answers(), self.fired().clone());
-        let connection = Counting::new(service).on(connect, &self.limits, stop);
-        let served = answers.watched_on(connection, self.limits.stall, fired.clone());
+        let Limits { stall, min_rate, .. } = self.limits;
+        let fired = self.fired().clone();
+        let service = Pressing::new(service, Credit::new(stall, min_rate), fired.clone());
+        let answers = service.answers();
+        let connection = Counting::new(service, answers.clone()).on(connect, &self.limits, stop);
+        let served = answers.watched_on(connection, stall, fired.clone());
         Box::pin(served.inspect_err(move |error| fired.ended_with(&**error)))
     }
 }

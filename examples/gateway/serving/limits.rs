@@ -17,6 +17,10 @@ pub struct Limits {
     /// How long a client may send nothing in the middle of a request's body, or take nothing of an answer. Then its connection
     /// is closed.
     pub stall: Duration,
+    /// Bytes a second that a client has to send of a request's body, or take of an answer, while it is what is waited for; with 0
+    /// any byte now and then will do. Who is slower has used up `stall` in the long run, and so has who pauses for that long.
+    /// Calls of gRPC are talks, which may have pauses in them: what is sent in them counts as with 0.
+    pub min_rate: u32,
     /// Requests at a time on a connection over HTTP/2. Beyond, one more is refused as a stream.
     pub streams: u32,
     /// Streams of HTTP/2 that a client resets before they were looked at. Beyond, the connection is closed
@@ -47,6 +51,8 @@ impl Default for Limits {
             head_bytes: 64 * 1024,
             headers: 100,
             stall: Duration::from_secs(60),
+            // Slower than any modem, and enough that a byte now and then keeps nothing open.
+            min_rate: 240,
             streams: 100,
             pending_resets: 20,
             provoked_resets: 100,

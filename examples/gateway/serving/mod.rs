@@ -8,7 +8,7 @@
 //!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ answering.rs ─▶ the pool's ReverseProxy
 //!               accepts       tls.rs          by the plan  limit.rs
 //!                             patience.rs     of the moment
-//!                             pressing.rs
+//!                             pressing.rs, both by credit.rs
 //!                             worth.rs, all by limits.rs, counted in fired.rs
 //!                             farewell.rs; answers in responses.rs
 //! ```
@@ -17,6 +17,7 @@ mod answering;
 mod body;
 mod checks;
 mod connection;
+mod credit;
 mod farewell;
 pub mod fired;
 mod limit;

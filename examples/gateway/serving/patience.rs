@@ -1,6 +1,7 @@
 //! How long a client is waited for in the middle of something, on its stream of bytes.
 
 use super::{
+    credit::Credit,
     fired::{Fired, Limit},
     limits::Limits,
 };
@@ -22,11 +23,13 @@ use tower_balancer::http::{Strict, Switch};
 const OPENING: usize = 33;
 
 /// A client's stream of bytes, which breaks where the client does not begin, takes too long over a head or to ask again, sends
-/// nothing in the middle of a request's body, or takes nothing of what is sent. It has one of the places for connections, also
+/// too little in the middle of a request's body, or takes too little of what is sent. It has one of the places for connections, also
 /// where it has become a tunnel.
 pub struct Patient<I> {
     inner: Strict<I>,
-    stall: Duration,
+    /// For the body that is read, and for all that is written.
+    upload: Credit,
+    download: Credit,
     head_time: Duration,
     idle: Duration,
     /// What of it has not come yet.
@@ -35,8 +38,8 @@ pub struct Patient<I> {
     awaited: Option<(Awaited, Instant)>,
     /// Rings when a read has waited for long, or earlier: to move it for each request would cost more than to look.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// Since a write waits, and no longer.
-    writing: Option<Pin<Box<Sleep>>>,
+    /// Since a write waits, and when it has waited for too long.
+    writing: Option<(Instant, Pin<Box<Sleep>>)>,
     fired: Fired,
     _place: OwnedSemaphorePermit,
 }
@@ -54,10 +57,22 @@ enum Awaited {
 
 impl<I> Patient<I> {
     pub fn new(stream: I, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
-        let Limits { stall, head_time, idle, .. } = *limits;
+        let Limits { stall, min_rate, head_time, idle, .. } = *limits;
+        let credit = Credit::new(stall, min_rate);
         let inner = Strict::new(stream);
-        let (awaited, alarm, writing, fired) = (None, None, None, limits.fired.clone());
-        Self { inner, stall, head_time, idle, opening: OPENING, awaited, alarm, writing, fired, _place: place }
+        Self {
+            inner,
+            upload: credit,
+            download: credit,
+            head_time,
+            idle,
+            opening: OPENING,
+            awaited: None,
+            alarm: None,
+            writing: None,
+            fired: limits.fired.clone(),
+            _place: place,
+        }
     }
 
     /// For the requests on it, to say that one of them was answered with 101.
@@ -72,7 +87,7 @@ impl<I> Patient<I> {
             Some(0) => Some((Awaited::Opening, self.head_time)),
             Some(heads) if self.inner.has_begun_head() => Some((Awaited::Head(heads), self.head_time)),
             Some(heads) => Some((Awaited::Request(heads), self.idle)),
-            None if self.inner.is_in_body() => Some((Awaited::Body, self.stall)),
+            None if self.inner.is_in_body() => Some((Awaited::Body, self.upload.left())),
             None => (self.opening > 0).then_some((Awaited::Opening, self.head_time)),
         }
     }
@@ -80,6 +95,10 @@ impl<I> Patient<I> {
     /// Whether a read that waits has waited for too long.
     fn is_out_of_patience(&mut self, cx: &mut Context<'_>) -> bool {
         let Some((awaits, patience)) = self.awaits() else { return false };
+        // The next body is another.
+        if awaits != Awaited::Body {
+            self.upload.renew();
+        }
         let since = match self.awaited {
             Some((awaited, since)) if awaited == awaits => since,
             _ => self.awaited.insert((awaits, Instant::now())).1,
@@ -104,15 +123,24 @@ impl<I> Patient<I> {
     }
 
     /// Where it waits for too long, it has failed.
-    fn wrote<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let Self { writing, stall, fired, .. } = self;
-        if written.is_ready() {
-            *writing = None;
-        } else if writing.get_or_insert_with(|| Box::pin(sleep(*stall))).as_mut().poll(cx).is_ready() {
-            fired.one(Limit::Stall);
-            return timed_out();
+    fn wrote<T: Copy>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+        bytes: impl FnOnce(T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        let Self { writing, download, fired, .. } = self;
+        if let Poll::Ready(result) = &written {
+            let waited = writing.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+            download.spend(waited, result.as_ref().map_or(0, |written| bytes(*written)));
+            return written;
         }
-        written
+        let (_, alarm) = writing.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(download.left()))));
+        if alarm.as_mut().poll(cx).is_pending() {
+            return written;
+        }
+        fired.one(Limit::Stall);
+        timed_out()
     }
 }
 
@@ -132,9 +160,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         if read.is_pending() {
             return if this.is_out_of_patience(cx) { timed_out() } else { read };
         }
-        this.opening = this.opening.saturating_sub(buf.filled().len() - before);
-        // A byte now and then is no beginning and no head, but it is of a body.
-        if matches!(this.awaited, Some((Awaited::Body, _))) {
+        let bytes = buf.filled().len() - before;
+        this.opening = this.opening.saturating_sub(bytes);
+        // A byte now and then is no beginning and no head, but it is something of a body.
+        if let Some((Awaited::Body, since)) = this.awaited {
+            this.upload.spend(since.elapsed(), bytes);
             this.awaited = None;
         }
         read
@@ -145,7 +175,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
-        this.wrote(cx, written)
+        this.wrote(cx, written, |bytes| bytes)
     }
 
     fn poll_write_vectored(
@@ -155,7 +185,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
-        this.wrote(cx, written)
+        this.wrote(cx, written, |bytes| bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -166,12 +196,12 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.inner).poll_flush(cx);
-        this.wrote(cx, flushed)
+        this.wrote(cx, flushed, |()| 0)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let shut = Pin::new(&mut this.inner).poll_shutdown(cx);
-        this.wrote(cx, shut)
+        this.wrote(cx, shut, |()| 0)
     }
 }

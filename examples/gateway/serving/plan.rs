@@ -1,7 +1,7 @@
 //! How a configuration becomes pools at work, and how one follows another.
 
 use super::{checks::Task, limit::Limit, responses::Responses, stack::Stack};
-use crate::config::{self, Config, health::Health, pool::FailOpen, route::Route};
+use crate::config::{self, Config, pool::FailOpen, route::Route};
 use http::uri::Authority;
 use std::sync::{Arc, atomic::AtomicU64};
 use tokio::time::Instant;
@@ -97,9 +97,11 @@ impl Pool {
                 (Arc::new(stack.proxy(&backends, budget.clone())), budget)
             }
         };
-        let checks = match before.filter(|before| before.config.health == pool.health) {
+        let asks_as =
+            |before: &&Self| (&before.config.health, &before.config.upstream.tls) == (&pool.health, &pool.upstream.tls);
+        let checks = match before.filter(asks_as) {
             Some(before) => Arc::clone(&before.checks),
-            None => Arc::new(checks(name, &pool.health, &backends)),
+            None => Arc::new(checks(name, pool, &backends)),
         };
         let adaptive = &pool.limits.adaptive;
         let adapting = match before.filter(|before| before.config.limits.adaptive == *adaptive) {
@@ -141,12 +143,12 @@ fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Optio
 }
 
 /// Begins the checks of `pool`, where there are to be some.
-fn checks(name: &str, health: &Health, pool: &BackendPool<Origin>) -> Option<Task> {
+fn checks(name: &str, config: &config::pool::Pool, pool: &BackendPool<Origin>) -> Option<Task> {
     let of = if name == config::DEFAULT_POOL { String::new() } else { format!(" of {name}") };
-    let task = Task::checks(health, pool);
+    let task = Task::checks(&config.health, &config.upstream, pool);
     match &task {
         Some(_) => {
-            let interval = humantime::format_duration(*health.interval);
+            let interval = humantime::format_duration(*config.health.interval);
             info!("Health checker{of} started (checking every {interval})");
         }
         None => {

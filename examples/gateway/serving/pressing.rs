@@ -1,14 +1,14 @@
 //! How long a client is waited for in the middle of a request or an answer over HTTP/2.
 
 use super::{
+    credit::Credit,
     fired::{Fired, Limit},
-    limits::Limits,
     patience::stood_still,
 };
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
-    body::{Bytes, Incoming},
+    body::{Buf, Bytes, Incoming},
     service::Service,
 };
 use pin_project_lite::pin_project;
@@ -24,19 +24,20 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
-/// A service whose clients may not stand still in the middle of a request or an answer over HTTP/2: there the stream of bytes
+/// A service whose clients may neither stand still nor crawl in the middle of a request or an answer over HTTP/2: there the stream of bytes
 /// goes on for other requests, and knows of none. Over HTTP/1.1 it does nothing.
 #[derive(Clone)]
 pub struct Pressing<S> {
     inner: S,
-    stall: Duration,
+    credit: Credit,
     fired: Fired,
     answers: Answers,
 }
 
 impl<S> Pressing<S> {
-    pub fn new(inner: S, limits: &Limits) -> Self {
-        Self { inner, stall: limits.stall, fired: limits.fired.clone(), answers: Answers::default() }
+    /// They have so much time for each request, and for each answer.
+    pub fn new(inner: S, credit: Credit, fired: Fired) -> Self {
+        Self { inner, credit, fired, answers: Answers::default() }
     }
 
     /// The answers of this and of all its clones.
@@ -57,12 +58,23 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let over_http2 = request.version() == Version::HTTP_2;
         let answered = (over_http2 && !request.body().is_end_stream()).then(Arc::<AtomicBool>::default);
-        let (stall, fired) = (self.stall, &self.fired);
-        let press =
-            answered.clone().map(|answered| Box::new(Press { stall, answered, alarm: None, fired: fired.clone() }));
+        // In a talk there may be pauses: what is said is enough, however little.
+        let credit = match over_http2 && is_talk(request.headers()) {
+            true => self.credit.at_any_rate(),
+            false => self.credit,
+        };
+        let press = answered.clone().map(|answered| {
+            let fired = self.fired.clone();
+            Box::new(Press { credit, answered, since: None, fired })
+        });
         let inner = self.inner.call(request.map(|inner| Upload { inner, press }));
-        PressingFuture { inner, answered, answers: over_http2.then(|| self.answers.clone()) }
+        PressingFuture { inner, answered, answers: over_http2.then(|| (self.answers.clone(), credit)) }
     }
+}
+
+/// Whether this is a call of gRPC, of which messages may come at any time, for as long as both sides like.
+fn is_talk(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 pin_project! {
@@ -70,7 +82,7 @@ pin_project! {
         #[pin]
         inner: F,
         answered: Option<Arc<AtomicBool>>,
-        answers: Option<Answers>,
+        answers: Option<(Answers, Credit)>,
     }
 }
 
@@ -88,7 +100,9 @@ where
             answered.store(true, Ordering::Relaxed);
         }
         Poll::Ready(Ok(response.map(|body| match this.answers.take() {
-            Some(answers) if !body.is_end_stream() => Download::Watched { answer: answers.watch(body) },
+            Some((answers, credit)) if !body.is_end_stream() => {
+                Download::Watched { answer: answers.watch(body, credit) }
+            }
             _ => Download::Direct { body },
         })))
     }
@@ -103,10 +117,10 @@ pub struct Upload {
 
 /// Until the request is answered. After that it may be a call in which both sides speak by turns.
 struct Press {
-    stall: Duration,
+    credit: Credit,
     answered: Arc<AtomicBool>,
-    /// Since there was nothing, and no longer.
-    alarm: Option<Pin<Box<Sleep>>>,
+    /// Since there is nothing, and when that is too long.
+    since: Option<(Instant, Pin<Box<Sleep>>)>,
     fired: Fired,
 }
 
@@ -118,12 +132,15 @@ impl Body for Upload {
         let Self { inner, press } = self.get_mut();
         let frame = Pin::new(inner).poll_frame(cx);
         let Some(press) = press else { return frame.map_err(Into::into) };
-        let Press { stall, answered, alarm, fired } = &mut **press;
+        let Press { credit, answered, since, fired } = &mut **press;
         if frame.is_ready() || answered.load(Ordering::Relaxed) {
-            *alarm = None;
+            if let Some((since, _)) = since.take() {
+                credit.spend(since.elapsed(), bytes(&frame));
+            }
             return frame.map_err(Into::into);
         }
-        ready!(alarm.get_or_insert_with(|| Box::pin(sleep(*stall))).as_mut().poll(cx));
+        let (_, alarm) = since.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(credit.left()))));
+        ready!(alarm.as_mut().poll(cx));
         if answered.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
@@ -140,13 +157,21 @@ impl Body for Upload {
     }
 }
 
+fn bytes<D: Buf, E>(frame: &Poll<Option<Result<Frame<D>, E>>>) -> usize {
+    match frame {
+        Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Buf::remaining),
+        _ => 0,
+    }
+}
+
 /// The answers on a connection over HTTP/2 that are under way.
 #[derive(Clone, Default)]
 pub struct Answers(Arc<Mutex<Vec<Weak<dyn Look>>>>);
 
 impl Answers {
-    fn watch<R: Body + Send + 'static>(&self, body: R) -> Arc<Answer<R>> {
-        let answer = Arc::new(Answer(Mutex::new((Some(Box::pin(body)), Moves::Has))));
+    fn watch<R: Body + Send + 'static>(&self, body: R, credit: Credit) -> Arc<Answer<R>> {
+        let watched = Watched { body: Some(Box::pin(body)), credit, taken: 0, since: Some(Instant::now()) };
+        let answer = Arc::new(Answer(Mutex::new(watched)));
         let mut all = locked(&self.0);
         if all.len() == all.capacity() {
             all.retain(|answer| answer.strong_count() > 0);
@@ -156,10 +181,15 @@ impl Answers {
         answer
     }
 
-    /// What `connection` comes to. Meanwhile answers are given up of which the client takes nothing for `stall`, or for a second
-    /// such time.
-    pub fn watched_on<C: Future>(self, connection: C, stall: Duration, fired: Fired) -> Watched<C> {
-        Watched { connection, answers: self, stall, alarm: sleep(stall), fired }
+    /// Whether there are any.
+    pub fn are_under_way(&self) -> bool {
+        locked(&self.0).iter().any(|answer| answer.strong_count() > 0)
+    }
+
+    /// What `connection` comes to. Meanwhile, each time `now_and_then` is over, answers are given up of which the client takes
+    /// too little.
+    pub fn watched_on<C: Future>(self, connection: C, now_and_then: Duration, fired: Fired) -> Watching<C> {
+        Watching { connection, answers: self, now_and_then, alarm: sleep(now_and_then), fired }
     }
 
     /// How many are given up.
@@ -171,18 +201,18 @@ impl Answers {
 
 pin_project! {
     /// A connection and the watch over its answers.
-    pub struct Watched<C> {
+    pub struct Watching<C> {
         #[pin]
         connection: C,
         answers: Answers,
-        stall: Duration,
+        now_and_then: Duration,
         #[pin]
         alarm: Sleep,
         fired: Fired,
     }
 }
 
-impl<C: Future> Future for Watched<C> {
+impl<C: Future> Future for Watching<C> {
     type Output = C::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
@@ -192,7 +222,7 @@ impl<C: Future> Future for Watched<C> {
                 return Poll::Ready(ended);
             }
             ready!(this.alarm.as_mut().poll(cx));
-            this.alarm.as_mut().reset(Instant::now() + *this.stall);
+            this.alarm.as_mut().reset(Instant::now() + *this.now_and_then);
             // What is given up may want to be told so, by the connection.
             (0..this.answers.look()).for_each(|_| this.fired.one(Limit::Stall));
         }
@@ -200,34 +230,28 @@ impl<C: Future> Future for Watched<C> {
 }
 
 trait Look: Send + Sync {
-    /// Gives it up where nothing has moved since the last look. Returns whether it does.
+    /// Gives it up where the client has used up its time. Returns whether it does.
     fn look(&self) -> bool;
 }
 
 /// The body of an answer, until it is given up. The stream that it belongs to does not ask for more of it when the client
 /// takes nothing, and so cannot be told either.
-pub struct Answer<R>(Mutex<(Option<Pin<Box<R>>>, Moves)>);
+pub struct Answer<R>(Mutex<Watched<R>>);
 
-#[derive(Clone, Copy, PartialEq)]
-enum Moves {
-    /// Since the last look.
-    Has,
-    HasNot,
-    /// It is the backend that is waited for.
-    Waits,
+struct Watched<R> {
+    body: Option<Pin<Box<R>>>,
+    credit: Credit,
+    /// What the client had last, which it has taken when more is asked for.
+    taken: usize,
+    /// Since it had that. Else it is the backend that is waited for.
+    since: Option<Instant>,
 }
 
 impl<R: Send> Look for Answer<R> {
     fn look(&self) -> bool {
         let mut answer = locked(&self.0);
-        let given_up = match answer.1 {
-            Moves::Has => {
-                answer.1 = Moves::HasNot;
-                None
-            }
-            Moves::HasNot => answer.0.take(),
-            Moves::Waits => None,
-        };
+        let too_long = answer.since.is_some_and(|since| since.elapsed() >= answer.credit.left());
+        let given_up = if too_long { answer.body.take() } else { None };
         drop(answer);
         given_up.is_some()
     }
@@ -252,23 +276,31 @@ impl<R: Body<Error: Into<BoxError>>> Body for Download<R> {
             DownloadProjection::Watched { answer } => answer,
         };
         let mut answer = locked(&answer.0);
-        let Some(body) = &mut answer.0 else { return Poll::Ready(Some(Err(stood_still().into()))) };
+        let Watched { body, credit, taken, since } = &mut *answer;
+        let Some(body) = body else { return Poll::Ready(Some(Err(stood_still().into()))) };
+        if let Some(since) = since.take() {
+            credit.spend(since.elapsed(), *taken);
+        }
         let frame = body.as_mut().poll_frame(cx);
-        answer.1 = if frame.is_pending() { Moves::Waits } else { Moves::Has };
+        if frame.is_ready() {
+            (*taken, *since) = (bytes(&frame), Some(Instant::now()));
+        }
         frame.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Direct { body } => body.is_end_stream(),
-            Self::Watched { answer } => locked(&answer.0).0.as_ref().is_some_and(|body| body.is_end_stream()),
+            Self::Watched { answer } => locked(&answer.0).body.as_ref().is_some_and(|body| body.is_end_stream()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Direct { body } => body.size_hint(),
-            Self::Watched { answer } => locked(&answer.0).0.as_ref().map(|body| body.size_hint()).unwrap_or_default(),
+            Self::Watched { answer } => {
+                locked(&answer.0).body.as_ref().map(|body| body.size_hint()).unwrap_or_default()
+            }
         }
     }
 }

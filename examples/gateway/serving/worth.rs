@@ -3,9 +3,10 @@
 use super::{
     fired::{Fired, Limit},
     limits::Limits,
+    pressing::Answers,
 };
 use http::{Request, Response, Version};
-use hyper::service::Service;
+use hyper::{ext::Protocol, service::Service};
 use hyper_util::server::graceful::GracefulConnection;
 use pin_project_lite::pin_project;
 use std::{
@@ -14,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -28,6 +29,17 @@ struct Tally {
     begun: AtomicU32,
     /// How many more were given up than answered.
     abandoned: AtomicU32,
+    /// How many have no answer yet.
+    open: AtomicU32,
+    /// Whether one has become a tunnel, which nobody counts.
+    tunnel: AtomicBool,
+}
+
+impl Tally {
+    /// As far as is known here.
+    fn under_way(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0 || self.tunnel.load(Ordering::Relaxed)
+    }
 }
 
 /// Of a connection over HTTP/1.1 nothing is counted: its server closes what is idle by itself, and giving up costs a connection.
@@ -40,6 +52,7 @@ impl Counted {
     fn begin(tally: &Arc<Tally>) -> Self {
         tally.begun.fetch_add(1, Ordering::Relaxed);
         tally.abandoned.fetch_add(1, Ordering::Relaxed);
+        tally.open.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(tally))
     }
 
@@ -50,24 +63,43 @@ impl Counted {
     }
 }
 
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A service that counts what became of its requests. All clones count together.
 #[derive(Clone)]
 pub struct Counting<S> {
     inner: S,
     tally: Arc<Tally>,
+    answers: Answers,
 }
 
 impl<S> Counting<S> {
-    pub fn new(inner: S) -> Self {
-        Self { inner, tally: Arc::default() }
+    /// Of which these are the answers.
+    pub fn new(inner: S, answers: Answers) -> Self {
+        Self { inner, tally: Arc::default(), answers }
     }
 
     /// A connection on which this is served: it is closed where so many more of its requests were given up than answered, and
-    /// asked to end where none has begun for a while, both by `limits`, and at `stop`.
+    /// asked to end where none has begun for a while, both by `limits`, and at `stop`. Where it goes on after that with nothing
+    /// under way, it is closed as well: a client may say that it is there, and not go.
     pub fn on<C, F>(self, connect: impl FnOnce(Self) -> C, limits: &Limits, stop: F) -> Kept<C, F> {
-        let (tally, fired) = (Arc::clone(&self.tally), limits.fired.clone());
-        let (most, idle) = (limits.abandoned, limits.idle);
-        Kept { connection: connect(self), tally, most, idle, checked: 0, check: sleep(idle), stop: Some(stop), fired }
+        let Limits { abandoned: most, idle, ref fired, .. } = *limits;
+        Kept {
+            tally: Arc::clone(&self.tally),
+            answers: self.answers.clone(),
+            connection: connect(self),
+            most,
+            idle,
+            checked: 0,
+            asked: false,
+            check: sleep(idle),
+            stop: Some(stop),
+            fired: fired.clone(),
+        }
     }
 }
 
@@ -84,7 +116,8 @@ where
         if counted.is_none() {
             self.tally.begun.store(HTTP1, Ordering::Relaxed);
         }
-        CountedFuture { inner: self.inner.call(request), counted }
+        let may_switch = counted.is_some() && request.extensions().get::<Protocol>().is_some();
+        CountedFuture { inner: self.inner.call(request), counted, may_switch }
     }
 }
 
@@ -93,19 +126,27 @@ pin_project! {
         #[pin]
         inner: F,
         counted: Option<Counted>,
+        // Over HTTP/2 (RFC 8441).
+        may_switch: bool,
     }
 }
 
-impl<F: Future> Future for CountedFuture<F> {
+impl<F, R> Future for CountedFuture<F>
+where
+    F: Future<Output = Result<Response<R>, Infallible>>,
+{
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let output = ready!(this.inner.poll(cx));
+        let Ok(response) = ready!(this.inner.poll(cx));
         if let Some(counted) = this.counted.take() {
+            if *this.may_switch && response.status().is_success() {
+                counted.0.tunnel.store(true, Ordering::Relaxed);
+            }
             counted.answered();
         }
-        Poll::Ready(output)
+        Poll::Ready(Ok(response))
     }
 }
 
@@ -117,9 +158,11 @@ pin_project! {
         #[pin]
         stop: Option<F>,
         tally: Arc<Tally>,
+        answers: Answers,
         most: u32,
         idle: Duration,
         checked: u32,
+        asked: bool,
         #[pin]
         check: Sleep,
         fired: Fired,
@@ -148,8 +191,13 @@ where
         while begun != HTTP1 && this.check.as_mut().poll(cx).is_ready() {
             // What is under way goes on to its end.
             if begun == *this.checked {
+                let under_way = this.tally.under_way() || this.answers.are_under_way();
+                if *this.asked && !under_way {
+                    return Poll::Ready(Err("the client was asked to go and stays".into()));
+                }
                 this.fired.one(Limit::Idle);
                 this.connection.as_mut().graceful_shutdown();
+                *this.asked = true;
             }
             *this.checked = begun;
             this.check.as_mut().reset(Instant::now() + *this.idle);

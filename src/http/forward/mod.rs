@@ -1,4 +1,5 @@
 mod behind;
+mod body;
 mod client;
 mod network;
 mod refused;
@@ -6,11 +7,12 @@ mod seen;
 mod target;
 mod via;
 
-use self::{client::Telling, seen::Seen, via::Pseudonym};
 pub use self::{
+    body::ForwardBody,
     network::{InvalidNetwork, Network},
     refused::Refused,
 };
+use self::{body::Of, client::Telling, seen::Seen, via::Pseudonym};
 pub(super) use self::{seen::is_spoken_for, target::host_of};
 use super::{hop_by_hop, upgrade::Asked};
 use crate::error::BoxError;
@@ -122,12 +124,13 @@ impl<S> Layer<S> for ForwardLayer {
 ///   for `-`, is removed, unless it is a trusted proxy.
 /// * `Via` says through whom it came. A request that has been here before is refused with 508.
 /// * What cannot be forwarded is refused before any backend is picked: `CONNECT`, `TRACE` and methods in lower case with 501,
-///   a target that is too long with 414, an unknown expectation with 417; with 400 a malformed `Connection`, a second or
-///   malformed `Host` or one that in HTTP/2 is not the authority, a user in the authority, and a target that does not fit the
+///   a target that is too long with 414, an unknown expectation with 417; with 400 a malformed `Connection` or
+///   `Content-Length`, a second or malformed `Host` or one that in HTTP/2 is not the authority, a user in the authority, and a target that does not fit the
 ///   method.
 /// * An `OPTIONS` with no hop left in `Max-Forwards` is answered here, with 204.
 ///
-/// Method, path, query, the other headers and the body pass as they are.
+/// Method, path, query, the other headers and the body pass as they are. Of trailers, those are left out that are for one hop only,
+/// or would say again what the head has said ([RFC 9110 §6.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-6.5.1)).
 #[derive(Clone, Debug)]
 pub struct Forward<S> {
     inner: S,
@@ -136,10 +139,10 @@ pub struct Forward<S> {
 
 impl<S, B, R> Service<Request<B>> for Forward<S>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<ForwardBody<B>>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    type Response = Response<R>;
+    type Response = Response<ForwardBody<R>>;
     type Error = BoxError;
     type Future = ResponseFuture<S::Future>;
 
@@ -149,7 +152,11 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.rules.prepare(&mut request) {
-            Ok(()) => ResponseFuture { state: State::Called { inner: self.inner.call(request) } },
+            Ok(()) => ResponseFuture {
+                state: State::Called {
+                    inner: self.inner.call(request.map(|body| ForwardBody::new(body, Of::Request))),
+                },
+            },
             Err(refused) => ResponseFuture { state: State::Refused { refused } },
         }
     }
@@ -170,6 +177,9 @@ impl Rules {
         let stripped = hop_by_hop::strip(request.headers_mut());
         let stripped = stripped.map_err(|_| Refused::malformed("the Connection header is malformed"))?;
         let seen = Seen::of(request.headers());
+        if seen.length {
+            target::length(request.headers())?;
+        }
         if seen.expect {
             target::expectation(request.headers())?;
         }
@@ -240,7 +250,7 @@ where
     F: Future<Output = Result<Response<R>, E>>,
     E: Into<BoxError>,
 {
-    type Output = Result<Response<R>, BoxError>;
+    type Output = Result<Response<ForwardBody<R>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
@@ -262,7 +272,7 @@ where
                 }
                 // The version is that of the hop to the backend. The server writes that of its own.
                 *response.version_mut() = Version::HTTP_11;
-                Poll::Ready(Ok(response))
+                Poll::Ready(Ok(response.map(|body| ForwardBody::new(body, Of::Answer))))
             }
             StateProjection::Refused { refused } => Poll::Ready(Err((*refused).into())),
         }

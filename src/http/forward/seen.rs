@@ -8,6 +8,7 @@ pub(super) struct Seen {
     pub(super) claims: bool,
     pub(super) twins: bool,
     pub(super) expect: bool,
+    pub(super) length: bool,
     pub(super) via: bool,
 }
 
@@ -18,6 +19,7 @@ impl Seen {
             match name.as_str() {
                 "expect" => seen.expect = true,
                 "via" => seen.via = true,
+                "content-length" => seen.length = true,
                 "forwarded" | "x-real-ip" => seen.claims = true,
                 name => seen.twins |= is_twin(name),
             }

@@ -2,6 +2,7 @@
 
 use super::Refused;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, uri::Scheme};
+use std::str::FromStr;
 
 /// What the client asked for: the authority of the target, where it has one, before `Host` (RFC 9112 §3.2.2).
 pub(crate) fn host_of<B>(request: &Request<B>) -> Option<HeaderValue> {
@@ -119,11 +120,27 @@ pub(super) fn expectation(headers: &HeaderMap) -> Result<(), Refused> {
 /// Takes one hop off what an `OPTIONS` may go (RFC 9110 §7.6.2). At none left, it is answered here.
 pub(super) fn count_hop(headers: &mut HeaderMap) -> Result<(), Refused> {
     let Some(left) = headers.get(header::MAX_FORWARDS) else { return Ok(()) };
-    let left: u32 =
-        left.to_str().ok().and_then(|left| left.parse().ok()).ok_or(Refused::malformed("Max-Forwards is no number"))?;
+    let left: u32 = number(left).ok_or(Refused::malformed("Max-Forwards is no number"))?;
     let less = left.checked_sub(1).ok_or(Refused::new(StatusCode::NO_CONTENT, "it was to go no further"))?;
     headers.insert(header::MAX_FORWARDS, less.into());
     Ok(())
+}
+
+/// A length is said in one way: no list of equal ones, no sign, no zeros before it. What HTTP/2 checks by its value, a server
+/// of HTTP/1.1 reads by its letters.
+pub(super) fn length(headers: &HeaderMap) -> Result<(), Refused> {
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(()) };
+    let zeros = length.len() > 1 && length.as_bytes()[0] == b'0';
+    match number::<u64>(length).filter(|_| !zeros) {
+        Some(_) => Ok(()),
+        None => Err(Refused::malformed("Content-Length is malformed")),
+    }
+}
+
+/// Digits and nothing else; `parse` would take a sign.
+fn number<N: FromStr>(value: &HeaderValue) -> Option<N> {
+    let text = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok()
 }
 
 #[cfg(test)]

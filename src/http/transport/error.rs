@@ -10,6 +10,17 @@ pub(in crate::http) enum Failed {
     Broken { error: hyper::Error, reused: bool },
 }
 
+impl Failed {
+    /// By what broke.
+    pub(super) fn on_connection(error: hyper::Error, reused: bool) -> Self {
+        #[cfg(feature = "tls")]
+        if !reused && crate::http::tls::is_refusal(&error) {
+            return ConnectError::new(error).into();
+        }
+        Self::Broken { error, reused }
+    }
+}
+
 /// There is no connection to the backend. Those that waited for the same connection share the error.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct ConnectError {
@@ -19,6 +30,14 @@ pub(in crate::http) struct ConnectError {
 impl ConnectError {
     pub(super) fn new(source: impl Into<BoxError>) -> Self {
         Self { source: source.into().into() }
+    }
+
+    /// Whether it is for what was offered to be spoken that the backend refused.
+    pub(super) fn wants_other_protocol(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return crate::http::tls::is_about_protocol(&*self.source);
+        #[cfg(not(feature = "tls"))]
+        false
     }
 }
 

@@ -25,11 +25,15 @@ pin_project! {
 pub(super) fn exchange<B>(
     host: Arc<Host<B>>,
     mut connection: Connection<B>,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> Exchanging<impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>>, B>
 where
-    B: Body + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
+    match connection {
+        Connection::Http1(_) => host.address_http1(&mut request),
+        Connection::Http2(_) => host.address_http2(&mut request),
+    }
     let sending = connection.send(request);
     Exchanging { sending, on: Some((connection, host)), anew: None }
 }
@@ -60,7 +64,7 @@ where
             // The server had closed the connection before anything was sent, as one does that closes those that are idle.
             // One that never served may lead to something that accepts and serves nobody.
             Some(request) if reused => this.anew.insert(Box::pin(host.exchange_anew(request))).as_mut().poll(cx),
-            _ => Poll::Ready(Err(Failed::Broken { error: failure.into_error(), reused })),
+            _ => Poll::Ready(Err(Failed::on_connection(failure.into_error(), reused))),
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::{Settings, host::Host, locked};
 use crate::hash::mix;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
@@ -10,20 +10,17 @@ use tokio::time::Instant;
 
 type Known<B> = HashMap<Box<str>, Arc<Host<B>>, BuildHasherDefault<Words>>;
 
-/// The backends that were asked, by authority.
+/// The backends of one scheme that were asked, by authority.
 pub(super) struct Hosts<B> {
+    scheme: Scheme,
     settings: Arc<Settings>,
     known: RwLock<Known<B>>,
     swept: Mutex<Option<Instant>>,
 }
 
 impl<B> Hosts<B> {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), known: RwLock::default(), swept: Mutex::default() }
-    }
-
-    pub(super) fn settings(&self) -> &Settings {
-        &self.settings
+    pub(super) fn new(scheme: Scheme, settings: Arc<Settings>) -> Self {
+        Self { scheme, settings, known: RwLock::default(), swept: Mutex::default() }
     }
 
     pub(super) fn of(&self, authority: &Authority) -> Arc<Host<B>> {
@@ -33,7 +30,7 @@ impl<B> Hosts<B> {
         }
         drop(known);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Host::new(authority, Arc::clone(&self.settings)));
+        let new = || Arc::new(Host::new(&self.scheme, authority, Arc::clone(&self.settings)));
         Arc::clone(known.entry(authority.as_str().into()).or_insert_with(new))
     }
 

@@ -1,9 +1,9 @@
 use super::{
     error::ConnectError,
     host::{Host, Wire},
-    locked,
+    http1, locked,
 };
-use crate::error::BoxError;
+use crate::{error::BoxError, http::protocol::Protocol};
 use futures_util::{
     FutureExt,
     future::{Shared, WeakShared},
@@ -116,7 +116,8 @@ impl Drop for Stream {
     }
 }
 
-type Connecting<B> = Pin<Box<dyn Future<Output = Result<Connection<B>, ConnectError>> + Send>>;
+/// None where the backend would rather have HTTP/1.1.
+type Connecting<B> = Pin<Box<dyn Future<Output = Result<Option<Connection<B>>, ConnectError>> + Send>>;
 
 /// The connections to one backend: one, while that has room.
 pub(super) struct Connections<B> {
@@ -172,19 +173,25 @@ impl<B> Connections<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    /// A stream, on a new connection if there must be one. All who find no room wait for the same.
-    pub(super) async fn connect(&self, host: &Arc<Host<B>>, timeout: Duration) -> Result<Lent<B>, ConnectError> {
+    /// A stream, on a new connection if there must be one. All who find no room wait for the same. Where `offered` leaves the
+    /// choice, and the backend would rather have HTTP/1.1, there is none: one of them finds a connection of that.
+    pub(super) async fn connect(
+        &self,
+        host: &Arc<Host<B>>,
+        offered: Protocol,
+    ) -> Result<Option<Lent<B>>, ConnectError> {
         loop {
             let connecting = {
                 let mut state = locked(&self.state);
-                if let Some(lent) = state.stream(timeout) {
-                    return Ok(lent);
+                if let Some(lent) = state.stream(host.settings.idle_timeout) {
+                    return Ok(Some(lent));
                 }
-                state.connecting(host)
+                state.connecting(host, offered)
             };
+            let Some(connection) = connecting.await? else { return Ok(None) };
             // Where more waited than there is room for, the others go on to the next.
-            if let Some(lent) = connecting.await?.stream() {
-                return Ok(lent);
+            if let Some(lent) = connection.stream() {
+                return Ok(Some(lent));
             }
         }
     }
@@ -200,7 +207,7 @@ impl<B> State<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    fn connecting(&mut self, host: &Arc<Host<B>>) -> Shared<Connecting<B>> {
+    fn connecting(&mut self, host: &Arc<Host<B>>, offered: Protocol) -> Shared<Connecting<B>> {
         if let Some(connecting) = self.connecting.as_ref().and_then(WeakShared::upgrade) {
             return connecting;
         }
@@ -209,10 +216,19 @@ where
         let before = self.open.last().map(|(connection, _)| connection.load.most.load(Ordering::Relaxed));
         let most = before.unwrap_or(MOST_STREAMS);
         let connecting: Connecting<B> = Box::pin(async move {
-            let connection = async { Connection::over(host.connect().await?, most).await }.await;
-            if let Some(connections) = host.http2() {
-                connections.opened(connection.as_ref().ok().cloned());
-            }
+            let connection = async {
+                let (stream, is_http2) = host.connect(offered).await?;
+                if !is_http2 {
+                    let mut connection = http1::Connection::over(stream).await?;
+                    // Only then is it found by those who wait.
+                    connection.sender.ready().await.map_err(ConnectError::new)?;
+                    host.keep_first(connection);
+                    return Ok(None);
+                }
+                Connection::over(stream, most).await.map(Some)
+            };
+            let connection = connection.await;
+            host.http2.opened(connection.as_ref().ok().cloned().flatten());
             connection
         });
         let connecting = connecting.shared();

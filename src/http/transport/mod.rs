@@ -4,6 +4,9 @@
 //! Over HTTP/1.1 nobody waits for a connection that another has: where none is free, one is opened. No task is spawned but
 //! those that drive the connections. A request that is given up while it connects gives up the connecting as well, unless
 //! others wait for the same.
+//!
+//! Over TLS the backend may have the choice between the two: then what it says in the handshake is what is spoken on that
+//! connection, and a request takes its form when it is settled on which it goes.
 
 mod connection;
 mod error;
@@ -18,14 +21,16 @@ pub(super) use self::{
     error::{ConnectError, Failed},
 };
 use self::{exchange::exchange, hosts::Hosts};
-use crate::error::BoxError;
+#[cfg(feature = "tls")]
+use crate::http::TlsConfig;
+use crate::{error::BoxError, http::protocol::Protocol};
 use http::{Request, Response, uri::Scheme};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use std::{
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -33,30 +38,47 @@ use std::{
 /// for a request is a future without a name.
 pub(super) type Exchange = Pin<Box<dyn Future<Output = Result<(Response<Incoming>, Option<Held>), Failed>> + Send>>;
 
-/// There is neither TLS nor a backend without a name.
-const NOT_HTTP: &str = "the URI of the request is not of the form http://host/path";
+/// There is no backend without a name.
+const NOT_HTTP: &str = "the URI of the request is not of the form http://host/path, or https:// where TLS is built in";
 
 /// How connections are opened, and how long they are kept.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) connector: HttpConnector,
-    pub(super) http2: bool,
+    pub(super) protocol: Protocol,
+    #[cfg(feature = "tls")]
+    pub(super) tls: TlsConfig,
+    /// The connector knows it, but not TLS.
+    #[cfg(feature = "tls")]
+    pub(super) connect_timeout: Duration,
     pub(super) max_idle: usize,
     pub(super) idle_timeout: Duration,
 }
 
 /// The connections to all backends.
 pub(super) struct Transport<B> {
-    hosts: Hosts<B>,
+    plain: Hosts<B>,
+    #[cfg(feature = "tls")]
+    encrypted: Hosts<B>,
 }
 
 impl<B> Transport<B> {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { hosts: Hosts::new(settings) }
+        let settings = Arc::new(settings);
+        Self {
+            #[cfg(feature = "tls")]
+            encrypted: Hosts::new(Scheme::HTTPS, Arc::clone(&settings)),
+            plain: Hosts::new(Scheme::HTTP, settings),
+        }
     }
 
-    pub(super) fn http2(&self) -> bool {
-        self.hosts.settings().http2
+    fn hosts(&self, scheme: Option<&Scheme>) -> Option<&Hosts<B>> {
+        match scheme {
+            Some(scheme) if *scheme == Scheme::HTTP => Some(&self.plain),
+            #[cfg(feature = "tls")]
+            Some(scheme) if *scheme == Scheme::HTTPS => Some(&self.encrypted),
+            _ => None,
+        }
     }
 }
 
@@ -65,21 +87,16 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     /// Sends `request` to the authority in its URI: at once where a connection is free, else when the future is polled.
-    pub(super) fn send(&self, mut request: Request<B>) -> Exchange {
+    pub(super) fn send(&self, request: Request<B>) -> Exchange {
         let uri = request.uri();
-        let (Some(authority), true) = (uri.authority(), uri.scheme() == Some(&Scheme::HTTP)) else {
+        let (Some(authority), Some(hosts)) = (uri.authority(), self.hosts(uri.scheme())) else {
             return Box::pin(std::future::ready(Err(ConnectError::new(NOT_HTTP).into())));
         };
-        let host = self.hosts.of(authority);
-        if self.http2() {
-            host.drop_name(&mut request);
-        } else {
-            host.address(&mut request);
-        }
-        match host.free() {
+        let host = hosts.of(authority);
+        match host.free(&request) {
             Some(connection) => Box::pin(exchange(host, connection, request)),
             None => {
-                self.hosts.sweep();
+                hosts.sweep();
                 Box::pin(host.exchange_anew(request))
             }
         }
