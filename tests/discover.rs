@@ -512,3 +512,50 @@ async fn what_a_source_said_before_it_failed_is_not_confirmed_by_its_failing() {
     sleep(3 * SECOND).await;
     assert_eq!(there(&pool), [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_there_to_begin_with_is_there_until_the_source_has_spoken() {
+    let (prompter, script) = script();
+    let pool = pool();
+    let discoverer = Discoverer::new(&pool, script).starting_with([1, 2, 3].map(member)).drain(MS * 100);
+    tokio::spawn(discoverer.run());
+    prompter.send(Some(Err("not yet".into()))).unwrap();
+    sleep(SECOND).await;
+    assert_eq!(there(&pool), list([1, 2, 3]));
+    let status = discoverer.status();
+    assert!(!status.is_ready() && status.failing_since.is_some());
+
+    // Whom its first answer does not have leaves like anybody else; two of three are too many at once.
+    prompter.send(set([2, 4])).unwrap();
+    sleep(SECOND * 3).await;
+    assert_eq!((there(&pool), discoverer.status().doubted), (list([1, 2, 3, 4]), 2));
+    assert!(discoverer.status().failing_since.is_none());
+    prompter.send(set([2, 4])).unwrap();
+    sleep(SECOND * 31).await;
+    assert_eq!(there(&pool), list([2, 4]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_source_goes_on_where_the_one_before_it_left_off() {
+    let pool = pool();
+    let host = Member::new("host", 0);
+    pool.insert(host).unwrap();
+    let (first, script) = script();
+    let before = Discoverer::new(&pool, script);
+    let run = tokio::spawn(before.run());
+    first.send(set([1, 2, 3, 4])).unwrap();
+    sleep(MS).await;
+    let three = pool.get("3").unwrap();
+
+    let (second, script) = self::script();
+    let after = Discoverer::new(&pool, script).after(&before).starting_with([member(9)]);
+    tokio::spawn(after.run());
+    second.send(set([3, 4, 5])).unwrap();
+    sleep(SECOND).await;
+    // It waits for the one before it.
+    assert_eq!(there(&pool), list(["host", "1", "2", "3", "4"]));
+    run.abort();
+    sleep(SECOND).await;
+    assert_eq!(there(&pool), list(["host", "3", "4", "5"]));
+    assert!(Arc::ptr_eq(&three, &pool.get("3").unwrap()));
+}

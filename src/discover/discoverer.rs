@@ -1,5 +1,9 @@
 use super::{Guard, Source, Status, ledger::Ledger, run::until_over};
-use crate::{backend::Backoff, pool::BackendPool, running::Running};
+use crate::{
+    backend::Backoff,
+    pool::{BackendPool, Member},
+    running::Running,
+};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, watch};
 
@@ -20,14 +24,12 @@ pub struct Discoverer<T, S> {
     pub(super) pool: BackendPool<T>,
     pub(super) settings: Settings,
     pub(super) status: watch::Sender<Status>,
-    work: Arc<Mutex<Work<T, S>>>,
+    /// Who counts as there until the source says.
+    pub(super) first: Arc<[Member<T>]>,
+    // What one run hands on to the next.
+    source: Arc<Mutex<S>>,
+    ledger: Arc<Mutex<Ledger<T>>>,
     running: Running,
-}
-
-/// What one run hands on to the next.
-pub(super) struct Work<T, S> {
-    pub(super) source: S,
-    pub(super) ledger: Ledger<T>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +52,9 @@ where
             pool: pool.clone(),
             settings,
             status: watch::Sender::new(Status::new(source.name())),
-            work: Arc::new(Mutex::new(Work { source, ledger: Ledger::new() })),
+            first: Arc::new([]),
+            source: Arc::new(Mutex::new(source)),
+            ledger: Arc::new(Mutex::new(Ledger::new())),
             running: Running::new(),
         }
     }
@@ -75,6 +79,22 @@ where
         self
     }
 
+    /// Who counts as there until the source says for the first time who is: whom a file named, or who was there when this
+    /// process last ran. They join when the run begins. What the source says then is taken as if it had named them before: who
+    /// is not on its list leaves, and the [`Guard`] has its say.
+    pub fn starting_with(mut self, members: impl IntoIterator<Item = Member<T>>) -> Self {
+        self.first = members.into_iter().collect();
+        self
+    }
+
+    /// Goes on where `before` leaves off, which fed the same pool from another source: whom that one named is believed to be
+    /// there until this source says otherwise, as if it had named them itself. This one's run begins when the run of `before`
+    /// has ended.
+    pub fn after<O>(mut self, before: &Discoverer<T, O>) -> Self {
+        self.ledger = Arc::clone(&before.ledger);
+        self
+    }
+
     /// Where the chance in the [`backoff`](Self::backoff) comes from, by default another number in each run.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = Some(seed);
@@ -95,9 +115,10 @@ where
         let run = self.running.begin();
         async move {
             if let Some(run) = run {
-                // A run that was told to stop a moment ago may still have it.
-                let mut work = Arc::clone(&discoverer.work).lock_owned().await;
-                until_over(&discoverer, &mut work, run).await;
+                // A run that was told to stop a moment ago may still have them.
+                let mut source = Arc::clone(&discoverer.source).lock_owned().await;
+                let mut ledger = Arc::clone(&discoverer.ledger).lock_owned().await;
+                until_over(&discoverer, &mut *source, &mut ledger, run).await;
             }
         }
     }
@@ -131,7 +152,9 @@ impl<T, S> Clone for Discoverer<T, S> {
             pool: self.pool.clone(),
             settings: self.settings,
             status: self.status.clone(),
-            work: Arc::clone(&self.work),
+            first: Arc::clone(&self.first),
+            source: Arc::clone(&self.source),
+            ledger: Arc::clone(&self.ledger),
             running: self.running.clone(),
         }
     }

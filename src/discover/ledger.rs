@@ -12,6 +12,8 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Ledger<T> {
     listed: BTreeMap<BackendId, Endpoint<T>>,
+    /// Whether a source has said so, or it is only assumed.
+    is_told: bool,
     /// Who is missing and not believed to have left, since when.
     doubted: BTreeMap<BackendId, Instant>,
     /// When those left, lately, for whom one answer was enough.
@@ -31,7 +33,7 @@ pub(super) struct Settled {
 
 impl<T> Ledger<T> {
     pub(super) fn new() -> Self {
-        Self { listed: BTreeMap::new(), doubted: BTreeMap::new(), gone: VecDeque::new() }
+        Self { listed: BTreeMap::new(), is_told: false, doubted: BTreeMap::new(), gone: VecDeque::new() }
     }
 
     /// Who is there, by id.
@@ -49,9 +51,21 @@ impl<T> Ledger<T> {
         self.doubted.values().min().map(|since| guard.confirmed(*since))
     }
 
+    /// Takes `endpoints` to be there, as long as no source has said who is. Who was taken to be there before, and is not any
+    /// more; `None` where a source has spoken.
+    pub(super) fn assume(&mut self, endpoints: Vec<Endpoint<T>>) -> Option<Vec<BackendId>> {
+        if self.is_told {
+            return None;
+        }
+        let listed = endpoints.into_iter().map(|endpoint| (endpoint.id().clone(), endpoint)).collect();
+        let before = std::mem::replace(&mut self.listed, listed);
+        Some(before.into_keys().filter(|id| !self.listed.contains_key(id)).collect())
+    }
+
     /// Takes in what the source says.
     pub(super) fn hear(&mut self, news: News<T>, guard: &Guard, now: Instant) -> Settled {
         let held = self.held();
+        self.is_told |= !matches!(news, News::Unchanged);
         let (before, twice) = match news {
             News::Set(endpoints) => {
                 let mut twice = Vec::new();

@@ -23,6 +23,15 @@ impl<'a, T: Clone + Send + Sync + 'static, S> Reconciler<'a, T, S> {
         Self { discoverer, departures: Departures::new(discoverer.pool.clone()) }
     }
 
+    /// Puts into the pool who counts as there before the source has said who is.
+    pub(super) fn begin(&mut self, ledger: &mut Ledger<T>) {
+        let first = self.discoverer.first.iter().cloned().map(Into::into).collect();
+        let Some(left) = ledger.assume(first) else { return };
+        let now = now();
+        self.put(ledger, now);
+        left.into_iter().for_each(|id| self.departures.begin(id, self.discoverer.settings.drain, now));
+    }
+
     /// When to look next whether those who have left are done.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         self.departures.due(now)
@@ -56,6 +65,7 @@ impl<'a, T: Clone + Send + Sync + 'static, S> Reconciler<'a, T, S> {
         self.discoverer.status.send_modify(|status| {
             status.last_success = Some(now);
             status.failures = 0;
+            status.failing_since = None;
             if is_new {
                 status.version = version;
                 status.members = ledger.listed().len();
@@ -110,6 +120,7 @@ impl<'a, T: Clone + Send + Sync + 'static, S> Reconciler<'a, T, S> {
         );
         self.discoverer.status.send_modify(|status| {
             status.failures = failures;
+            status.failing_since.get_or_insert_with(now);
             status.last_failure = Some(Failure { when: now(), cause: cause.into() });
         });
         failures

@@ -1,4 +1,4 @@
-use super::{Discoverer, Source, Update, discoverer::Work, reconciler::Reconciler};
+use super::{Discoverer, Source, Update, ledger::Ledger, reconciler::Reconciler};
 use crate::{error::BoxError, rng::Rng, running::Run};
 use std::{
     future::{pending, poll_fn},
@@ -16,14 +16,18 @@ enum Event<T> {
 }
 
 /// Makes the pool agree with the source until `run` is over, or there is nothing left to do. Nothing is spawned.
-pub(super) async fn until_over<T, S>(discoverer: &Discoverer<T, S>, work: &mut Work<T, S>, mut run: Run)
-where
+pub(super) async fn until_over<T, S>(
+    discoverer: &Discoverer<T, S>,
+    source: &mut S,
+    ledger: &mut Ledger<T>,
+    mut run: Run,
+) where
     T: Clone + Send + Sync + 'static,
     S: Source<T>,
 {
-    let Work { source, ledger } = work;
     let guard = discoverer.settings.guard;
     let mut reconciler = Reconciler::new(discoverer);
+    reconciler.begin(ledger);
     let mut rng = Rng::new(discoverer.settings.seed.unwrap_or_else(|| fastrand::u64(..)));
     // When to ask again after a failure.
     let mut pause = None;

@@ -18,6 +18,8 @@ pub struct Status {
     pub last_failure: Option<Failure>,
     /// How often it has failed since the last success.
     pub failures: u32,
+    /// Since when it has failed; `None` while it does not.
+    pub failing_since: Option<Instant>,
     /// What it lists that is no backend, in words.
     pub skipped: Arc<[String]>,
     /// There will be no more news: the source has said so.
@@ -44,6 +46,7 @@ impl Status {
             last_success: None,
             last_failure: None,
             failures: 0,
+            failing_since: None,
             skipped: Arc::default(),
             has_ended: false,
         }
