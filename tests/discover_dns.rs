@@ -2,32 +2,26 @@
 
 mod common;
 
-use common::until;
-use hickory_server::{
-    Server,
-    proto::{
-        op::{Message, ResponseCode},
-        rr::{
-            LowerName, Name, RData, Record, RecordSet, RecordType, RrKey,
-            rdata::{A, AAAA, CNAME, SOA, SRV},
-        },
+use common::{
+    name_server::{NameServer, a, name},
+    until,
+};
+use hickory_resolver::proto::{
+    op::{Message, ResponseCode},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{AAAA, CNAME, SRV},
     },
-    store::in_memory::InMemoryZoneHandler,
-    zone_handler::{AxfrPolicy, Catalog, ZoneType},
 };
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    task::AbortHandle,
-    time::sleep,
-};
+use tokio::{net::UdpSocket, task::AbortHandle, time::sleep};
 use tower_balancer::{
     BackendPool, Discoverer,
     backend::{Backoff, Origin},
@@ -35,66 +29,6 @@ use tower_balancer::{
 };
 
 const MS: Duration = Duration::from_millis(1);
-
-/// A name server for the zone `test.`, over UDP and TCP. It is gone when this is dropped.
-struct NameServer {
-    address: SocketAddr,
-    zone: Arc<InMemoryZoneHandler>,
-    _server: Server<Catalog>,
-}
-
-impl NameServer {
-    async fn start() -> Self {
-        let zone: InMemoryZoneHandler = InMemoryZoneHandler::empty(name("test."), ZoneType::Primary, AxfrPolicy::Deny);
-        let soa = SOA::new(name("ns.test."), name("admin.test."), 1, 60, 60, 60, 1);
-        assert!(zone.upsert(Record::from_rdata(name("test."), 60, RData::SOA(soa)), 1).await);
-        let zone = Arc::new(zone);
-        let mut catalog = Catalog::new();
-        catalog.upsert(LowerName::from(name("test.")), vec![Arc::<InMemoryZoneHandler>::clone(&zone)]);
-        let mut server = Server::new(catalog);
-        let (udp, tcp) = sockets().await;
-        let address = udp.local_addr().unwrap();
-        server.register_socket(udp);
-        server.register_listener(tcp, Duration::from_secs(5), 16);
-        Self { address, zone, _server: server }
-    }
-
-    /// Puts these records in place of what was there of their name and type.
-    async fn set(&self, owner: &str, kind: RecordType, ttl: u32, data: impl IntoIterator<Item = RData>) {
-        let mut records = self.zone.records_mut().await;
-        let mut set = RecordSet::new(name(owner), kind, 1);
-        let mut is_empty = true;
-        for data in data {
-            set.insert(Record::from_rdata(name(owner), ttl, data), 1);
-            is_empty = false;
-        }
-        let key = RrKey::new(name(owner).into(), kind);
-        match is_empty {
-            true => _ = records.remove(&key),
-            false => _ = records.insert(key, Arc::new(set)),
-        }
-    }
-
-    async fn a(&self, owner: &str, addresses: impl IntoIterator<Item = [u8; 4]>) {
-        self.set(owner, RecordType::A, 0, addresses.into_iter().map(a)).await;
-    }
-
-    async fn srv(&self, owner: &str, services: impl IntoIterator<Item = (u16, u16, u16, &str)>) {
-        let service = |(priority, weight, port, target)| RData::SRV(SRV::new(priority, weight, port, name(target)));
-        self.set(owner, RecordType::SRV, 0, services.into_iter().map(service)).await;
-    }
-}
-
-/// Both on one port.
-async fn sockets() -> (UdpSocket, TcpListener) {
-    for _ in 0..100 {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-            return (udp, tcp);
-        }
-    }
-    panic!("no port is free for both");
-}
 
 /// A name server that does what it is told, over UDP.
 struct Strange {
@@ -132,14 +66,6 @@ impl Drop for Strange {
     fn drop(&mut self) {
         self.serving.abort();
     }
-}
-
-fn name(text: &str) -> Name {
-    Name::from_ascii(text).unwrap()
-}
-
-fn a(address: [u8; 4]) -> RData {
-    RData::A(A(Ipv4Addr::from(address)))
 }
 
 type Names = Discoverer<Origin, DnsSource<Origin>>;
@@ -412,37 +338,12 @@ async fn an_answer_is_good_for_its_time_to_live_within_bounds() {
 async fn a_name_server_that_is_gone_and_comes_back_is_asked_again() {
     let server = NameServer::start().await;
     server.a("web.test.", [[10, 0, 0, 1]]).await;
-    let address = server.address;
-    let (pool, discoverer) = follow(addresses("web.test"), address, Guard::off());
+    let (pool, discoverer) = follow(addresses("web.test"), server.address, Guard::off());
     are_there(&pool, &["http://10.0.0.1"]).await;
-    drop(server);
+    let killed = server.kill();
     until(|| async { discoverer.status().failures > 1 }).await;
     assert_eq!(there(&pool).len(), 1);
-
-    let back = NameServer::start().await;
+    let back = killed.again().await;
     back.a("web.test.", [[10, 0, 0, 2]]).await;
-    // The same port again, through which the new one is reached.
-    let mut front = None;
-    until(|| {
-        let bound = std::net::UdpSocket::bind(address).ok();
-        let free = bound.is_some();
-        front = front.take().or(bound);
-        async move { free }
-    })
-    .await;
-    let front = front.unwrap();
-    front.set_nonblocking(true).unwrap();
-    let front = UdpSocket::from_std(front).unwrap();
-    let relay = tokio::spawn(async move {
-        let mut buffer = [0; 4096];
-        loop {
-            let (length, from) = front.recv_from(&mut buffer).await.unwrap();
-            let behind = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            behind.send_to(&buffer[..length], back.address).await.unwrap();
-            let length = behind.recv(&mut buffer).await.unwrap();
-            front.send_to(&buffer[..length], from).await.unwrap();
-        }
-    });
     are_there(&pool, &["http://10.0.0.2"]).await;
-    relay.abort();
 }

@@ -2,23 +2,20 @@
 
 mod common;
 
-use common::until;
-use etcd_client::{Client, CompactionOptions, ConnectOptions, GetOptions, Permission, PermissionType, PutOptions};
+use common::{
+    etcd::{Certificates, Etcd, Way, directory, free},
+    until,
+};
+use etcd_client::{Client, CompactionOptions, GetOptions, Permission, PermissionType, PutOptions};
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
-};
-use tokio::{
-    io::copy_bidirectional,
-    net::TcpStream,
-    task::{AbortHandle, JoinSet},
 };
 use tower_balancer::{
     BackendPool, Discoverer,
@@ -27,163 +24,6 @@ use tower_balancer::{
 };
 
 const MS: Duration = Duration::from_millis(1);
-
-/// An etcd with a directory and ports of its own, killed and removed when this is dropped.
-struct Etcd {
-    directory: PathBuf,
-    client: SocketAddr,
-    peer: SocketAddr,
-    tls: Option<Certificates>,
-    process: Option<Child>,
-}
-
-/// Files in PEM: who signs, and whom he has signed.
-#[derive(Clone)]
-struct Certificates {
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Etcd {
-    /// `None`, said loudly, where there is none.
-    async fn start(name: &str) -> Option<Self> {
-        Self::start_with(name, None).await
-    }
-
-    async fn start_with(name: &str, tls: Option<Certificates>) -> Option<Self> {
-        if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
-            eprintln!("SKIPPED: {name}: no etcd is installed (apt-get install etcd-server)");
-            return None;
-        }
-        let directory = directory(name);
-        let mut etcd = Self { directory, client: free(), peer: free(), tls, process: None };
-        etcd.run().await;
-        Some(etcd)
-    }
-
-    /// Starts it where it left off, and waits until it answers.
-    async fn run(&mut self) {
-        let (client, peer) = (self.url(), format!("http://{}", self.peer));
-        let mut command = Command::new("etcd");
-        command.arg("--data-dir").arg(self.directory.join("data"));
-        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        command.args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync"]);
-        if let Some(tls) = &self.tls {
-            command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
-            command.arg("--trusted-ca-file").arg(&tls.ca).arg("--client-cert-auth");
-        }
-        self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        until(|| async {
-            match Client::connect([self.url()], self.options()).await {
-                Ok(mut client) => client.get("ready", None).await.is_ok(),
-                Err(_) => false,
-            }
-        })
-        .await;
-    }
-
-    fn options(&self) -> Option<ConnectOptions> {
-        let tls = self.tls.as_ref()?;
-        let read = |path: &Path| fs::read(path).unwrap();
-        let options = etcd_client::TlsOptions::new()
-            .ca_certificate(etcd_client::Certificate::from_pem(read(&tls.ca)))
-            .identity(etcd_client::Identity::from_pem(read(&tls.certificate), read(&tls.key)));
-        Some(ConnectOptions::new().with_tls(options))
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    fn url(&self) -> String {
-        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.client)
-    }
-
-    fn config(&self) -> EtcdConfig {
-        EtcdConfig::new([self.url()]).timeout(MS * 2_000)
-    }
-
-    async fn client(&self) -> Client {
-        Client::connect([self.url()], None).await.unwrap()
-    }
-
-    async fn put(&self, key: &str, value: &str) {
-        self.client().await.put(key, value, None).await.unwrap();
-    }
-
-    async fn put_all(&self, ports: impl IntoIterator<Item = u16>) {
-        for port in ports {
-            self.put(&format!("/web/{port}"), &format!(r#"{{"url": "http://10.0.0.1:{port}"}}"#)).await;
-        }
-    }
-
-    async fn delete(&self, key: &str) {
-        self.client().await.delete(key, None).await.unwrap();
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        self.kill();
-        _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-fn directory(name: &str) -> PathBuf {
-    let directory = std::env::temp_dir().join(format!("discover-etcd-{name}-{}", std::process::id()));
-    _ = fs::remove_dir_all(&directory);
-    fs::create_dir_all(&directory).unwrap();
-    directory
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// The way to an etcd, which can be cut without its knowing.
-struct Way {
-    address: SocketAddr,
-    taken: Arc<AtomicU32>,
-    accepting: AbortHandle,
-}
-
-impl Way {
-    async fn open(address: SocketAddr, to: SocketAddr) -> Self {
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let taken = Arc::<AtomicU32>::default();
-        let count = Arc::clone(&taken);
-        let accepting = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (mut near, _) = listener.accept().await.unwrap();
-                count.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(async move {
-                    if let Ok(mut far) = TcpStream::connect(to).await {
-                        _ = copy_bidirectional(&mut near, &mut far).await;
-                    }
-                });
-            }
-        });
-        Self { address, taken, accepting: accepting.abort_handle() }
-    }
-
-    /// Waits until somebody takes it.
-    async fn is_taken(&self) {
-        until(|| async { self.taken.load(Ordering::Relaxed) > 0 }).await;
-    }
-
-    async fn cut(self) -> SocketAddr {
-        self.accepting.abort();
-        until(|| async { TcpStream::connect(self.address).await.is_err() }).await;
-        self.address
-    }
-}
 
 type Watch = Discoverer<Origin, EtcdSource<Origin>>;
 

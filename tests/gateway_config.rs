@@ -31,6 +31,7 @@ fn the_example_file_is_right_and_shows_every_key() {
         ("server", "[server]\nzzz = 1\n"),
         ("server.limits", "[server.limits]\nzzz = 1\n"),
         ("pool", "[pools.a]\nzzz = 1\n"),
+        ("discover", "[pools.a]\ndiscover = { zzz = 1 }\n"),
         ("backend", "[pools.a]\nbackends = [{ url = \"http://a\", zzz = 1 }]\n"),
         ("strategy", "[pools.a]\nstrategy = { name = \"ring\", zzz = 1 }\n"),
         ("health", "[pools.a.health]\nzzz = 1\n"),

@@ -46,6 +46,7 @@ fn describe_pool(pool: &Pool) -> Value {
         "name": &*pool.name,
         "strategy": &*pool.strategy,
         "available": pool.backends.healthy().len(),
+        "discover": pool.discovery.as_ref().map(|discovery| discovery.describe()),
         "backends": backends,
     })
 }

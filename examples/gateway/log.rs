@@ -78,7 +78,8 @@ where
             (RESPOND_TARGET, _) => writeln!(out, "ERROR: {message}"),
             _ => {
                 let kind = if *event.metadata().level() <= Level::WARN { "ERROR" } else { "INFO" };
-                writeln!(out, "{kind}: {message}{rest}")
+                let why = if cause.is_empty() { cause } else { format!(" - {cause}") };
+                writeln!(out, "{kind}: {message}{rest}{why}")
             }
         }
     }

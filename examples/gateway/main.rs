@@ -39,8 +39,15 @@ use mimalloc::MiMalloc;
 use options::Options;
 use serving::{Connections, Plan, Workers};
 use std::{
-    error::Error, future::pending, io, net::TcpListener, num::NonZero, process::ExitCode, sync::Arc, thread,
-    time::SystemTime,
+    error::Error,
+    future::pending,
+    io,
+    net::TcpListener,
+    num::NonZero,
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
 use tracing::info;
@@ -49,6 +56,9 @@ use tracing::info;
 /// the system's.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// A source that answers at all does so within less; one that does not may take as long as it likes.
+const FIRST_WORDS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -110,6 +120,9 @@ async fn run(
     demo.into_iter().for_each(|listener| _ = tokio::spawn(demo::serve(listener)));
     tell(&config, &listeners, source.options.demo)?;
     let (plans, plan) = watch::channel(Arc::new(Plan::new(config, None)));
+    // Clients wait in the queues of the sockets meanwhile: a pool that is empty has nothing for them but 503.
+    let first = Arc::clone(&plan.borrow());
+    first.first_words(FIRST_WORDS).await;
     let connections = Connections::new(plan.borrow().config.server.limits.of_clients()).tls(tls.clone());
     let mut working = Workers::start(workers, &connections, listeners, &asked.stop, &plan)?;
     let reloads = Arc::<Reloads>::default();
@@ -148,7 +161,8 @@ fn tell(config: &Config, listeners: &[TcpListener], demo: bool) -> io::Result<()
     for (name, pool) in &config.pools {
         let of = if name == DEFAULT_POOL { String::new() } else { format!(" of {name}") };
         let urls: Vec<_> = pool.backends.iter().map(|backend| backend.url.to_string()).collect();
-        info!("Backend servers{of}: {}", urls.join(", "));
+        let from = pool.discover.as_ref().map(ToString::to_string);
+        info!("Backend servers{of}: {}", urls.into_iter().chain(from).collect::<Vec<_>>().join(", "));
     }
     if demo && let Some(listener) = listeners.first() {
         info!("Try it: curl http://{}", listener.local_addr()?);

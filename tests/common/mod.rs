@@ -2,8 +2,12 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod gateway;
 pub mod gateway_load;
+#[cfg(feature = "dns")]
+pub mod name_server;
 
 use axum::{Router, body::Body};
 use bytes::Bytes;

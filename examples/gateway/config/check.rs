@@ -76,7 +76,11 @@ impl Lines<'_, '_> {
             let weight = backend.weight.as_deref().map_or(String::new(), |weight| format!(" weight {}", weight.get()));
             let zone = backend.zone.as_deref().map_or(String::new(), |zone| format!(" zone {zone}"));
             let tier = backend.priority.as_deref().map_or(String::new(), |tier| format!(" priority {tier}"));
-            self.line("backend", &format_args!("{}{weight}{zone}{tier}", *backend.url))?;
+            let key = if pool.discover.is_some() { "begins with" } else { "backend" };
+            self.line(key, &format_args!("{}{weight}{zone}{tier}", *backend.url))?;
+        }
+        if let Some(discover) = &pool.discover {
+            self.line("discover", discover)?;
         }
         self.line("strategy", &pool.strategy.known_as())?;
         if pool.strategy.goes_by_key() {

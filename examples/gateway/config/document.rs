@@ -72,16 +72,10 @@ impl Document {
     }
 
     fn of_toml(&self, error: &toml::de::Error) -> Problem {
-        let words = match error.message().strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
-            Some((key, _)) if LATER.contains(&key) => format!("`{key}` is not supported in this build"),
-            _ => error.message().replace('\n', ", "),
-        };
+        let words = error.message().replace('\n', ", ");
         self.problem(Fault { place: error.span().map_or(Place::File, Place::At), words })
     }
 }
-
-/// Keys of the contract for which there is nothing yet.
-const LATER: [&str; 1] = ["discover"];
 
 /// The key whose value, or whose name, is the smallest to have all of `place`.
 fn key_at(table: &DeTable<'_>, place: Range<usize>) -> Option<String> {

@@ -15,7 +15,9 @@
 
 pub mod backend;
 pub mod check;
+pub mod discover;
 mod document;
+pub mod etcd;
 pub mod health;
 pub mod limits;
 pub mod outlier;

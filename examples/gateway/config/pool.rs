@@ -2,6 +2,7 @@
 
 use super::{
     backend::{Backend, members},
+    discover::Discover,
     health::Health,
     limits::Limits,
     outlier::Outlier,
@@ -20,6 +21,8 @@ use tower_balancer::{backend::Origin, pool::Member};
 #[serde(default, deny_unknown_fields)]
 pub struct Pool {
     pub backends: Vec<Backend>,
+    /// Who tells of the backends; until then there are those of `backends`.
+    pub discover: Option<Discover>,
     pub strategy: Strategy,
     pub slow_start: Option<Value<UpTo<Duration>>>,
     pub session: Option<Session>,
@@ -76,6 +79,7 @@ impl Pool {
             let loaded = self.upstream.tls().load_roots();
             loaded.map_err(|error| backend.url.fault(format!("{error}: expected upstream.tls.ca")))?;
         }
+        self.discover.iter().try_for_each(Discover::validate)?;
         self.strategy.validate()?;
         self.health.validate()?;
         self.outlier.validate()?;

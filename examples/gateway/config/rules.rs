@@ -1,8 +1,8 @@
 //! What one value alone does not show.
 
-use super::{Config, Fault, Place, Value, server::Server};
+use super::{Config, Fault, Place, Scalar, Value, server::Server};
 use std::net::{IpAddr, SocketAddr};
-use tower_balancer::backend::Origin;
+use tower_balancer::{BoxError, backend::Origin, pool::Member};
 
 impl Config {
     pub(super) fn validate(&self) -> Result<(), Fault> {
@@ -14,7 +14,7 @@ impl Config {
         for pool in self.pools.values() {
             pool.validate()?;
             if let Some(url) = pool.backends.iter().map(|backend| &backend.url).find(|url| self.server.is_at(url)) {
-                return Err(url.fault(format!("backend {} is the gateway itself: expected another address", **url)));
+                return Err(url.fault(itself(url)));
             }
         }
         if self.routes.is_empty() && self.pools.len() > 1 {
@@ -57,11 +57,22 @@ impl Server {
         Ok(())
     }
 
+    /// A backend that a source tells of: the same is expected of it as of one in the file.
+    #[cfg_attr(not(any(feature = "dns", feature = "etcd", feature = "file")), expect(dead_code, reason = "no sources"))]
+    pub fn discovered(&self, url: &str) -> Result<Member<Origin>, BoxError> {
+        let origin = Origin::read(url)?;
+        if self.is_at(&origin) { Err(itself(&origin).into()) } else { Ok(origin.into()) }
+    }
+
     /// Whether a backend is at an address of ours, as far as its name says.
     fn is_at(&self, origin: &Origin) -> bool {
         let own = self.listen.iter().map(|listen| **listen).chain(self.admin.address());
         own.into_iter().any(|own| is_same(origin, own))
     }
+}
+
+fn itself(origin: &Origin) -> String {
+    format!("backend {origin} is the gateway itself: expected another address")
 }
 
 /// The name of a setting where it was set.

@@ -3,6 +3,7 @@
 use super::{
     Config,
     check::percent,
+    discover::Discover,
     health::Kind,
     pool::{FailOpen, Pool},
     retry,
@@ -38,6 +39,7 @@ impl Server {
 impl Pool {
     fn warnings(&self, server: &Server) -> Vec<String> {
         let mut warnings = self.of_backends(server);
+        warnings.extend(self.discover.iter().flat_map(Discover::warnings));
         warnings.extend(self.of_health());
         warnings.extend(self.of_attempts(server));
         warnings
@@ -53,7 +55,8 @@ impl Pool {
         let name = self.strategy.known_as();
         let weights: Vec<f64> = self.backends.iter().map(|backend| backend.weight()).collect();
         let differ = weights.iter().any(|weight| *weight != weights[0]);
-        warn(self.backends.is_empty(), "there are no backends: every request is answered 503".to_owned());
+        let nobody = self.backends.is_empty() && self.discover.is_none();
+        warn(nobody, "there are no backends: every request is answered 503".to_owned());
         warn(differ && !self.strategy.minds_weights(), format!("weights do nothing under {name}"));
         warn(
             !weights.is_empty() && weights.iter().all(|weight| *weight == 0.0),
@@ -72,7 +75,7 @@ impl Pool {
         let tiers = self.backends.iter().map(|backend| backend.priority());
         let first = tiers.clone().min().unwrap_or_default();
         let encrypted = self.backends.iter().any(|backend| backend.is_encrypted());
-        let idle = !self.backends.is_empty() && !encrypted;
+        let idle = !self.backends.is_empty() && self.discover.is_none() && !encrypted;
         warn(idle && self.upstream.tls.is_some(), "upstream.tls does nothing: no backend is https://".to_owned());
         let auto = *self.upstream.protocol == Protocol::Auto;
         warn(idle && auto, "upstream.protocol auto is http1: no backend is https://".to_owned());
@@ -121,7 +124,7 @@ impl Pool {
         let (attempts, backends) = (self.retry.attempts.get(), self.backends.len());
         let hedges = self.hedge.kind(&self.retry) == retry::Kind::Late;
         warn(hedges && attempts > 1, format!("retries x hedges = up to {} attempts", attempts.saturating_mul(2)));
-        let many = backends > 0 && attempts as usize > backends;
+        let many = backends > 0 && self.discover.is_none() && attempts as usize > backends;
         warn(many, format!("{attempts} attempts on {backends} backends: some are asked again"));
         let paid = self.retry.budget.0 > 0.0 || *self.retry.min_per_second > 0;
         warn(attempts > 1 && !paid, "the budget of the retries is nothing: there are none".to_owned());

@@ -11,6 +11,7 @@ use tower_balancer::{
     backend::Origin,
     health::{Probe, TcpProbe},
     limit::AdaptiveLimits,
+    pool::Change,
 };
 
 /// A task that ends when this is dropped.
@@ -18,8 +19,27 @@ use tower_balancer::{
 pub struct Task(AbortHandle);
 
 impl Task {
-    fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(task).abort_handle())
+    }
+
+    /// Ends it now.
+    pub(super) fn stop(&self) {
+        self.0.abort();
+    }
+
+    /// Gives `limit` to each backend that joins `pool`.
+    pub fn limit_each(limit: u32, pool: &BackendPool<Origin>) -> Self {
+        let (mut watch, pool) = (pool.watch(), pool.clone());
+        Self::spawn(async move {
+            while let Some(change) = watch.next().await {
+                match change {
+                    Change::Added(id) => _ = pool.set_limit(id.as_str(), Some(limit)),
+                    Change::Missed(_) => pool.backends().iter().for_each(|backend| backend.set_limit(Some(limit))),
+                    _ => {}
+                }
+            }
+        })
     }
 
     /// Asks the backends of `pool` how they are; `None` where nobody does.

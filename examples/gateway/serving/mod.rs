@@ -3,7 +3,8 @@
 //! ```text
 //!  Config ── stack.rs ──▶ each pool's proxy, to be built     ┐
 //!         ── checks.rs ─▶ its health checks                  │ plan.rs, one for the process;
-//!         ── limit.rs ──▶ its limit                          ┘ the next is made of it and another Config
+//!         ── limit.rs ──▶ its limit                          │ the next is made of it and another Config
+//!         ── discovery.rs ▶ who tells of its backends        ┘
 //!
 //!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ answering.rs ─▶ the pool's ReverseProxy
 //!               accepts       tls.rs          by the plan  limit.rs
@@ -18,6 +19,7 @@ mod body;
 mod checks;
 mod connection;
 mod credit;
+mod discovery;
 mod farewell;
 pub mod fired;
 mod limit;

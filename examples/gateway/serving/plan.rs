@@ -1,10 +1,13 @@
 //! How a configuration becomes pools at work, and how one follows another.
 
-use super::{checks::Task, limit::Limit, responses::Responses, stack::Stack};
+use super::{checks::Task, discovery::Discovery, limit::Limit, responses::Responses, stack::Stack};
 use crate::config::{self, Config, pool::FailOpen, route::Route};
 use http::uri::Authority;
-use std::sync::{Arc, atomic::AtomicU64};
-use tokio::time::Instant;
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, timeout};
 use tower_balancer::{BackendPool, backend::Origin, http::RetryBudget, pool, proxy::Builder, strategy::AnyStrategy};
 use tracing::info;
 
@@ -34,8 +37,11 @@ pub struct Pool {
     /// What its retries and hedges are paid from; the same for as long as the stack is.
     pub budget: RetryBudget,
     config: config::pool::Pool,
+    /// Who tells of the backends, where that is not the file.
+    pub discovery: Option<Arc<Discovery>>,
     checks: Arc<Option<Task>>,
     adapting: Arc<Option<Task>>,
+    _limiting: Option<Task>,
 }
 
 impl Plan {
@@ -64,9 +70,29 @@ impl Plan {
         self.routes.iter().find(|(route, _)| route.matches(host, path)).map(|(_, pool)| *pool)
     }
 
-    /// Whether some pool could serve.
+    /// Whether some pool could serve, and no empty one is about to be told of its backends: a gateway that takes over from
+    /// another should know whom that one knows. A source that fails keeps nobody waiting.
     pub fn is_ready(&self) -> bool {
-        self.pools.iter().any(|pool| !pool.backends.healthy().is_empty())
+        !self.awaited().any(|pool| pool.backends.backends().is_empty())
+            && self.pools.iter().any(|pool| !pool.backends.healthy().is_empty())
+    }
+
+    /// The pools whose sources have said nothing yet.
+    fn awaited(&self) -> impl Iterator<Item = &Pool> {
+        let is_awaited = |pool: &&Pool| pool.discovery.as_ref().is_some_and(|discovery| discovery.is_awaited());
+        self.pools.iter().map(|pool| &**pool).filter(is_awaited)
+    }
+
+    /// Waits until the sources of empty pools have said who is there; each for so long at the most, and for no answer of one
+    /// that fails.
+    pub async fn first_words(&self, most: Duration) {
+        let waiting = async {
+            while self.awaited().any(|pool| pool.backends.backends().is_empty()) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // Late ones are told of in `/pools`.
+        _ = timeout(most, waiting).await;
     }
 }
 
@@ -88,6 +114,7 @@ impl Pool {
     fn new(name: &str, config: &Config, pool: &config::pool::Pool, before: Option<&Self>) -> Self {
         let empty = || BackendPool::from_members([]).expect("no backend is there twice");
         let backends = before.map_or_else(empty, |before| before.backends.clone());
+        let discovery = discovery(config, pool, &backends, before);
         settle(&backends, pool, before.map(|before| &before.config));
         let stack = Stack::of(config, pool);
         let (proxy, budget) = match before.filter(|before| before.stack == stack) {
@@ -108,22 +135,74 @@ impl Pool {
             Some(before) => Arc::clone(&before.adapting),
             None => Arc::new(adaptive.as_ref().map(|adaptive| Task::limits(adaptive, &backends))),
         };
+        // Who is brought by a source joins at any time.
+        let each = pool.limits.max_in_flight_per_backend.filter(|_| discovery.is_some() && adaptive.is_none());
+        let limiting = each.map(|limit| Task::limit_each(limit.get(), &backends));
         let limit = match before.filter(|before| before.config.limits == pool.limits) {
             Some(before) => before.limit.clone(),
             None => Limit::of(&pool.limits),
         };
         let strategy = pool.strategy.known_as().into();
         let responses = before.map(|before| Arc::clone(&before.responses)).unwrap_or_default();
-        let config = pool.clone();
-        let name = name.into();
-        Self { name, strategy, backends, proxy, stack, limit, responses, budget, config, checks, adapting }
+        let (name, config) = (name.into(), pool.clone());
+        Self {
+            name,
+            strategy,
+            backends,
+            proxy,
+            stack,
+            limit,
+            responses,
+            budget,
+            config,
+            discovery,
+            checks,
+            adapting,
+            _limiting: limiting,
+        }
     }
+}
+
+/// Who tells of the backends of `pool`: the one `before` where that is the same, or one that goes on from it. Until it has
+/// spoken there are the backends of the file, those it named before among them: a pool is never emptied to be filled again.
+fn discovery(
+    config: &Config,
+    pool: &config::pool::Pool,
+    backends: &BackendPool<Origin>,
+    before: Option<&Pool>,
+) -> Option<Arc<Discovery>> {
+    let at_work = before.and_then(|before| before.discovery.as_ref());
+    let Some(discover) = &pool.discover else {
+        // From now on the file alone says who is there.
+        at_work.inspect(|discovery| discovery.stop());
+        return None;
+    };
+    let is_same = before.is_some_and(|before| before.config.discover.as_ref() == Some(discover));
+    if let Some(at_work) = at_work.filter(|_| is_same)
+        && (at_work.has_spoken() || before.is_some_and(|before| before.config.backends == pool.backends))
+    {
+        return Some(Arc::clone(at_work));
+    }
+    let mut first = pool.members();
+    // Whom another source has brought, that source's successor knows.
+    let is_unknown = |at_work: &Arc<Discovery>| first.is_empty() && !at_work.has_spoken();
+    if let Some(before) = before.filter(|before| before.discovery.as_ref().is_none_or(is_unknown)) {
+        let is_new = |member: &pool::Member<Origin>| !first.iter().any(|other| other.id() == member.id());
+        let old: Vec<_> = before.config.members().into_iter().filter(is_new).collect();
+        first.extend(old);
+    }
+    if !at_work.is_some_and(|at_work| at_work.has_spoken()) {
+        // Before the first request, not when the source is first asked. No backend is there twice.
+        _ = backends.update(first.clone(), []);
+    }
+    Some(Arc::new(Discovery::begin(discover, &config.server, first, backends, at_work.map(|at_work| &**at_work))))
 }
 
 /// Makes `pool` what `config` says, where that is not what it said `before`: what an operator has done since is left alone
 /// as long as it is not the file that changes.
 fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Option<&config::pool::Pool>) {
-    if before.is_none_or(|before| before.backends != config.backends) {
+    let listed = |pool: &config::pool::Pool| pool.discover.is_none().then(|| pool.backends.clone());
+    if config.discover.is_none() && before.is_none_or(|before| listed(before) != listed(config)) {
         // No backend is there twice: that has been validated.
         _ = pool.replace(config.members());
     }

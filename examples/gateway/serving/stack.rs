@@ -37,12 +37,15 @@ struct Picks {
 impl Stack {
     pub fn of(config: &Config, pool: &Pool) -> Self {
         let Limits { wait, max_waiting, .. } = &pool.limits;
-        let zoned = pool.backends.iter().any(|backend| backend.zone.is_some());
+        let told = pool.discover.as_ref();
+        let zoned = pool.backends.iter().any(|backend| backend.zone.is_some())
+            || told.is_some_and(|discover| discover.brings_zones());
         let picks = Picks {
             strategy: pool.strategy.clone(),
             slow_start: pool.slow_start(),
             // A stage that has nothing to do costs a lot for each request all the same.
-            tiers: pool.backends.iter().any(|backend| backend.priority() != pool.backends[0].priority()),
+            tiers: pool.backends.iter().any(|backend| backend.priority() != pool.backends[0].priority())
+                || told.is_some_and(|discover| discover.brings_tiers()),
             zone: config.server.zone.as_deref().filter(|_| zoned).cloned(),
         };
         Self {

@@ -1,0 +1,218 @@
+//! `discover`: who tells which backends a pool has. One of `dns`, `file` and `etcd`.
+
+use super::{
+    etcd::{Access, Endpoint, Secret},
+    scalars::{Share, UpTo},
+    shapes::Many,
+    value::{Fault, Value, only_if},
+};
+use humantime::format_duration;
+use serde::{Deserialize, Deserializer, de};
+use std::{fmt, net::SocketAddr, num::NonZero, time::Duration};
+use tower_balancer::discover::{DEFAULT_DRAIN, Guard};
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
+pub struct Discover {
+    /// A name: of a service, or with `port` of addresses.
+    pub dns: Option<Value<String>>,
+    pub port: Option<Value<NonZero<u16>>>,
+    pub servers: Vec<Value<SocketAddr>>,
+    pub file: Option<Value<String>>,
+    pub etcd: Option<Many<Endpoint>>,
+    pub prefix: Option<Value<String>>,
+    pub user: Option<Value<String>>,
+    pub password: Option<Value<Secret>>,
+    pub password_file: Option<Value<String>>,
+    pub ca: Option<Value<String>>,
+    pub cert: Option<Value<String>>,
+    pub key: Option<Value<String>>,
+    pub server_name: Option<Value<String>>,
+    pub refresh: Option<Value<Duration>>,
+    pub drain: Option<Value<UpTo<Duration>>>,
+    pub at_once: Option<Value<Share>>,
+    pub confirm_after: Option<Value<UpTo<Duration>>>,
+}
+
+/// Where it asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Where<'a> {
+    Dns(&'a Value<String>),
+    File(&'a Value<String>),
+    Etcd { access: Access<'a>, prefix: &'a str },
+}
+
+impl Where<'_> {
+    /// The feature of the library that it takes, and whether it is there.
+    fn feature(&self) -> (&'static str, bool) {
+        match self {
+            Self::Dns(_) => ("dns", cfg!(feature = "dns")),
+            Self::File(_) => ("file", cfg!(feature = "file")),
+            Self::Etcd { .. } => ("etcd", cfg!(feature = "etcd")),
+        }
+    }
+}
+
+impl Discover {
+    pub fn place(&self) -> Where<'_> {
+        match (&self.dns, &self.file, &self.etcd) {
+            (Some(name), ..) => Where::Dns(name),
+            (_, Some(path), _) => Where::File(path),
+            (_, _, Some(endpoints)) => {
+                let access = Access {
+                    endpoints,
+                    user: self.user.as_ref(),
+                    password: self.password.as_ref(),
+                    password_file: self.password_file.as_ref(),
+                    ca: self.ca.as_ref(),
+                    cert: self.cert.as_ref(),
+                    key: self.key.as_ref(),
+                    server_name: self.server_name.as_ref(),
+                };
+                Where::Etcd { access, prefix: self.prefix.as_deref().map_or("/", String::as_str) }
+            }
+            (None, None, None) => unreachable!("one of them was read"),
+        }
+    }
+
+    /// Whether the backends that it tells of may be in tiers.
+    pub fn brings_tiers(&self) -> bool {
+        !matches!(self.place(), Where::Dns(_)) || self.port.is_none()
+    }
+
+    /// And in zones.
+    pub fn brings_zones(&self) -> bool {
+        !matches!(self.place(), Where::Dns(_))
+    }
+
+    pub fn guard(&self) -> Guard {
+        let mut guard = Guard::default();
+        if let Some(share) = self.at_once.as_deref() {
+            guard = guard.at_once(share.0);
+        }
+        match self.confirm_after.as_deref() {
+            Some(time) => guard.confirm_after(time.unwrap_or_default()),
+            None => guard,
+        }
+    }
+
+    pub fn drain(&self) -> Duration {
+        self.drain.as_deref().map_or(DEFAULT_DRAIN, |drain| drain.unwrap_or_default())
+    }
+
+    pub fn validate(&self) -> Result<(), Fault> {
+        let place = self.place();
+        let of = |kinds: &'static str| move || format!("this is of a source by {kinds}, and there is another");
+        let (dns, etcd) = (self.dns.is_some(), self.etcd.is_some());
+        only_if(dns, self.port.as_ref(), of("dns"))?;
+        only_if(dns, self.servers.first(), of("dns"))?;
+        only_if(etcd, self.prefix.as_ref(), of("etcd"))?;
+        for text in [&self.user, &self.password_file, &self.ca, &self.cert, &self.key, &self.server_name] {
+            only_if(etcd, text.as_ref(), of("etcd"))?;
+        }
+        only_if(etcd, self.password.as_ref(), of("etcd"))?;
+        let told = || "etcd tells of changes as they happen: expected no refresh".to_owned();
+        only_if(!etcd, self.refresh.as_ref(), told)?;
+        // What is wrong with it is of more use than what it takes to build it.
+        if let Where::Etcd { access, .. } = place {
+            let Some(_) = &self.prefix else {
+                return Err(access.endpoints[0].fault("expected prefix as well, such as prefix = \"/web/\""));
+            };
+            access.load()?;
+        }
+        #[cfg(feature = "dns")]
+        if let Where::Dns(name) = place {
+            self.names(name).map_err(|error| name.fault(error.to_string()))?;
+        }
+        match place.feature() {
+            (_, true) => Ok(()),
+            (feature, false) => {
+                let fault = match place {
+                    Where::Dns(value) | Where::File(value) => Value::fault(value, ""),
+                    Where::Etcd { access, .. } => access.endpoints[0].fault(""),
+                };
+                let command = format!("cargo build --release --features {feature} --example gateway");
+                let protoc = if feature == "etcd" { ", which needs protoc" } else { "" };
+                let words = format!("a source by {feature} is not in this build: build it with `{command}`{protoc}");
+                Err(Fault { words, ..fault })
+            }
+        }
+    }
+
+    /// The source of the backends at `name`.
+    #[cfg(feature = "dns")]
+    pub fn names(
+        &self,
+        name: &str,
+    ) -> Result<tower_balancer::discover::DnsSource<SocketAddr>, tower_balancer::discover::InvalidName> {
+        use tower_balancer::discover::DnsSource;
+        let mut source = match self.port.as_deref() {
+            Some(port) => DnsSource::addresses(name, port.get())?,
+            None => DnsSource::services(name)?,
+        };
+        if !self.servers.is_empty() {
+            source = source.servers(self.servers.iter().map(|server| **server));
+        }
+        Ok(match self.refresh.as_deref() {
+            // Not more often than the name servers ask for, unless that is what is asked for here.
+            Some(refresh) => source.ttl((*refresh).min(LEAST), *refresh),
+            None => source,
+        })
+    }
+
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Where::Etcd { access, prefix } = self.place() {
+            warnings.extend(access.warning());
+            if !prefix.ends_with('/') {
+                warnings.push(format!("discover.prefix {prefix:?} does not end in a slash: longer names begin so too"));
+            }
+        }
+        if self.guard() == Guard::off() || self.confirm_after.as_deref().is_some_and(|time| time.is_none()) {
+            warnings
+                .push("discover.confirm_after is 0: a source that lists nobody empties the pool at once".to_owned());
+        }
+        warnings
+    }
+}
+
+/// A time to live of nothing is so much.
+#[cfg(feature = "dns")]
+const LEAST: Duration = Duration::from_secs(5);
+
+impl fmt::Display for Discover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place() {
+            Where::Dns(name) => {
+                match &self.port {
+                    Some(port) => write!(f, "dns {}, addresses with port {}", **name, **port)?,
+                    None => write!(f, "dns {}, services", **name)?,
+                }
+                for server in &self.servers {
+                    write!(f, ", asked of {}", **server)?;
+                }
+                if let Some(refresh) = self.refresh.as_deref() {
+                    write!(f, ", again after {} at the latest", format_duration(*refresh))?;
+                }
+            }
+            Where::File(path) => {
+                let every = self.refresh.as_deref().copied().unwrap_or(Duration::from_secs(1));
+                write!(f, "file {}, read every {}", **path, format_duration(every))?;
+            }
+            Where::Etcd { access, prefix } => write!(f, "{access}, keys that begin with {prefix}")?,
+        }
+        write!(f, "; who leaves has {} for its requests", format_duration(self.drain()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Discover {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Self::deserialize(deserializer)?;
+        let sources = [read.dns.is_some(), read.file.is_some(), read.etcd.is_some()];
+        match sources.into_iter().filter(|is_there| *is_there).count() {
+            1 => Ok(read),
+            0 => Err(de::Error::custom("no source: expected one of dns, file, etcd")),
+            _ => Err(de::Error::custom("more than one source: expected one of dns, file, etcd")),
+        }
+    }
+}

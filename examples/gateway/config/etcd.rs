@@ -1,0 +1,163 @@
+//! How an etcd is reached, and who asks: the same keys in `discover` and in `[fleet]`.
+
+use super::{
+    shapes::Many,
+    value::{Fault, Scalar, Value},
+};
+use http::{Uri, uri::Scheme};
+use std::fmt;
+
+/// An endpoint, `http://host:port` or `https://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(Uri);
+
+impl Endpoint {
+    fn is_tls(&self) -> bool {
+        self.0.scheme() == Some(&Scheme::HTTPS)
+    }
+}
+
+impl Scalar for Endpoint {
+    fn read(text: &str) -> Result<Self, String> {
+        let uri = text.parse().ok().filter(|uri: &Uri| {
+            let is_bare = uri.path_and_query().is_none_or(|path| path == "/");
+            let has_port = uri.authority().is_some_and(|authority| authority.port().is_some());
+            is_bare && has_port && [Some("http"), Some("https")].contains(&uri.scheme_str())
+        });
+        let expected = || format!("invalid endpoint {text:?}: expected one such as http://127.0.0.1:2379");
+        uri.map(Self).ok_or_else(expected)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.to_string().trim_end_matches('/'))
+    }
+}
+
+/// A text that is shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Scalar for Secret {
+    fn read(text: &str) -> Result<Self, String> {
+        String::read(text).map(Self)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"…\"")
+    }
+}
+
+/// What a table says of its etcd.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    pub endpoints: &'a Many<Endpoint>,
+    pub user: Option<&'a Value<String>>,
+    pub password: Option<&'a Value<Secret>>,
+    pub password_file: Option<&'a Value<String>>,
+    pub ca: Option<&'a Value<String>>,
+    pub cert: Option<&'a Value<String>>,
+    pub key: Option<&'a Value<String>>,
+    pub server_name: Option<&'a Value<String>>,
+}
+
+/// The same with what is in the files.
+#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "read to be checked"))]
+pub struct Loaded {
+    endpoints: Vec<String>,
+    credentials: Option<(String, String)>,
+    ca: Option<Vec<u8>>,
+    identity: Option<(Vec<u8>, Vec<u8>)>,
+    server_name: Option<String>,
+}
+
+impl Access<'_> {
+    /// What is in its files, now.
+    pub fn load(&self) -> Result<Loaded, Fault> {
+        let password = match (self.password, self.password_file) {
+            (Some(_), Some(file)) => return Err(file.fault("there is a password as well: expected one of them")),
+            (Some(password), None) => Some(password.0.clone()),
+            (None, Some(file)) => {
+                let text = String::from_utf8(read(file)?).map_err(|_| file.fault(format!("{}: not UTF-8", **file)))?;
+                Some(text.trim_end().to_owned())
+            }
+            (None, None) => None,
+        };
+        let credentials = match (self.user, password) {
+            (Some(user), None) => return Err(user.fault("expected password or password_file as well")),
+            (None, Some(_)) => return Err(self.endpoints[0].fault("there is a password: expected user as well")),
+            (Some(user), Some(password)) => Some((String::clone(user), password)),
+            (None, None) => None,
+        };
+        let identity = match (self.cert, self.key) {
+            (Some(cert), Some(key)) => Some((read_pem(cert)?, read_pem(key)?)),
+            (Some(alone), None) => return Err(alone.fault("expected key as well")),
+            (None, Some(alone)) => return Err(alone.fault("expected cert as well")),
+            (None, None) => None,
+        };
+        let ca = self.ca.map(read_pem).transpose()?;
+        if let Some(tls) = self.endpoints.iter().find(|endpoint| endpoint.is_tls())
+            && ca.is_none()
+        {
+            return Err(tls.fault("expected ca as well, the certificate by which those of https endpoints are judged"));
+        }
+        Ok(Loaded {
+            endpoints: self.endpoints.iter().map(|endpoint| endpoint.to_string()).collect(),
+            credentials,
+            ca,
+            identity,
+            server_name: self.server_name.map(|name| String::clone(name)),
+        })
+    }
+
+    /// What is allowed, and probably not meant.
+    pub fn warning(&self) -> Option<String> {
+        let is_open = self.user.is_some() && self.endpoints.iter().any(|endpoint| !endpoint.is_tls());
+        is_open.then(|| "the password for etcd goes over http, where others may read it".to_owned())
+    }
+}
+
+impl fmt::Display for Access<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.to_string()).collect();
+        write!(f, "etcd {}", endpoints.join(", "))?;
+        self.user.map_or(Ok(()), |user| write!(f, " as {}", **user))
+    }
+}
+
+#[cfg(feature = "etcd")]
+impl Loaded {
+    pub fn config(self) -> tower_balancer::discover::EtcdConfig {
+        let mut config = tower_balancer::discover::EtcdConfig::new(self.endpoints);
+        if let Some((user, password)) = self.credentials {
+            config = config.credentials(user, password);
+        }
+        if let Some(ca) = self.ca {
+            config = config.ca(ca);
+        }
+        if let Some((certificate, key)) = self.identity {
+            config = config.identity(certificate, key);
+        }
+        match self.server_name {
+            Some(name) => config.server_name(name),
+            None => config,
+        }
+    }
+}
+
+fn read(file: &Value<String>) -> Result<Vec<u8>, Fault> {
+    std::fs::read(&**file).map_err(|error| {
+        let text = error.to_string();
+        let words = text.split(" (os error").next().unwrap_or(&text);
+        file.fault(format!("{}: cannot be read: {words}", **file))
+    })
+}
+
+fn read_pem(file: &Value<String>) -> Result<Vec<u8>, Fault> {
+    let text = read(file)?;
+    let is_pem = text.windows(11).any(|window| window == b"-----BEGIN ");
+    if is_pem { Ok(text) } else { Err(file.fault(format!("{}: expected PEM", **file))) }
+}
