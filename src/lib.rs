@@ -44,8 +44,9 @@
 //! floors below it and from its own folder, never from a neighbour:
 //!
 //! ```text
-//!  6  metrics   proxy                               the numbers, the standard HTTP stack
-//!  5  http                                          headers, statuses, attempts, connections
+//!  7  metrics   proxy                               the numbers, the standard HTTP stack
+//!  6  http                                          headers, statuses, attempts, connections
+//!  5  fleet                                         several processes in front of the same backends
 //!  4  balance   discover   feedback   health        the middleware, who there is, the error mapping,
 //!     limit     probing                            what runs beside
 //!  3  pool                                          who is there, and who is out: snapshots, changes, ejection
@@ -68,7 +69,8 @@
 //!
 //! `metrics`: `metrics::Exporter`, which publishes the numbers of pools through the facade of that name.
 //!
-//! `dns`, `etcd`, `file`: where backends come from, for [`discover`]. Building `etcd` needs `protoc`.
+//! `dns`, `etcd`, `file`: where backends come from, for [`discover`]. Building `etcd`, which brings `fleet` as well, needs
+//! `protoc`.
 
 pub mod backend;
 pub mod balance;
@@ -76,6 +78,8 @@ pub mod discover;
 mod error;
 mod ewma;
 pub mod feedback;
+#[cfg(feature = "etcd")]
+pub mod fleet;
 mod hash;
 pub mod health;
 #[cfg(feature = "http")]

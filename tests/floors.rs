@@ -3,12 +3,13 @@
 use std::{fs, path::Path};
 
 /// From the ground up; modules of one line stand side by side.
-const FLOORS: [&[&str]; 7] = [
+const FLOORS: [&[&str]; 8] = [
     &["error", "ewma", "hash", "rng", "running", "sync"],
     &["backend"],
     &["strategy"],
     &["pool"],
     &["balance", "discover", "feedback", "health", "limit", "probing"],
+    &["fleet"],
     &["http"],
     &["metrics", "proxy"],
 ];

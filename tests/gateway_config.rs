@@ -30,6 +30,7 @@ fn the_example_file_is_right_and_shows_every_key() {
         ("", "zzz = 1\n"),
         ("server", "[server]\nzzz = 1\n"),
         ("server.limits", "[server.limits]\nzzz = 1\n"),
+        ("fleet", "[fleet]\nzzz = 1\n"),
         ("pool", "[pools.a]\nzzz = 1\n"),
         ("discover", "[pools.a]\ndiscover = { zzz = 1 }\n"),
         ("backend", "[pools.a]\nbackends = [{ url = \"http://a\", zzz = 1 }]\n"),

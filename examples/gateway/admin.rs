@@ -47,6 +47,7 @@ fn describe_pool(pool: &Pool) -> Value {
         "strategy": &*pool.strategy,
         "available": pool.backends.healthy().len(),
         "discover": pool.discovery.as_ref().map(|discovery| discovery.describe()),
+        "fleet": pool.describe_fleet(),
         "backends": backends,
     })
 }

@@ -60,6 +60,10 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// A source that answers at all does so within less; one that does not may take as long as it likes.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
 
+/// An etcd that is there takes a word back within less.
+#[cfg(feature = "etcd")]
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let options = Options::parse();
     let is_check = options.check;
@@ -136,6 +140,11 @@ async fn run(
         let grace = *plan.borrow().config.server.shutdown_grace;
         info!("Stopping: waiting up to {grace:?} for open connections; a second signal stops at once");
         working.ended().await?;
+        #[cfg(feature = "etcd")]
+        {
+            let last = Arc::clone(&plan.borrow());
+            last.leave(LAST_WORDS).await;
+        }
         info!("Stopped");
         Ok(())
     };

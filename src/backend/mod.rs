@@ -355,6 +355,12 @@ impl Backend {
     }
 
     /// What the host wants of it.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn admin(&self) -> Admin {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).admin()
+    }
+
+    /// Takes in what the host wants of it.
     pub(crate) fn administer(&self, admin: Admin, now: Instant) -> bool {
         self.change(|standing| standing.administer(admin, now))
     }

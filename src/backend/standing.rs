@@ -110,6 +110,12 @@ impl Standing {
         }
     }
 
+    /// The operator's last word.
+    #[cfg(feature = "etcd")]
+    pub(super) fn admin(&self) -> Admin {
+        self.admin
+    }
+
     /// The operator's word.
     pub(super) fn administer(&mut self, admin: Admin, now: Instant) {
         // Saying it again does not begin it again.

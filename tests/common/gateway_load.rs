@@ -18,15 +18,17 @@ use tower::ServiceExt;
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
+    failed: Arc<AtomicUsize>,
     clients: JoinSet<Vec<String>>,
 }
 
 impl Load {
     pub fn on(url: &str, clients: usize) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let mut load = Self { stop, answered, clients: JoinSet::new() };
+        let mut load =
+            Self { stop: Arc::default(), answered: Arc::default(), failed: Arc::default(), clients: JoinSet::new() };
         for number in 0..clients {
             let (stop, answered, url) = (Arc::clone(&load.stop), Arc::clone(&load.answered), url.to_owned());
+            let all_failed = Arc::clone(&load.failed);
             load.clients.spawn(async move {
                 let mut kept = client();
                 let mut failed = Vec::new();
@@ -41,7 +43,11 @@ impl Load {
                         response.into_body().collect().await?;
                         Ok::<_, tower::BoxError>(status)
                     };
-                    match answer.await {
+                    let answer = answer.await;
+                    if !matches!(&answer, Ok(status) if *status == 200) {
+                        all_failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                    match answer {
                         Ok(status) if status == 200 => _ = answered.fetch_add(1, Ordering::Relaxed),
                         Ok(status) => failed.push(format!("client {number}: {status}")),
                         Err(error) => failed.push(format!("client {number}: {error:?}")),
@@ -57,6 +63,11 @@ impl Load {
     /// How many requests have been answered by now.
     pub fn answered(&self) -> usize {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// How many have failed by now.
+    pub fn failed(&self) -> usize {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Waits until so many more are answered.

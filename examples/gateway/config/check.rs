@@ -51,6 +51,9 @@ impl Display for Config {
             rate => lines.line("slow clients", &format_args!("closed below {rate} bytes a second"))?,
         }
         lines.line("idle clients", &format_args!("closed after {}", format_duration(*limits.idle_timeout)))?;
+        if let Some(fleet) = &self.fleet {
+            lines.line("fleet", fleet)?;
+        }
         for (name, pool) in pools {
             lines.line("pool", name)?;
             lines.pool(pool)?;

@@ -18,6 +18,7 @@ pub mod check;
 pub mod discover;
 mod document;
 pub mod etcd;
+pub mod fleet;
 pub mod health;
 pub mod limits;
 pub mod outlier;
@@ -41,6 +42,7 @@ pub use self::{
 };
 
 use crate::options::Options;
+use fleet::Fleet;
 use pool::Pool;
 use route::Route;
 use serde::Deserialize;
@@ -52,6 +54,8 @@ use std::collections::BTreeMap;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    /// The gateways that share their health checks.
+    pub fleet: Option<Fleet>,
     pub pools: BTreeMap<String, Pool>,
     pub routes: Vec<Route>,
 }

@@ -8,6 +8,16 @@ impl Config {
     pub(super) fn validate(&self) -> Result<(), Fault> {
         let of_file = |words: &str| Err(Fault { place: Place::File, words: words.to_owned() });
         self.server.validate()?;
+        if let Some(fleet) = &self.fleet {
+            fleet.validate()?;
+            let secluded =
+                self.pools.values().filter_map(|pool| Some(&pool.health.out_until_checked).filter(|out| ***out));
+            for out in secluded {
+                return Err(
+                    out.fault("this is not to be had in a fleet, where others may have checked a backend already")
+                );
+            }
+        }
         if self.pools.is_empty() {
             return of_file("there are no backends: expected a table such as [pools.web]");
         }

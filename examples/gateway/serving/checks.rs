@@ -1,10 +1,6 @@
 //! What runs beside a pool: the health checks, and the limits that are found out.
 
-use crate::config::{
-    health::{Health, Kind},
-    limits::Adaptive,
-    upstream::Upstream,
-};
+use crate::config::{fleet::Fleet, health::Kind, limits::Adaptive, pool::Pool};
 use tokio::task::AbortHandle;
 use tower_balancer::{
     BackendPool, HealthChecker,
@@ -42,16 +38,6 @@ impl Task {
         })
     }
 
-    /// Asks the backends of `pool` how they are; `None` where nobody does.
-    pub fn checks(health: &Health, upstream: &Upstream, pool: &BackendPool<Origin>) -> Option<Self> {
-        match *health.kind {
-            Kind::Off => None,
-            Kind::Http => Some(checked_by(health.http_probe().tls(upstream.tls()), health, pool)),
-            Kind::Grpc => Some(checked_by(health.grpc_probe().tls(upstream.tls()), health, pool)),
-            Kind::Tcp => Some(checked_by(TcpProbe, health, pool)),
-        }
-    }
-
     /// Finds out what the backends of `pool` can bear.
     pub fn limits(adaptive: &Adaptive, pool: &BackendPool<Origin>) -> Self {
         let limits = AdaptiveLimits::new(pool)
@@ -61,12 +47,52 @@ impl Task {
     }
 }
 
-fn checked_by(probe: impl Probe<Origin>, health: &Health, pool: &BackendPool<Origin>) -> Task {
-    Task::spawn(health.set_up(HealthChecker::new(pool, probe)).run())
-}
-
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// The health checks of a pool, which end when this is dropped.
+#[derive(Debug)]
+pub enum Checks {
+    Alone {
+        _task: Task,
+    },
+    /// With other gateways.
+    #[cfg(feature = "etcd")]
+    Shared(super::fleet::Share),
+}
+
+/// Whose checks they are.
+pub struct Checked<'a> {
+    pub name: &'a str,
+    pub pool: &'a BackendPool<Origin>,
+    pub config: &'a Pool,
+    pub fleet: Option<&'a Fleet>,
+}
+
+impl Checks {
+    /// Asks the backends how they are; `None` where nobody does.
+    pub fn begin(checked: &Checked<'_>) -> Option<Self> {
+        let Pool { health, upstream, .. } = checked.config;
+        match *health.kind {
+            Kind::Off => None,
+            Kind::Http => Some(Self::by(checked, health.http_probe().tls(upstream.tls()))),
+            Kind::Grpc => Some(Self::by(checked, health.grpc_probe().tls(upstream.tls()))),
+            Kind::Tcp => Some(Self::by(checked, TcpProbe)),
+        }
+    }
+
+    fn by(checked: &Checked<'_>, probe: impl Probe<Origin>) -> Self {
+        let health = &checked.config.health;
+        #[cfg(feature = "etcd")]
+        if let Some(fleet) = checked.fleet {
+            match super::fleet::Share::of(fleet, checked.name, checked.pool) {
+                Ok(share) => return Self::Shared(share.checked_by(probe, health)),
+                Err(problem) => tracing::error!("This gateway checks alone: {problem}"),
+            }
+        }
+        Self::Alone { _task: Task::spawn(health.set_up(HealthChecker::new(checked.pool, probe)).run()) }
     }
 }

@@ -4,7 +4,8 @@
 //!  Config ── stack.rs ──▶ each pool's proxy, to be built     ┐
 //!         ── checks.rs ─▶ its health checks                  │ plan.rs, one for the process;
 //!         ── limit.rs ──▶ its limit                          │ the next is made of it and another Config
-//!         ── discovery.rs ▶ who tells of its backends        ┘
+//!         ── discovery.rs ▶ who tells of its backends        │
+//!         ── fleet.rs ──▶ its checks, with other gateways     ┘
 //!
 //!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ answering.rs ─▶ the pool's ReverseProxy
 //!               accepts       tls.rs          by the plan  limit.rs
@@ -22,6 +23,8 @@ mod credit;
 mod discovery;
 mod farewell;
 pub mod fired;
+#[cfg(feature = "etcd")]
+mod fleet;
 mod limit;
 pub mod limits;
 mod patience;

@@ -1,6 +1,12 @@
 //! How a configuration becomes pools at work, and how one follows another.
 
-use super::{checks::Task, discovery::Discovery, limit::Limit, responses::Responses, stack::Stack};
+use super::{
+    checks::{Checked, Checks, Task},
+    discovery::Discovery,
+    limit::Limit,
+    responses::Responses,
+    stack::Stack,
+};
 use crate::config::{self, Config, pool::FailOpen, route::Route};
 use http::uri::Authority;
 use std::{
@@ -37,9 +43,10 @@ pub struct Pool {
     /// What its retries and hedges are paid from; the same for as long as the stack is.
     pub budget: RetryBudget,
     config: config::pool::Pool,
+    fleet: Option<config::fleet::Fleet>,
     /// Who tells of the backends, where that is not the file.
     pub discovery: Option<Arc<Discovery>>,
-    checks: Arc<Option<Task>>,
+    checks: Arc<Option<Checks>>,
     adapting: Arc<Option<Task>>,
     _limiting: Option<Task>,
 }
@@ -68,6 +75,16 @@ impl Plan {
     pub fn route<B>(&self, request: &http::Request<B>) -> Option<usize> {
         let (host, path) = (host(request), request.uri().path());
         self.routes.iter().find(|(route, _)| route.matches(host, path)).map(|(_, pool)| *pool)
+    }
+
+    /// Tells the other gateways that this one ends, for so long at the most.
+    #[cfg(feature = "etcd")]
+    pub async fn leave(&self, most: Duration) {
+        for pool in &self.pools {
+            if let Some(Checks::Shared(share)) = &*pool.checks {
+                _ = timeout(most, share.leave()).await;
+            }
+        }
     }
 
     /// Whether some pool could serve, and no empty one is about to be told of its backends: a gateway that takes over from
@@ -109,6 +126,15 @@ fn host<B>(request: &http::Request<B>) -> &str {
 }
 
 impl Pool {
+    /// How the checks are shared, for the operator; nothing where they are not.
+    pub fn describe_fleet(&self) -> Option<serde_json::Value> {
+        match self.checks.as_ref().as_ref()? {
+            #[cfg(feature = "etcd")]
+            Checks::Shared(share) => Some(share.describe()),
+            Checks::Alone { .. } => None,
+        }
+    }
+
     /// What is as it was `before` goes on: the backends with their counters and their health, the proxy with its
     /// connections, the checks.
     fn new(name: &str, config: &Config, pool: &config::pool::Pool, before: Option<&Self>) -> Self {
@@ -124,11 +150,13 @@ impl Pool {
                 (Arc::new(stack.proxy(&backends, budget.clone())), budget)
             }
         };
-        let asks_as =
-            |before: &&Self| (&before.config.health, &before.config.upstream.tls) == (&pool.health, &pool.upstream.tls);
+        let asks_as = |before: &&Self| {
+            let health = (&before.config.health, &before.config.upstream.tls);
+            health == (&pool.health, &pool.upstream.tls) && before.fleet == config.fleet
+        };
         let checks = match before.filter(asks_as) {
             Some(before) => Arc::clone(&before.checks),
-            None => Arc::new(checks(name, pool, &backends)),
+            None => Arc::new(checks(&Checked { name, pool: &backends, config: pool, fleet: config.fleet.as_ref() })),
         };
         let adaptive = &pool.limits.adaptive;
         let adapting = match before.filter(|before| before.config.limits.adaptive == *adaptive) {
@@ -144,7 +172,7 @@ impl Pool {
         };
         let strategy = pool.strategy.known_as().into();
         let responses = before.map(|before| Arc::clone(&before.responses)).unwrap_or_default();
-        let (name, config) = (name.into(), pool.clone());
+        let (name, fleet, config) = (name.into(), config.fleet.clone(), pool.clone());
         Self {
             name,
             strategy,
@@ -155,6 +183,7 @@ impl Pool {
             responses,
             budget,
             config,
+            fleet,
             discovery,
             checks,
             adapting,
@@ -222,10 +251,11 @@ fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Optio
 }
 
 /// Begins the checks of `pool`, where there are to be some.
-fn checks(name: &str, config: &config::pool::Pool, pool: &BackendPool<Origin>) -> Option<Task> {
+fn checks(checked: &Checked<'_>) -> Option<Checks> {
+    let Checked { name, pool, config, .. } = *checked;
     let of = if name == config::DEFAULT_POOL { String::new() } else { format!(" of {name}") };
-    let task = Task::checks(&config.health, &config.upstream, pool);
-    match &task {
+    let checks = Checks::begin(checked);
+    match &checks {
         Some(_) => {
             let interval = humantime::format_duration(*config.health.interval);
             info!("Health checker{of} started (checking every {interval})");
@@ -238,5 +268,5 @@ fn checks(name: &str, config: &config::pool::Pool, pool: &BackendPool<Origin>) -
             info!("No health checks{of}");
         }
     }
-    task
+    checks
 }

@@ -80,7 +80,7 @@ impl EtcdConfig {
     /// # Errors
     ///
     /// Where there is no endpoint, one is none, or the user is not let in.
-    pub(super) async fn connect(&self, turn: usize) -> Result<Client, BoxError> {
+    pub(crate) async fn connect(&self, turn: usize) -> Result<Client, BoxError> {
         let endpoint =
             self.endpoints.get(turn % self.endpoints.len().max(1)).ok_or("there are no endpoints of etcd")?;
         let mut options = ConnectOptions::new()
@@ -113,7 +113,7 @@ impl EtcdConfig {
     }
 
     /// What `answer` comes to, if it comes in time.
-    pub(super) async fn in_time<A>(
+    pub(crate) async fn in_time<A>(
         &self,
         answer: impl Future<Output = Result<A, etcd_client::Error>>,
     ) -> Result<A, BoxError> {

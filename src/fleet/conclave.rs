@@ -1,0 +1,195 @@
+use super::{
+    ballot::{Ballot, Vote, digest},
+    council::{Council, Verdict},
+    fleets::{FLEET_TARGET, Fleet},
+    orders::Orders,
+    wire::News,
+};
+use crate::{
+    backend::{Backend, BackendId, HealthState},
+    pool::{Member, Members},
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Weak},
+    time::Instant,
+};
+use tracing::{info, warn};
+
+/// What one run knows, and what it makes of it for the pool.
+pub(super) struct Conclave<'a, T> {
+    fleet: &'a Fleet<T>,
+    council: Council,
+    orders: Orders,
+    /// The last verdict on each.
+    passed: HashMap<BackendId, (Weak<Backend>, bool)>,
+    /// Whom this gateway alone finds ill.
+    dissents: BTreeSet<BackendId>,
+    /// When etcd last answered; `None` where this gateway is alone.
+    contact: Option<Instant>,
+    /// What the share was made of.
+    members: Option<Arc<Members<T>>>,
+}
+
+impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
+    pub(super) fn new(fleet: &'a Fleet<T>) -> Self {
+        let (orders, passed, dissents) = Default::default();
+        let council = Council::new(Arc::clone(&fleet.name), fleet.probers);
+        Self { fleet, council, orders, passed, dissents, contact: None, members: None }
+    }
+
+    /// When this gateway is alone unless etcd answers before.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.contact.map(|contact| contact + self.fleet.ttl)
+    }
+
+    pub(super) fn hear(&mut self, news: News, now: Instant) {
+        let pending = &self.fleet.pending;
+        match news {
+            News::All { ballots, orders } => {
+                self.council.is_alone();
+                ballots.into_iter().for_each(|(name, ballot)| self.council.hear(name, Some(ballot)));
+                self.orders.hear_all(orders, pending);
+                if self.contact.is_none() {
+                    let gateways = self.council.gateways();
+                    info!(target: FLEET_TARGET, gateways, "the health checks are shared");
+                }
+                self.contact = Some(now);
+            }
+            News::Ballot(name, ballot) => self.council.hear(name, ballot),
+            News::Order(backend, order) => self.orders.hear(backend, order, pending),
+            News::Alive => self.contact = Some(now),
+        }
+    }
+
+    /// Makes the share, the pool and the own ballot agree with what is known.
+    pub(super) fn settle(&mut self, now: Instant) {
+        if self.due().is_some_and(|due| due <= now) {
+            // From here on the others count this one as gone as well.
+            self.contact = None;
+            self.council.is_alone();
+            warn!(target: FLEET_TARGET, "etcd does not answer: this gateway checks all backends by itself");
+        }
+        let (pool, share) = (&self.fleet.pool, &self.fleet.share);
+        self.orders.settle(pool, &self.fleet.pending, now);
+
+        let members = pool.members();
+        self.council.vote(ballot(&members, &share.members()));
+        self.fleet.ballot.send_if_modified(|ballot| {
+            let is_news = ballot != self.council.mine();
+            if is_news {
+                ballot.clone_from(self.council.mine());
+            }
+            is_news
+        });
+
+        let round = self.council.round();
+        let (mut mine, mut dissents) = (Vec::new(), BTreeSet::new());
+        for (backend, target) in members.iter() {
+            let ruling = round.rule(backend.id().as_str());
+            if ruling.is_mine || is_out_of_reach(backend) {
+                mine.push(Member::new(backend.id().clone(), target.clone()));
+            }
+            if ruling.dissents {
+                dissents.insert(backend.id().clone());
+            }
+            pass(&mut self.passed, backend, &ruling.verdict, now);
+            if !matches!(ruling.verdict, Verdict::Ill { .. }) && is_out_of_reach(backend) {
+                reach(backend, share.get(backend.id().as_str()).as_deref(), now);
+            }
+        }
+        self.passed.retain(|_, (backend, _)| backend.strong_count() > 0);
+        for backend in dissents.difference(&self.dissents) {
+            warn!(target: FLEET_TARGET, %backend, "this gateway alone finds it ill: it may be ill itself");
+        }
+        self.dissents = dissents;
+
+        let same = |members_before: &Arc<Members<T>>| Arc::ptr_eq(members_before, &members);
+        let there = share.members();
+        let is_there = |member: &Member<T>| there.place(member.id().as_str()).is_some();
+        let asked = mine.len();
+        if !self.members.as_ref().is_some_and(same) || asked != there.backends().len() || !mine.iter().all(is_there) {
+            // Each id stands in the pool once.
+            _ = share.replace(mine);
+            self.members = Some(members);
+        }
+        self.tell(asked);
+    }
+
+    fn tell(&self, asked: usize) {
+        let gateways = self.council.gateways();
+        self.fleet.status.send_if_modified(|status| {
+            let before = status.clone();
+            status.is_shared = self.contact.is_some();
+            (status.gateways, status.asked) = (gateways, asked);
+            if !status.dissents.iter().eq(&self.dissents) {
+                status.dissents = self.dissents.iter().cloned().collect();
+            }
+            *status != before
+        });
+    }
+}
+
+/// What the checks of the share have found out.
+fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
+    let vote = |backend: &Arc<Backend>| {
+        let health = backend.health();
+        // One that nobody has asked yet has no cause.
+        let cause = health.cause()?;
+        let vote = match health.state() {
+            HealthState::Healthy => Vote::Well,
+            HealthState::Unhealthy => Vote::Ill(cause.into()),
+            _ => return None,
+        };
+        Some((backend.id().as_str().into(), vote))
+    };
+    let digest = digest(members.backends().iter().map(|backend| backend.id()));
+    Ballot { digest, votes: share.backends().iter().filter_map(vote).collect() }
+}
+
+/// Whether this gateway's own requests could not reach it.
+fn is_out_of_reach(backend: &Backend) -> bool {
+    let health = backend.health();
+    health.state() == HealthState::Ejected && !health.is_ejected_for_answers()
+}
+
+/// Passes a verdict that is another than the last. Saying it again would take back what traffic has found since.
+fn pass(
+    passed: &mut HashMap<BackendId, (Weak<Backend>, bool)>,
+    backend: &Arc<Backend>,
+    verdict: &Verdict,
+    now: Instant,
+) {
+    let same = |(before, _): &&(Weak<Backend>, bool)| std::ptr::eq(before.as_ptr(), Arc::as_ptr(backend));
+    let before = passed.get(backend.id()).filter(same).map(|(_, is_well)| *is_well);
+    let is_well = match verdict {
+        Verdict::Ill { ill, of, cause } if before != Some(false) => {
+            backend.mark_unhealthy(&format!("{cause} ({ill} of {of} gateways)"), now);
+            false
+        }
+        Verdict::Well { well, of } if before != Some(true) => {
+            // The first word, or its recovery.
+            if before.is_some() || backend.health().cause().is_none() {
+                backend.mark_healthy(&format!("well by {well} of {of} gateways"), now);
+            }
+            true
+        }
+        _ => return,
+    };
+    passed.insert(backend.id().clone(), (Arc::downgrade(backend), is_well));
+}
+
+/// Lets `backend`, which requests could not reach, back in where a check that began later could; else has it checked.
+fn reach(backend: &Backend, asked: Option<&Backend>, now: Instant) {
+    let Some(asked) = asked else { return };
+    let (out, found) = (backend.health(), asked.health());
+    if found.state() != HealthState::Healthy {
+        return;
+    }
+    match (found.cause().zip(found.since()), out.since()) {
+        (Some((cause, since)), Some(out)) if since >= out => _ = backend.mark_healthy(cause, since),
+        // What traffic has found counts as a check that failed, and the next is at once.
+        (Some(_), _) => _ = asked.mark_unhealthy(out.cause().unwrap_or_default(), now),
+        (None, _) => {}
+    }
+}

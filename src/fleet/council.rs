@@ -1,0 +1,146 @@
+use super::ballot::{Ballot, Vote, rank};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// Who asks whom, and what the answers come to. Pure: it knows the ballots and nothing else.
+///
+/// Each backend has an order of the gateways, by rendezvous hashing; the first `k` of those that know it ask it. The votes of
+/// the first `k` that have one decide. Alone, a gateway asks everybody and decides by itself.
+#[derive(Debug)]
+pub(super) struct Council {
+    k: usize,
+    me: Arc<str>,
+    /// Of all that are there, this gateway's among them.
+    ballots: BTreeMap<Arc<str>, Ballot>,
+}
+
+/// What the council says of one backend.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ruling {
+    /// Whether this gateway asks it.
+    pub(super) is_mine: bool,
+    pub(super) verdict: Verdict,
+    /// Whether this gateway's vote is that it is ill, and the verdict another.
+    pub(super) dissents: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// So many of so many say so, and one of them why.
+    Ill {
+        ill: usize,
+        of: usize,
+        cause: Arc<str>,
+    },
+    Well {
+        well: usize,
+        of: usize,
+    },
+    /// Votes are missing without which neither can be said: it stays as it is.
+    Open,
+}
+
+/// What is the same for all backends of a round.
+pub(super) struct Round<'a> {
+    council: &'a Council,
+    mine: &'a Ballot,
+    /// Who knows the same backends as this gateway.
+    alike: Vec<&'a Arc<str>>,
+    votes: HashMap<&'a str, Vec<(&'a Arc<str>, &'a Vote)>>,
+}
+
+impl Council {
+    pub(super) fn new(me: Arc<str>, k: usize) -> Self {
+        let ballots = BTreeMap::from([(Arc::clone(&me), Ballot::default())]);
+        Self { k: k.max(1), me, ballots }
+    }
+
+    /// How many gateways there are.
+    pub(super) fn gateways(&self) -> usize {
+        self.ballots.len()
+    }
+
+    /// This gateway's own ballot. Returns whether it has changed.
+    pub(super) fn vote(&mut self, ballot: Ballot) -> bool {
+        let before = self.ballots.insert(Arc::clone(&self.me), ballot);
+        before.as_ref() != self.ballots.get(&self.me)
+    }
+
+    /// Another's ballot; `None` where it is gone. What is said of this gateway is not heard: it knows better.
+    pub(super) fn hear(&mut self, gateway: Arc<str>, ballot: Option<Ballot>) {
+        if gateway == self.me {
+            return;
+        }
+        match ballot {
+            Some(ballot) => _ = self.ballots.insert(gateway, ballot),
+            None => _ = self.ballots.remove(&gateway),
+        }
+    }
+
+    /// Nobody else is there, as far as can be known.
+    pub(super) fn is_alone(&mut self) {
+        self.ballots.retain(|gateway, _| *gateway == self.me);
+    }
+
+    pub(super) fn mine(&self) -> &Ballot {
+        &self.ballots[&self.me]
+    }
+
+    pub(super) fn round(&self) -> Round<'_> {
+        let mine = self.mine();
+        let alike = self.ballots.iter().filter(|(_, ballot)| ballot.digest == mine.digest).map(|(name, _)| name);
+        let mut votes = HashMap::<_, Vec<_>>::new();
+        for (name, ballot) in &self.ballots {
+            for (backend, vote) in &ballot.votes {
+                votes.entry(&**backend).or_default().push((name, vote));
+            }
+        }
+        Round { council: self, mine, alike: alike.collect(), votes }
+    }
+}
+
+impl<'a> Round<'a> {
+    /// What is to be done about `backend`.
+    pub(super) fn rule(&self, backend: &str) -> Ruling {
+        let (k, me) = (self.council.k, &self.council.me);
+        let height = |gateway: &Arc<str>| (rank(gateway, backend), Arc::clone(gateway));
+        let first = |mut all: Vec<&'a Arc<str>>| {
+            all.sort_by_cached_key(|gateway| Reverse(height(gateway)));
+            all.truncate(k);
+            all
+        };
+
+        // Who votes on it knows it, whatever else he knows.
+        let voters = self.votes.get(backend).map_or(&[][..], Vec::as_slice);
+        let is_alike = |gateway: &Arc<str>| self.council.ballots[gateway].digest == self.mine.digest;
+        let others = voters.iter().map(|(name, _)| *name).filter(|name| !is_alike(name));
+        let know: Vec<_> = self.alike.iter().copied().chain(others).collect();
+        let needed = know.len().min(k);
+        let probers = first(know);
+        let panel = first(voters.iter().map(|(name, _)| *name).collect());
+
+        let is_prober = probers.contains(&me);
+        // Who has been relieved goes on until those who come after him have something to say.
+        let all_have_voted = probers.iter().all(|prober| panel.contains(prober));
+        let is_mine = is_prober || (panel.contains(&me) && !all_have_voted);
+
+        let seated = || voters.iter().filter(|(name, _)| panel.contains(name)).map(|(_, vote)| *vote);
+        let ill = seated().filter(|vote| vote.is_ill()).count();
+        let well = seated().count() - ill;
+        let cause = seated().find_map(|vote| if let Vote::Ill(cause) = vote { Some(cause) } else { None });
+        let verdict = match cause {
+            Some(cause) if 2 * ill > needed => Verdict::Ill { ill, of: needed, cause: Arc::clone(cause) },
+            _ if 2 * well >= needed && well > 0 => Verdict::Well { well, of: needed },
+            _ => Verdict::Open,
+        };
+        let mine_is_ill = self.mine.votes.get(backend).is_some_and(Vote::is_ill);
+        let dissents = is_prober && mine_is_ill && matches!(verdict, Verdict::Well { .. });
+        Ruling { is_mine, verdict, dissents }
+    }
+}
+
+#[cfg(test)]
+mod tests;

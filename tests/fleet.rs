@@ -1,0 +1,294 @@
+//! Gateways that share their health checks through an etcd that runs on loopback while the test lasts. Where no `etcd` is
+//! installed the tests say so, and pass.
+
+mod common;
+
+use common::{
+    etcd::{Etcd, Way, free},
+    until,
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    task::{AbortHandle, JoinHandle},
+    time::Instant,
+};
+use tower_balancer::{
+    BackendPool, BoxError, HealthChecker,
+    backend::{Backoff, HealthState, Lease, Outcome, Weight},
+    discover::EtcdConfig,
+    fleet::Fleet,
+    pool::Member,
+};
+
+const MS: Duration = Duration::from_millis(1);
+const BACKENDS: u32 = 5;
+
+/// What there is to be found out, and who finds it out.
+#[derive(Default)]
+struct World {
+    ill: Mutex<BTreeSet<u32>>,
+    /// Gateways that reach nobody.
+    blind: Mutex<BTreeSet<usize>>,
+    /// Who has asked whom.
+    asked: Mutex<BTreeSet<(usize, u32)>>,
+}
+
+struct Gateway {
+    pool: BackendPool<u32>,
+    fleet: Fleet<u32>,
+    checks: AbortHandle,
+    run: JoinHandle<()>,
+}
+
+impl Gateway {
+    fn start(number: usize, etcd: EtcdConfig, world: &Arc<World>) -> Self {
+        let pool = BackendPool::from_members((0..BACKENDS).map(|n| Member::new(n.to_string(), n))).unwrap();
+        let fleet = Fleet::new(&pool, etcd, "/gateways/web/")
+            .name(format!("gateway-{number}"))
+            .ttl(Duration::from_secs(2))
+            .backoff(Backoff { base: MS * 50, cap: MS * 200 });
+        let world = Arc::clone(world);
+        let probe = move |backend: u32| {
+            world.asked.lock().unwrap().insert((number, backend));
+            let is_well = !world.ill.lock().unwrap().contains(&backend);
+            let sees = !world.blind.lock().unwrap().contains(&number);
+            async move { if is_well && sees { Ok("well".to_owned()) } else { Err(BoxError::from("refused")) } }
+        };
+        let checker = HealthChecker::new(fleet.share(), probe)
+            .interval(MS * 100)
+            .fast_interval(MS * 50)
+            .down_interval(Duration::ZERO);
+        let checks = tokio::spawn(checker.run()).abort_handle();
+        let run = tokio::spawn(fleet.run());
+        Self { pool, fleet, checks, run }
+    }
+
+    fn out(&self) -> Vec<u32> {
+        let members = self.pool.members();
+        members.iter().filter(|(backend, _)| !backend.is_eligible()).map(|(_, target)| *target).collect()
+    }
+
+    fn asked(&self) -> usize {
+        self.fleet.status().asked
+    }
+
+    /// Is gone without a word.
+    fn crash(self) {
+        self.checks.abort();
+        self.run.abort();
+    }
+}
+
+impl World {
+    /// Who asks each of the backends.
+    async fn askers(&self) -> Vec<usize> {
+        self.asked.lock().unwrap().clear();
+        tokio::time::sleep(MS * 400).await;
+        let asked = self.asked.lock().unwrap();
+        (0..BACKENDS).map(|backend| asked.iter().filter(|(_, other)| *other == backend).count()).collect()
+    }
+}
+
+fn three(etcd: &Etcd, world: &Arc<World>) -> Vec<Gateway> {
+    (0..3).map(|number| Gateway::start(number, etcd.config(), world)).collect()
+}
+
+/// Waits until each backend is asked by two of all.
+async fn are_shared(gateways: &[Gateway]) {
+    let shared = |gateway: &Gateway| {
+        let status = gateway.fleet.status();
+        status.is_shared && status.gateways == gateways.len()
+    };
+    let each_twice = || gateways.iter().map(Gateway::asked).sum::<usize>() == gateways.len().min(2) * BACKENDS as usize;
+    until(|| async { gateways.iter().all(shared) && each_twice() }).await;
+}
+
+async fn are_out(gateways: &[Gateway], expected: &[u32]) {
+    until(|| async { gateways.iter().all(|gateway| gateway.out() == expected) }).await;
+}
+
+#[tokio::test]
+async fn each_backend_is_asked_by_two_and_what_they_find_counts_for_all() {
+    let Some(etcd) = Etcd::start("fleet-two").await else { return };
+    let world = Arc::<World>::default();
+    let gateways = three(&etcd, &world);
+    are_shared(&gateways).await;
+    assert_eq!(world.askers().await, [2; BACKENDS as usize]);
+    world.ill.lock().unwrap().extend([1, 3]);
+    are_out(&gateways, &[1, 3]).await;
+    let cause = gateways[0].pool.get("1").unwrap().health().cause().unwrap().to_owned();
+    assert_eq!(cause, "refused (2 of 2 gateways)");
+    world.ill.lock().unwrap().clear();
+    are_out(&gateways, &[]).await;
+}
+
+#[tokio::test]
+async fn one_that_reaches_nobody_takes_nobody_out_not_even_here_and_says_so() {
+    let Some(etcd) = Etcd::start("fleet-blind").await else { return };
+    let world = Arc::<World>::default();
+    let gateways = three(&etcd, &world);
+    are_shared(&gateways).await;
+    world.blind.lock().unwrap().insert(1);
+    until(|| async { gateways[1].fleet.status().dissents.len() == gateways[1].asked() }).await;
+    for _ in 0..20 {
+        assert!(gateways.iter().all(|gateway| gateway.out().is_empty()));
+        tokio::time::sleep(MS * 20).await;
+    }
+    assert!(gateways[0].fleet.status().dissents.is_empty());
+    // Nor do two of them who see the same, where they are not both who is asked; and what is ill in truth is out all the same
+    // as soon as those who see find it.
+    world.ill.lock().unwrap().insert(2);
+    are_out(&gateways, &[2]).await;
+    world.blind.lock().unwrap().clear();
+    world.ill.lock().unwrap().clear();
+    are_out(&gateways, &[]).await;
+    until(|| async { gateways[1].fleet.status().dissents.is_empty() }).await;
+}
+
+#[tokio::test]
+async fn when_one_is_gone_others_ask_in_its_place_at_once_where_it_has_said_so() {
+    let Some(etcd) = Etcd::start("fleet-gone").await else { return };
+    let world = Arc::<World>::default();
+    let mut gateways = three(&etcd, &world);
+    are_shared(&gateways).await;
+    gateways.remove(1).crash();
+    are_shared(&gateways).await;
+    world.ill.lock().unwrap().insert(0);
+    are_out(&gateways, &[0]).await;
+    gateways.push(Gateway::start(3, etcd.config(), &world));
+    are_shared(&gateways).await;
+    are_out(&gateways, &[0]).await;
+    // Its lease would last for two seconds.
+    let begun = Instant::now();
+    let stops = gateways.remove(0);
+    stops.checks.abort();
+    stops.fleet.stop();
+    stops.run.await.unwrap();
+    are_shared(&gateways).await;
+    eprintln!("who stops is replaced after {:?}", begun.elapsed());
+    are_out(&gateways, &[0]).await;
+    let mut client = etcd.client().await;
+    let left = client.get("/gateways/web/ballots/gateway-0", None).await.unwrap();
+    assert!(left.kvs().is_empty(), "it has taken its word back");
+}
+
+#[tokio::test]
+async fn without_etcd_each_is_alone_and_asks_everybody_and_nobody_changes_by_that() {
+    let Some(mut etcd) = Etcd::start("fleet-alone").await else { return };
+    let world = Arc::<World>::default();
+    let gateways = three(&etcd, &world);
+    are_shared(&gateways).await;
+    world.ill.lock().unwrap().insert(4);
+    are_out(&gateways, &[4]).await;
+    etcd.kill();
+    let begun = Instant::now();
+    let alone = |gateway: &Gateway| !gateway.fleet.status().is_shared && gateway.asked() == BACKENDS as usize;
+    until(|| async {
+        assert!(gateways.iter().all(|gateway| gateway.out() == [4]));
+        gateways.iter().all(alone)
+    })
+    .await;
+    eprintln!("alone after {:?}", begun.elapsed());
+    assert_eq!(world.askers().await, [3; BACKENDS as usize]);
+    // Each by itself: what one does not reach is out there, and only there.
+    world.blind.lock().unwrap().insert(0);
+    until(|| async { gateways[0].out().len() == BACKENDS as usize }).await;
+    assert_eq!((gateways[1].out(), gateways[2].out()), (vec![4], vec![4]));
+    etcd.run().await;
+    are_shared(&gateways).await;
+    // It hears the others again.
+    are_out(&gateways, &[4]).await;
+}
+
+#[tokio::test]
+async fn one_that_is_cut_off_from_etcd_is_missed_by_the_others_and_goes_on_alone() {
+    let Some(etcd) = Etcd::start("fleet-cut").await else { return };
+    let world = Arc::<World>::default();
+    let way = Way::open(free(), etcd.client).await;
+    let through = EtcdConfig::new([format!("http://{}", way.address)]).timeout(MS * 500);
+    let mut gateways = vec![Gateway::start(0, etcd.config(), &world), Gateway::start(1, etcd.config(), &world)];
+    gateways.push(Gateway::start(2, through, &world));
+    are_shared(&gateways).await;
+    let address = way.cut().await;
+    let apart = gateways.pop().unwrap();
+    are_shared(&gateways).await;
+    until(|| async { !apart.fleet.status().is_shared && apart.asked() == BACKENDS as usize }).await;
+    assert!(apart.fleet.status().last_failure.is_some());
+    world.ill.lock().unwrap().insert(3);
+    gateways.push(apart);
+    are_out(&gateways, &[3]).await;
+    let _way = Way::open(address, etcd.client).await;
+    are_shared(&gateways).await;
+    are_out(&gateways, &[3]).await;
+}
+
+#[tokio::test]
+async fn what_own_requests_cannot_reach_is_out_here_alone_until_an_own_check_passes() {
+    let Some(etcd) = Etcd::start("fleet-traffic").await else { return };
+    let world = Arc::<World>::default();
+    let gateways = three(&etcd, &world);
+    are_shared(&gateways).await;
+    for gateway in [0, 1, 2] {
+        world.blind.lock().unwrap().insert(gateway);
+        let backend = gateways[gateway].pool.get("2").unwrap();
+        let now = || Instant::now().into_std();
+        Lease::take(Arc::clone(&backend), now()).fail(Outcome::ConnectFault, "refused", now());
+        assert_eq!(backend.health().state(), HealthState::Ejected);
+        // It asks by itself now, whoever else does.
+        until(|| async { gateways[gateway].fleet.share().get("2").is_some() }).await;
+        for _ in 0..10 {
+            tokio::time::sleep(MS * 20).await;
+            assert_eq!(gateways[gateway].out(), [2]);
+            let others = gateways.iter().enumerate().filter(|(other, _)| *other != gateway);
+            assert!(others.into_iter().all(|(_, other)| other.out().is_empty()));
+        }
+        world.blind.lock().unwrap().clear();
+        are_out(&gateways, &[]).await;
+        are_shared(&gateways).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_operator_says_at_one_is_done_at_all_and_at_those_that_come_later() {
+    let Some(mut etcd) = Etcd::start("fleet-orders").await else { return };
+    let world = Arc::<World>::default();
+    let mut gateways = three(&etcd, &world);
+    are_shared(&gateways).await;
+    gateways[0].pool.drain("1").unwrap();
+    assert!(gateways[1].pool.disable("2"));
+    assert!(gateways[2].fleet.set_weight("3", Weight::new(7.0).unwrap()));
+    let agree = |gateways: &[Gateway], weight: f64| {
+        gateways.iter().all(|gateway| {
+            let state = |id: &str| gateway.pool.get(id).unwrap().health().state();
+            let heavy = gateway.pool.get("3").unwrap().weight() == weight;
+            state("1") == HealthState::Draining && state("2") == HealthState::Disabled && heavy
+        })
+    };
+    until(|| async { agree(&gateways, 7.0) }).await;
+    gateways.push(Gateway::start(3, etcd.config(), &world));
+    until(|| async { agree(&gateways, 7.0) }).await;
+    // Taken back by another than who said it.
+    gateways[3].pool.enable("1");
+    are_out(&gateways, &[2]).await;
+
+    // Said while etcd is gone, it reaches the others when it is back.
+    etcd.kill();
+    until(|| async { gateways.iter().all(|gateway| !gateway.fleet.status().is_shared) }).await;
+    gateways[1].pool.enable("2");
+    gateways[2].pool.drain("1").unwrap();
+    tokio::time::sleep(MS * 300).await;
+    assert_eq!((gateways[0].out(), gateways[1].out()), (vec![2], vec![]));
+    etcd.run().await;
+    are_out(&gateways, &[1]).await;
+    // And one that has lost its data is told again.
+    etcd.kill();
+    std::fs::remove_dir_all(etcd.directory.join("data")).unwrap();
+    etcd.run().await;
+    gateways.push(Gateway::start(4, etcd.config(), &world));
+    are_out(&gateways, &[1]).await;
+    until(|| async { gateways.iter().all(|gateway| gateway.pool.get("3").unwrap().weight() == 7.0) }).await;
+}

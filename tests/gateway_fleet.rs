@@ -1,0 +1,246 @@
+//! Three gateways as processes, five backends and one etcd, under load, and each of them killed. Where no `etcd` is installed
+//! the tests say so, and pass.
+
+mod common;
+
+use common::{
+    Server,
+    etcd::{Etcd, Way, free},
+    gateway::{ConfigFile, Gateway, free_port, run},
+    gateway_load::{Load, pools},
+    says, until,
+};
+use serde_json::Value;
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use tokio::time::Instant;
+
+const GATEWAYS: usize = 3;
+const BACKENDS: usize = 5;
+
+/// A gateway, its operator's server, its configuration, and its clients.
+struct One {
+    gateway: Gateway,
+    admin: String,
+    _file: ConfigFile,
+    load: Load,
+}
+
+/// How each gateway reaches the etcd, and what more is in the files.
+fn config(etcd: SocketAddr, servers: &[Server]) -> String {
+    let urls: Vec<_> = servers.iter().map(Server::url).collect();
+    format!(
+        "[fleet]\netcd = \"http://{etcd}\"\nprefix = \"/gateways/\"\nttl = \"2s\"\n\
+        [pools.web]\nbackends = {urls:?}\nhealth = {{ interval = \"200ms\", fast_interval = \"100ms\" }}\n"
+    )
+}
+
+fn start(config: &str) -> One {
+    let (file, admin) = (ConfigFile::new(config), format!("127.0.0.1:{}", free_port()));
+    let gateway = Gateway::start(&["--admin", &admin, "--workers", "1", "--config", file.path()]);
+    let load = Load::on(&gateway.url, 3);
+    One { gateway, admin, _file: file, load }
+}
+
+async fn five() -> Vec<Server> {
+    let mut servers = Vec::new();
+    for number in 0..BACKENDS {
+        servers.push(Server::http(says(format!("backend {number}"))).await);
+    }
+    servers
+}
+
+impl One {
+    async fn told(&self) -> Value {
+        pools(&self.admin).await["pools"][0].clone()
+    }
+
+    /// Who is out, by place, with the state.
+    async fn out(&self) -> Vec<(usize, String)> {
+        let told = self.told().await;
+        let states = told["backends"].as_array().unwrap().iter().map(|it| it["state"].as_str().unwrap().to_owned());
+        states.enumerate().filter(|(_, state)| state != "healthy").collect()
+    }
+
+    /// No request has failed.
+    async fn ends_well(self) {
+        self.load.more(20).await;
+        let (answered, failed) = self.load.end().await;
+        assert!(answered > 50, "{answered}");
+        assert!(failed.is_empty(), "{} of {answered} failed: {:#?}", failed.len(), &failed[..failed.len().min(10)]);
+    }
+
+    /// Is killed; until then no request has failed, and after it nobody is told anything: those in flight are broken off, and
+    /// those after them refused.
+    async fn is_killed(mut self) {
+        self.load.more(20).await;
+        assert_eq!(self.load.failed(), 0, "of {}", self.load.answered());
+        self.gateway.child.kill().unwrap();
+        self.gateway.child.wait().unwrap();
+        let (_, failed) = self.load.end().await;
+        // An answer is a number and what it means.
+        let is_answer =
+            |failure: &&String| failure.split(": ").nth(1).is_some_and(|it| it.starts_with(char::is_numeric));
+        assert_eq!(failed.iter().find(is_answer), None);
+    }
+}
+
+async fn are_shared(gateways: &[One]) {
+    until(|| async {
+        let mut asked = 0;
+        for one in gateways {
+            let fleet = one.told().await["fleet"].clone();
+            if fleet["shared"] != true || fleet["gateways"] != gateways.len() {
+                return false;
+            }
+            asked += fleet["asked"].as_u64().unwrap() as usize;
+        }
+        asked == gateways.len().min(2) * BACKENDS
+    })
+    .await;
+}
+
+async fn are_out(gateways: &[One], expected: &[(usize, &str)]) {
+    let expected: Vec<_> = expected.iter().map(|(place, state)| (*place, (*state).to_owned())).collect();
+    until(|| async {
+        for one in gateways {
+            if one.out().await != expected {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+}
+
+/// Waits for what is to come, and says how long that took; nothing is asserted about it.
+async fn measured(what: &str, comes: impl Future<Output = ()>) {
+    let begun = Instant::now();
+    comes.await;
+    eprintln!("MEASURED {what}: {:?}", begun.elapsed());
+}
+
+#[test]
+fn what_is_wrong_with_a_fleet_is_told_by_key() {
+    let rest = "[pools.web]\nbackends = [\"http://a:1\"]\n";
+    for (text, expected) in [
+        ("[fleet]\nprefix = \"/a/\"\n", "missing field `etcd`"),
+        ("[fleet]\netcd = \"http://a:1\"\nprefix = \"/a\"\n", ":3: fleet.prefix: invalid prefix \"/a\""),
+        ("[fleet]\netcd = \"http://a:1\"\nprefix = \"/a/\"\nttl = \"1s\"\n", ":4: fleet.ttl: invalid ttl"),
+        ("[fleet]\netcd = \"http://a:1\"\nprefix = \"/a/\"\nk = 0\n", ":4: fleet.k: invalid number"),
+        ("[fleet]\netcd = \"a:1\"\nprefix = \"/a/\"\n", ":2: fleet.etcd: invalid endpoint"),
+        ("[fleet]\netcd = \"http://a:1\"\nprefix = \"/a/\"\nuser = \"b\"\n", ":4: fleet.user: expected password"),
+    ] {
+        let file = ConfigFile::new(&format!("{text}{rest}"));
+        let output = run(&["--check", "--config", file.path()]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(expected), "{text}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn backends_etcd_and_gateways_are_killed_one_by_one_and_no_request_fails_but_in_flight_on_a_killed_gateway() {
+    let Some(mut etcd) = Etcd::start("gateway-fleet").await else { return };
+    let mut servers = five().await;
+    let config = config(etcd.client, &servers);
+    let mut gateways: Vec<_> = (0..GATEWAYS).map(|_| start(&config)).collect();
+    measured("three gateways share from their start", are_shared(&gateways)).await;
+
+    for place in 0..BACKENDS {
+        let address = servers.remove(place).kill().await;
+        measured("a backend is killed: out at all", async {
+            until(|| async {
+                let mut all = true;
+                for one in &gateways {
+                    all &= one.out().await.iter().map(|(place, _)| *place).eq([place]);
+                }
+                all
+            })
+            .await;
+        })
+        .await;
+        servers.insert(place, Server::http_at(address, says("back")).await);
+        measured("and back: in at all", are_out(&gateways, &[])).await;
+    }
+
+    etcd.kill();
+    measured("etcd is killed: all are alone", async {
+        until(|| async {
+            let mut asked = BTreeSet::new();
+            for one in &gateways {
+                let fleet = one.told().await["fleet"].clone();
+                asked.insert((fleet["shared"].as_bool().unwrap(), fleet["asked"].as_u64().unwrap()));
+            }
+            asked == BTreeSet::from([(false, BACKENDS as u64)])
+        })
+        .await;
+    })
+    .await;
+    // One dies while nobody can say so.
+    let address = servers.remove(2).kill().await;
+    until(|| async { gateways[0].out().await.len() == 1 && gateways[2].out().await.len() == 1 }).await;
+    etcd.run().await;
+    measured("etcd is back: shared", are_shared(&gateways)).await;
+    servers.insert(2, Server::http_at(address, says("back")).await);
+    are_out(&gateways, &[]).await;
+
+    for _ in 0..GATEWAYS {
+        gateways.remove(0).is_killed().await;
+        measured("a gateway is killed: shared by the others", are_shared(&gateways)).await;
+        gateways.push(start(&config));
+        measured("and another begins: shared with it", are_shared(&gateways)).await;
+        are_out(&gateways, &[]).await;
+    }
+    for one in gateways {
+        one.ends_well().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_gateway_that_is_cut_off_goes_on_and_what_is_ordered_in_etcd_is_done_at_all() {
+    let Some(etcd) = Etcd::start("gateway-fleet-cut").await else { return };
+    let mut servers = five().await;
+    let way = Way::open(free(), etcd.client).await;
+    let mut gateways = vec![start(&config(etcd.client, &servers)), start(&config(etcd.client, &servers))];
+    gateways.push(start(&config(way.address, &servers)));
+    are_shared(&gateways).await;
+
+    let order = format!("/gateways/web/orders/{}", servers[1].url());
+    etcd.put(&order, r#"{"state": "draining"}"#).await;
+    measured("a drain: at all", are_out(&gateways, &[(1, "draining")])).await;
+
+    let address = way.cut().await;
+    let apart = gateways.pop().unwrap();
+    measured("one is cut off: shared by the others", are_shared(&gateways)).await;
+    measured("and it is alone", async {
+        until(|| async { apart.told().await["fleet"]["asked"] == BACKENDS }).await;
+    })
+    .await;
+    gateways.push(apart);
+    are_out(&gateways, &[(1, "draining")]).await;
+    let dead = servers.remove(4).kill().await;
+    until(|| async {
+        let mut all = true;
+        for one in &gateways {
+            all &= one.out().await.len() == 2;
+        }
+        all
+    })
+    .await;
+    let _way = Way::open(address, etcd.client).await;
+    measured("no longer: shared by all", are_shared(&gateways)).await;
+    let _server = Server::http_at(dead, says("back")).await;
+    etcd.put(&order, r#"{"state": "enabled"}"#).await;
+    are_out(&gateways, &[]).await;
+
+    // Who stops takes his word back.
+    let stops = gateways.remove(0);
+    let One { gateway, load, .. } = stops;
+    let (_, failed) = load.end().await;
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert_eq!(gateway.stop(), Some(0));
+    measured("one has stopped: shared by the others", are_shared(&gateways)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for one in gateways {
+        one.ends_well().await;
+    }
+}
