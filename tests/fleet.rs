@@ -213,6 +213,15 @@ async fn one_that_is_cut_off_from_etcd_is_missed_by_the_others_and_goes_on_alone
     let mut gateways = vec![Gateway::start(0, etcd.config(), &world), Gateway::start(1, etcd.config(), &world)];
     gateways.push(Gateway::start(2, through, &world));
     are_shared(&gateways).await;
+    // At first nobody says that nothing arrives.
+    way.lose();
+    let apart = gateways.pop().unwrap();
+    are_shared(&gateways).await;
+    until(|| async { !apart.fleet.status().is_shared && apart.asked() == BACKENDS as usize }).await;
+    way.find();
+    gateways.push(apart);
+    are_shared(&gateways).await;
+
     let address = way.cut().await;
     let apart = gateways.pop().unwrap();
     are_shared(&gateways).await;

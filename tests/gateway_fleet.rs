@@ -10,6 +10,7 @@ use common::{
     gateway_load::{Load, pools},
     says, until,
 };
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use tokio::time::Instant;
@@ -241,6 +242,38 @@ async fn a_gateway_that_is_cut_off_goes_on_and_what_is_ordered_in_etcd_is_done_a
     measured("one has stopped: shared by the others", are_shared(&gateways)).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     for one in gateways {
+        one.ends_well().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_gateway_whose_checks_alone_fail_takes_nobody_out_says_so_and_goes_on_serving() {
+    let Some(etcd) = Etcd::start("gateway-fleet-ill").await else { return };
+    let mut servers = Vec::new();
+    for _ in 0..BACKENDS {
+        // One of the gateways is nobody's friend.
+        let answer = |headers: HeaderMap| async move {
+            if headers.contains_key("x-stranger") { StatusCode::FORBIDDEN } else { StatusCode::OK }
+        };
+        servers.push(Server::http(axum::Router::new().fallback(answer)).await);
+    }
+    let config = config(etcd.client, &servers);
+    let stranger = config.replace("health = {", "health = { headers = { x-stranger = \"yes\" },");
+    let gateways = vec![start(&config), start(&config), start(&stranger)];
+    are_shared(&gateways).await;
+    let dissents = async |place: usize| {
+        let fleet = gateways[place].told().await["fleet"].clone();
+        (fleet["dissents"].as_array().unwrap().len(), fleet["asked"].as_u64().unwrap() as usize)
+    };
+    until(|| async {
+        let (dissents, asked) = dissents(2).await;
+        dissents == asked && asked > 0
+    })
+    .await;
+    assert_eq!((dissents(0).await.0, dissents(1).await.0), (0, 0));
+    gateways[2].gateway.line("ERROR: this gateway alone finds it ill: it may be ill itself");
+    for one in gateways {
+        assert_eq!(one.out().await, []);
         one.ends_well().await;
     }
 }

@@ -78,8 +78,9 @@ where
             (RESPOND_TARGET, _) => writeln!(out, "ERROR: {message}"),
             _ => {
                 let kind = if *event.metadata().level() <= Level::WARN { "ERROR" } else { "INFO" };
+                let of = if backend.is_empty() { backend } else { format!(" {backend}") };
                 let why = if cause.is_empty() { cause } else { format!(" - {cause}") };
-                writeln!(out, "{kind}: {message}{rest}{why}")
+                writeln!(out, "{kind}: {message}{of}{rest}{why}")
             }
         }
     }

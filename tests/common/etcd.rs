@@ -4,6 +4,7 @@ use super::until;
 use etcd_client::{Client, ConnectOptions};
 use std::{
     fs,
+    future::pending,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,6 +17,7 @@ use std::{
 use tokio::{
     io::copy_bidirectional,
     net::TcpStream,
+    sync::watch,
     task::{AbortHandle, JoinSet},
 };
 use tower_balancer::discover::EtcdConfig;
@@ -139,11 +141,12 @@ pub fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The way to an etcd, which can be cut without its knowing.
+/// The way to an etcd, which can be cut without its knowing, and on which everything can get lost without anybody knowing.
 pub struct Way {
     pub address: SocketAddr,
     taken: Arc<AtomicU32>,
     accepting: AbortHandle,
+    loses: watch::Sender<bool>,
 }
 
 impl Way {
@@ -152,19 +155,39 @@ impl Way {
         let address = listener.local_addr().unwrap();
         let taken = Arc::<AtomicU32>::default();
         let count = Arc::clone(&taken);
+        let loses = watch::Sender::new(false);
+        let lost = loses.clone();
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (mut near, _) = listener.accept().await.unwrap();
                 count.fetch_add(1, Ordering::Relaxed);
+                let mut lost = lost.subscribe();
                 connections.spawn(async move {
-                    if let Ok(mut far) = TcpStream::connect(to).await {
-                        _ = copy_bidirectional(&mut near, &mut far).await;
+                    let carried = async {
+                        if let Ok(mut far) = TcpStream::connect(to).await {
+                            _ = copy_bidirectional(&mut near, &mut far).await;
+                        }
+                    };
+                    tokio::select! {
+                        biased;
+                        _ = lost.wait_for(|lost| *lost) => pending().await,
+                        () = carried => {}
                     }
                 });
             }
         });
-        Self { address, taken, accepting: accepting.abort_handle() }
+        Self { address, taken, accepting: accepting.abort_handle(), loses }
+    }
+
+    /// From now on nothing arrives, and nobody is told: connections stay, and new ones are made.
+    pub fn lose(&self) {
+        self.loses.send_replace(true);
+    }
+
+    /// What comes from now on arrives; the connections that there are stay lost.
+    pub fn find(&self) {
+        self.loses.send_replace(false);
     }
 
     /// Waits until somebody takes it.
