@@ -350,3 +350,15 @@ fn what_is_probably_not_meant_is_warned_of() {
     let (_, said) = check("[pools.web]\nbackends = [\"http://a\", \"http://b\"]");
     assert!(!said.contains("warning"), "{said}");
 }
+
+#[test]
+fn what_the_guide_says_of_nginx_and_haproxy_is_what_the_gateway_takes() {
+    let guide = std::fs::read_to_string("examples/gateway/OPERATIONS.md").unwrap();
+    let files: Vec<_> = guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        let (code, said) = check(file);
+        assert_eq!(code, 0, "{file}: {said}");
+        assert!(!said.contains("warning"), "{file}: {said}");
+    }
+}
