@@ -26,22 +26,26 @@ use std::{
     time::Duration,
 };
 use tls::{Authority, Backend, Identity, Speaks};
-use tokio::io::AsyncReadExt;
-use tokio_rustls::rustls::{
-    ProtocolVersion,
-    version::{TLS12, TLS13},
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ProtocolVersion,
+        version::{TLS12, TLS13},
+    },
 };
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, protocol::Role},
 };
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
-use tower::{BoxError, ServiceExt};
+use tower::{BoxError, Layer, ServiceExt};
 use tower_balancer::{
     BackendPool, HealthChecker, ReverseProxy,
     feedback::{Classify, Fault},
     health::Probe,
-    http::{Client, ClientConfig, GrpcProbe, HttpClassify, HttpProbe, TlsConfig},
+    http::{Client, ClientConfig, GrpcProbe, HttpClassify, HttpLoadProbe, HttpProbe, ReportLoadLayer, TlsConfig},
+    probing::LoadProbe,
 };
 
 type Ours = Client<Full<Bytes>>;
@@ -314,6 +318,33 @@ async fn one_that_does_not_speak_tls_or_not_in_time_cannot_be_reached() {
     }
 }
 
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_not_taken_for_whole() {
+    let authority = Authority::new();
+    let acceptor = TlsAcceptor::from(Arc::new(Speaks::as_(authority.signs("localhost")).config()));
+    for ends in [true, false] {
+        let acceptor = acceptor.clone();
+        let server = Server::raw(move |stream| {
+            let accepting = acceptor.accept(stream);
+            async move {
+                let mut stream = accepting.await.unwrap();
+                _ = stream.read(&mut [0; 1024]).await;
+                // Its length is what comes before the end.
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf").await.unwrap();
+                stream.flush().await.unwrap();
+                if ends {
+                    stream.shutdown().await.unwrap();
+                }
+                // Else anybody on the way may have ended it.
+            }
+        })
+        .await;
+        let client: Ours = ClientConfig::new().tls(trusting(&authority)).build();
+        let answer = send(&client, &format!("https://localhost:{}", server.address.port())).await;
+        assert_eq!(answer.is_ok(), ends, "{answer:?}");
+    }
+}
+
 /// A server of openssl's, which is stopped when this is dropped.
 struct Openssl(Child);
 
@@ -481,6 +512,12 @@ async fn probes_see_what_requests_see() {
     // Each handshake is a whole one, so that a certificate that has expired is noticed.
     http.check(at(&web, "localhost")).await.unwrap();
     assert!(!web.handshakes()[0].resumed);
+
+    let reporting = ReportLoadLayer::new().utilization(|| 0.5).layer(says("busy"));
+    let reporting = Backend::serving(&Speaks::as_(authority.signs("localhost")), reporting).await;
+    let load = HttpLoadProbe::new("/".parse().unwrap()).tls(trusting(&authority));
+    assert!(load.ask(at(&reporting, "localhost")).await.is_ok());
+    assert!(load.ask(at(&reporting, "127.0.0.1")).await.is_err());
 
     let error = http.check(at(&web, "127.0.0.1")).await.unwrap_err();
     assert!(error.to_string().contains("certificate not valid for name"), "{error}");

@@ -20,8 +20,8 @@ const SWITCHES: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nX-End: 1\r\n\r\n";
 
 /// Real WebSocket servers, which send back whatever comes.
-async fn echo() -> Wire {
-    Wire::handling(Limits::default(), |stream| async move {
+async fn echo(limits: Limits) -> Wire {
+    Wire::handling(limits, |stream| async move {
         let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
         let (mut out, mut back) = socket.split();
         while let Some(Ok(message)) = back.next().await {
@@ -61,7 +61,7 @@ async fn in_flight(wire: &Wire, expected: u32) {
 
 #[tokio::test]
 async fn large_messages_of_a_real_client_come_back_and_the_backend_is_in_use_until_it_closes() {
-    let wire = echo().await;
+    let wire = echo(Limits::default()).await;
     let (mut socket, answer) =
         tokio_tungstenite::connect_async(format!("ws://{}/chat?room=1", wire.front)).await.unwrap();
     assert_eq!((answer.status().as_u16(), &answer.headers()["upgrade"]), (101, &"websocket".parse().unwrap()));
@@ -211,7 +211,7 @@ async fn a_tunnel_in_which_nobody_speaks_is_closed() {
 
 #[tokio::test]
 async fn a_websocket_begins_over_http2_as_well() {
-    let wire = echo().await;
+    let wire = echo(Limits::default()).await;
     let stream = wire.connect().await;
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     let driving = tokio::spawn(connection);
@@ -243,6 +243,26 @@ async fn a_websocket_begins_over_http2_as_well() {
 
     let (answer, _send) = client.send_request(ask("h2c"), false).unwrap();
     assert_eq!(answer.await.unwrap().status(), 501);
+    driving.abort();
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_is_no_idle_connection() {
+    let idle = Duration::from_millis(500);
+    let wire = echo(Limits { idle, ..Limits::default() }).await;
+    let (client, connection) = h2::client::handshake(wire.connect().await).await.unwrap();
+    let driving = tokio::spawn(connection);
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let request = Request::connect(format!("http://{}/chat", wire.front)).header("sec-websocket-version", "13");
+    let request = request.extension(h2::ext::Protocol::from_static("websocket")).body(()).unwrap();
+    let (answer, mut send) = client.ready().await.unwrap().send_request(request, false).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    // It has been asked to end meanwhile, and would have been put out.
+    tokio::time::sleep(idle * 4).await;
+    send.send_data(Bytes::from_static(b"\x81\x82\0\0\0\0hi"), false).unwrap();
+    assert_eq!(body.data().await.unwrap().unwrap(), &b"\x81\x02hi"[..]);
     driving.abort();
 }
 

@@ -29,7 +29,6 @@ use tower::BoxError;
 #[derive(Clone)]
 pub struct Pressing<S> {
     inner: S,
-    credit: Credit,
     fired: Fired,
     answers: Answers,
 }
@@ -37,7 +36,7 @@ pub struct Pressing<S> {
 impl<S> Pressing<S> {
     /// They have so much time for each request, and for each answer.
     pub fn new(inner: S, credit: Credit, fired: Fired) -> Self {
-        Self { inner, credit, fired, answers: Answers::default() }
+        Self { inner, fired, answers: Answers(Arc::new(Given { credit, all: Mutex::default() })) }
     }
 
     /// The answers of this and of all its clones.
@@ -57,18 +56,14 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let over_http2 = request.version() == Version::HTTP_2;
+        let talk = over_http2 && is_talk(request.headers());
         let answered = (over_http2 && !request.body().is_end_stream()).then(Arc::<AtomicBool>::default);
-        // In a talk there may be pauses: what is said is enough, however little.
-        let credit = match over_http2 && is_talk(request.headers()) {
-            true => self.credit.at_any_rate(),
-            false => self.credit,
-        };
         let press = answered.clone().map(|answered| {
-            let fired = self.fired.clone();
+            let (credit, fired) = (self.answers.credit(talk), self.fired.clone());
             Box::new(Press { credit, answered, since: None, fired })
         });
         let inner = self.inner.call(request.map(|inner| Upload { inner, press }));
-        PressingFuture { inner, answered, answers: over_http2.then(|| (self.answers.clone(), credit)) }
+        PressingFuture { inner, answered, answers: over_http2.then(|| self.answers.clone()), talk }
     }
 }
 
@@ -82,7 +77,8 @@ pin_project! {
         #[pin]
         inner: F,
         answered: Option<Arc<AtomicBool>>,
-        answers: Option<(Answers, Credit)>,
+        answers: Option<Answers>,
+        talk: bool,
     }
 }
 
@@ -100,9 +96,7 @@ where
             answered.store(true, Ordering::Relaxed);
         }
         Poll::Ready(Ok(response.map(|body| match this.answers.take() {
-            Some((answers, credit)) if !body.is_end_stream() => {
-                Download::Watched { answer: answers.watch(body, credit) }
-            }
+            Some(answers) if !body.is_end_stream() => Download::Watched { answer: answers.watch(body, *this.talk) },
             _ => Download::Direct { body },
         })))
     }
@@ -165,14 +159,26 @@ fn bytes<D: Buf, E>(frame: &Poll<Option<Result<Frame<D>, E>>>) -> usize {
 }
 
 /// The answers on a connection over HTTP/2 that are under way.
-#[derive(Clone, Default)]
-pub struct Answers(Arc<Mutex<Vec<Weak<dyn Look>>>>);
+#[derive(Clone)]
+pub struct Answers(Arc<Given>);
+
+struct Given {
+    /// For each request, and for each answer.
+    credit: Credit,
+    all: Mutex<Vec<Weak<dyn Look>>>,
+}
 
 impl Answers {
-    fn watch<R: Body + Send + 'static>(&self, body: R, credit: Credit) -> Arc<Answer<R>> {
+    /// In a talk there may be pauses: whatever is said is enough, however little.
+    fn credit(&self, talk: bool) -> Credit {
+        if talk { self.0.credit.at_any_rate() } else { self.0.credit }
+    }
+
+    fn watch<R: Body + Send + 'static>(&self, body: R, talk: bool) -> Arc<Answer<R>> {
+        let credit = self.credit(talk);
         let watched = Watched { body: Some(Box::pin(body)), credit, taken: 0, since: Some(Instant::now()) };
         let answer = Arc::new(Answer(Mutex::new(watched)));
-        let mut all = locked(&self.0);
+        let mut all = locked(&self.0.all);
         if all.len() == all.capacity() {
             all.retain(|answer| answer.strong_count() > 0);
         }
@@ -183,7 +189,7 @@ impl Answers {
 
     /// Whether there are any.
     pub fn are_under_way(&self) -> bool {
-        locked(&self.0).iter().any(|answer| answer.strong_count() > 0)
+        locked(&self.0.all).iter().any(|answer| answer.strong_count() > 0)
     }
 
     /// What `connection` comes to. Meanwhile, each time `now_and_then` is over, answers are given up of which the client takes
@@ -194,7 +200,7 @@ impl Answers {
 
     /// How many are given up.
     fn look(&self) -> usize {
-        let all: Vec<_> = locked(&self.0).iter().filter_map(Weak::upgrade).collect();
+        let all: Vec<_> = locked(&self.0.all).iter().filter_map(Weak::upgrade).collect();
         all.iter().filter(|answer| answer.look()).count()
     }
 }
