@@ -25,7 +25,7 @@ def free_port():
 class Gateway:
     """The release binary over these backends; what is said in `server`, `limits` and `pool` is TOML."""
 
-    def __init__(self, *backends, server="", limits="", pool="", protocol="http1"):
+    def __init__(self, *backends, server="", limits="", pool="", protocol="http1", more=""):
         binary = os.environ.get("GATEWAY", ROOT / "target/release/examples/gateway")
         if not Path(binary).exists():
             sys.exit(f"{binary} is missing: cargo build --release --example gateway, or say where it is in GATEWAY")
@@ -49,6 +49,7 @@ hedge = "off"
 {pool}
 [pools.web.upstream]
 protocol = "{protocol}"
+{more}
 """)
         self.process = subprocess.Popen([binary, "--config", config])
         for _ in range(500):

@@ -4,6 +4,8 @@
 
 #[path = "../../examples/gateway/serving/connection.rs"]
 mod connection;
+#[path = "../../examples/gateway/serving/frames.rs"]
+pub mod frames;
 #[path = "../../examples/gateway/serving/limits.rs"]
 pub mod limits;
 #[path = "../../examples/gateway/serving/patience.rs"]

@@ -8,6 +8,7 @@
 //!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ limit.rs ─▶ the pool's ReverseProxy
 //!               accepts       tls.rs          by the plan
 //!                             patience.rs     of the moment
+//!                             frames.rs
 //!                             pressing.rs
 //!                             worth.rs, all by limits.rs
 //! ```
@@ -15,6 +16,7 @@
 mod body;
 mod checks;
 mod connection;
+mod frames;
 mod limit;
 pub mod limits;
 mod patience;

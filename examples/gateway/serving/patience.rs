@@ -1,6 +1,6 @@
 //! How long a client is waited for in the middle of something, on its stream of bytes.
 
-use super::limits::Limits;
+use super::{frames::Frames, limits::Limits};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -19,10 +19,11 @@ use tower_balancer::http::{Strict, Switch};
 const OPENING: usize = 33;
 
 /// A client's stream of bytes, which breaks where the client does not begin, takes too long over a head or to ask again, sends
-/// nothing in the middle of a request's body, or takes nothing of what is sent. It has one of the places for connections, also
+/// nothing in the middle of a request's body, sends frames that bring nothing, or takes nothing of what is sent. It has one of the places for connections, also
 /// where it has become a tunnel.
 pub struct Patient<I> {
     inner: Strict<I>,
+    frames: Frames,
     stall: Duration,
     head_time: Duration,
     idle: Duration,
@@ -51,9 +52,9 @@ enum Awaited {
 impl<I> Patient<I> {
     pub fn new(stream: I, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
         let Limits { stall, head_time, idle, .. } = *limits;
-        let inner = Strict::new(stream);
+        let (inner, frames) = (Strict::new(stream), Frames::new(limits.empty_frames));
         let (awaited, alarm, writing) = (None, None, None);
-        Self { inner, stall, head_time, idle, opening: OPENING, awaited, alarm, writing, _place: place }
+        Self { inner, frames, stall, head_time, idle, opening: OPENING, awaited, alarm, writing, _place: place }
     }
 
     /// For the requests on it, to say that one of them was answered with 101.
@@ -94,6 +95,12 @@ impl<I> Patient<I> {
         false
     }
 
+    fn passed(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.frames.wrote(*bytes);
+        }
+    }
+
     /// Where it waits for too long, it has failed.
     fn wrote<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let Self { writing, stall, .. } = self;
@@ -122,6 +129,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         if read.is_pending() {
             return if this.is_out_of_patience(cx) { timed_out() } else { read };
         }
+        this.frames.read(&buf.filled()[before..])?;
         this.opening = this.opening.saturating_sub(buf.filled().len() - before);
         // A byte now and then is no beginning and no head, but it is of a body.
         if matches!(this.awaited, Some((Awaited::Body, _))) {
@@ -135,6 +143,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.passed(&written);
         this.wrote(cx, written)
     }
 
@@ -145,6 +154,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        this.passed(&written);
         this.wrote(cx, written)
     }
 
