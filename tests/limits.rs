@@ -19,7 +19,7 @@ use tokio::{
     sync::Semaphore,
     task::JoinHandle,
 };
-use wire::{OK, Wire, credit::Credit, limits::Limits, patience::Patient, to_end, until};
+use wire::{OK, Wire, credit::Credit, frames::Frames, limits::Limits, patience::Patient, to_end, until};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -182,6 +182,95 @@ async fn resets_that_come_faster_than_requests_are_looked_at_end_the_connection(
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut end)).await.expect("nobody minds").ok();
     // A GOAWAY with ENHANCE_YOUR_CALM.
     assert!(end.windows(17).any(|frame| frame[3] == 7 && frame[13..] == [0, 0, 0, 11]), "{end:?}");
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// A frame on this stream.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Sends `opening` and then `again` up to `times`, as fast as it is taken, and tells how often. What comes back is read.
+async fn flood(wire: &Wire, opening: &[u8], again: &[u8], times: usize) -> usize {
+    let (mut read, mut write) = wire.connect().await.into_split();
+    let reading = tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+    write.write_all(&[PREFACE, opening].concat()).await.unwrap();
+    let mut sent = 0;
+    while sent < times && !reading.is_finished() && write.write_all(again).await.is_ok() {
+        sent += 1;
+    }
+    reading.abort();
+    sent
+}
+
+#[tokio::test]
+async fn frames_that_bring_nothing_end_the_connection() {
+    let wire = Wire::with(OK, Limits::default(), |proxy| proxy).await;
+    // POST http / of a, and no end of it.
+    let upload = frame(1, 4, 1, &[0x83, 0x86, 0x84, 0x41, 1, b'a']);
+    for (name, opening, again) in [
+        ("pings", &[][..], frame(6, 0, 0, &[0; 8])),
+        ("settings", &[], frame(4, 0, 0, &[0, 4, 0, 0, 255, 255])),
+        ("priorities", &[], frame(2, 0, 3, &[0, 0, 0, 1, 1])),
+        ("a little more window", &[], frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("frames that nobody knows", &[], frame(0x99, 0, 0, &[1, 2, 3])),
+        ("empty data", &upload, frame(0, 0, 1, &[])),
+    ] {
+        // Ten at a time, and what lies in the buffers between has been sent in vain.
+        let sent = flood(&wire, opening, &again.repeat(10), 1_000_000).await;
+        assert!((100..1_000_000).contains(&sent), "{name}: {sent}0 were sent");
+    }
+    nothing_in_flight(&wire).await;
+}
+
+#[tokio::test]
+async fn frames_that_something_comes_of_do_not() {
+    let wire = Wire::with(OK, Limits { empty_frames: 20, ..Limits::default() }, |proxy| proxy).await;
+    let (mut client, _connection) = http2(&wire).await;
+    // A frame of a few bytes of content pays for what a client says of its window, and for some pings.
+    let post = Request::post(format!("http://{}/", wire.front)).body(()).unwrap();
+    let (answer, mut upload) = client.send_request(post, false).unwrap();
+    for _ in 0..2_000 {
+        upload.send_data(Bytes::from_static(b"a few bytes"), false).unwrap();
+        tokio::task::yield_now().await;
+    }
+    upload.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    for _ in 0..200 {
+        client = client.ready().await.unwrap();
+        let (answer, _) = client.send_request(get(&wire), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_now_and_then_is_never_too_much() {
+    let mut frames = Frames::new(10);
+    frames.read(PREFACE).unwrap();
+    for _ in 0..1_000 {
+        frames.read(&frame(6, 0, 0, &[0; 8])).unwrap();
+        tokio::time::advance(Duration::from_secs(10)).await;
+    }
+    let at_once = (0..100).take_while(|_| frames.read(&frame(6, 0, 0, &[0; 8])).is_ok()).count();
+    assert!(at_once < 20, "{at_once}");
+}
+
+#[tokio::test]
+async fn how_frames_are_cut_makes_no_difference() {
+    // Settings, content, a ping, nothing, an end.
+    let ping = frame(6, 0, 0, &[0; 8]);
+    let bytes = [PREFACE, &frame(0, 0, 1, &[6; 200]), &ping, &frame(0, 0, 1, &[]), &frame(0, 1, 1, &[])].concat();
+    for size in 1..bytes.len() {
+        // Two that bring nothing may be owed, and there are two; a third is too much.
+        let mut frames = Frames::new(2);
+        bytes.chunks(size).for_each(|piece| frames.read(piece).unwrap());
+        assert!(frames.read(&ping).is_err(), "pieces of {size}");
+    }
+    // HTTP/1.1 is none of its business.
+    let mut frames = Frames::new(0);
+    frames.read(b"PRI * HTTP/1.1\r\n").unwrap();
+    frames.read(&ping.repeat(100)).unwrap();
 }
 
 #[tokio::test]

@@ -111,7 +111,9 @@ pub(super) fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<I
 
 /// What a cookie of that name says; `None` where `pair` is another, or none.
 pub(super) fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+    // Browsers take the spaces around a name and a value away (RFC 6265 §5.2), and so do some servers.
+    let value =
+        pair.trim_ascii().strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
     Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
 }
 

@@ -8,6 +8,8 @@ mod connection;
 pub mod credit;
 #[path = "../../examples/gateway/serving/fired.rs"]
 pub mod fired;
+#[path = "../../examples/gateway/serving/frames.rs"]
+pub mod frames;
 #[path = "../../examples/gateway/serving/limits.rs"]
 pub mod limits;
 #[path = "../../examples/gateway/serving/patience.rs"]

@@ -32,6 +32,9 @@ pub struct Limits {
     /// How many more requests a client may give up than have answered, on a connection over HTTP/2, where giving up costs
     /// nothing. Beyond, it is closed.
     pub abandoned: u32,
+    /// Frames of HTTP/2 in a minute that bring nothing: pings, settings, priorities, empty data, and what is known to nobody. What
+    /// is sent or answered otherwise makes up for some. Beyond, the connection is closed (CVE-2019-9511 to 9518).
+    pub empty_frames: u32,
     /// How long a connection is kept on which no request begins; over HTTP/2 up to twice as long. What is under way goes on to
     /// its end.
     pub idle: Duration,
@@ -57,6 +60,7 @@ impl Default for Limits {
             pending_resets: 20,
             provoked_resets: 100,
             abandoned: 200,
+            empty_frames: 1_000,
             idle: Duration::from_secs(60),
             ping_after: Duration::from_secs(30),
             ping_time: Duration::from_secs(20),

@@ -10,6 +10,7 @@
 //!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ answering.rs ─▶ the pool's ReverseProxy
 //!               accepts       tls.rs          by the plan  limit.rs
 //!                             patience.rs     of the moment
+//!                             frames.rs
 //!                             pressing.rs, both by credit.rs
 //!                             worth.rs, all by limits.rs, counted in fired.rs
 //!                             farewell.rs; answers in responses.rs
@@ -25,6 +26,7 @@ mod farewell;
 pub mod fired;
 #[cfg(feature = "etcd")]
 mod fleet;
+mod frames;
 mod limit;
 pub mod limits;
 mod patience;

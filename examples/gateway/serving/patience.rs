@@ -3,6 +3,7 @@
 use super::{
     credit::Credit,
     fired::{Fired, Limit},
+    frames::Frames,
     limits::Limits,
 };
 use std::{
@@ -23,10 +24,11 @@ use tower_balancer::http::{Strict, Switch};
 const OPENING: usize = 33;
 
 /// A client's stream of bytes, which breaks where the client does not begin, takes too long over a head or to ask again, sends
-/// too little in the middle of a request's body, or takes too little of what is sent. It has one of the places for connections, also
-/// where it has become a tunnel.
+/// too little in the middle of a request's body, sends frames that bring nothing, or takes too little of what is sent. It has
+/// one of the places for connections, also where it has become a tunnel.
 pub struct Patient<I> {
     inner: Strict<I>,
+    frames: Frames,
     /// For the body that is read, and for all that is written.
     upload: Credit,
     download: Credit,
@@ -57,11 +59,11 @@ enum Awaited {
 
 impl<I> Patient<I> {
     pub fn new(stream: I, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
-        let Limits { stall, min_rate, head_time, idle, .. } = *limits;
+        let Limits { stall, min_rate, head_time, idle, empty_frames, .. } = *limits;
         let credit = Credit::new(stall, min_rate);
-        let inner = Strict::new(stream);
         Self {
-            inner,
+            inner: Strict::new(stream),
+            frames: Frames::new(empty_frames),
             upload: credit,
             download: credit,
             head_time,
@@ -129,10 +131,12 @@ impl<I> Patient<I> {
         written: Poll<io::Result<T>>,
         bytes: impl FnOnce(T) -> usize,
     ) -> Poll<io::Result<T>> {
-        let Self { writing, download, fired, .. } = self;
+        let Self { writing, frames, download, fired, .. } = self;
         if let Poll::Ready(result) = &written {
             let waited = writing.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
-            download.spend(waited, result.as_ref().map_or(0, |written| bytes(*written)));
+            let bytes = result.as_ref().map_or(0, |written| bytes(*written));
+            download.spend(waited, bytes);
+            frames.wrote(bytes);
             return written;
         }
         let (_, alarm) = writing.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(download.left()))));
@@ -160,6 +164,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         if read.is_pending() {
             return if this.is_out_of_patience(cx) { timed_out() } else { read };
         }
+        this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Frames))?;
         let bytes = buf.filled().len() - before;
         this.opening = this.opening.saturating_sub(bytes);
         // A byte now and then is no beginning and no head, but it is something of a body.

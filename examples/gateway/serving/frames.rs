@@ -1,0 +1,128 @@
+//! Frames of HTTP/2 that bring nothing. To send one costs a client nine bytes; to read it, to answer it and to be kept by it
+//! from everybody else costs more (CVE-2019-9511 to 9518).
+
+use std::{io, mem::replace, time::Duration};
+use tokio::time::Instant;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HEAD: usize = 9;
+
+/// What one costs, in bytes that would have to pass to make up for it: those that take or give a request or its content.
+/// More than the 17 bytes of the answer to a ping.
+const COST: u32 = 32;
+
+/// A window is opened for what was sent, and by some clients for each frame of it, twice: they must not be cut off where
+/// these are small.
+const WINDOW_COST: u32 = 4;
+
+/// After so long all is forgiven: who only keeps a quiet connection alive does no harm.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What a client has sent on a connection over HTTP/2 that brought nothing, against what has passed otherwise.
+#[derive(Debug)]
+pub struct Frames {
+    expects: Expects,
+    owes: u32,
+    /// How much it may.
+    most: u32,
+    since: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Expects {
+    /// What is left of it.
+    Preface(&'static [u8]),
+    Head([u8; HEAD], usize),
+    Payload(usize),
+    /// It is not HTTP/2.
+    Anything,
+}
+
+impl Frames {
+    /// `most` frames may bring nothing in a minute.
+    pub fn new(most: u32) -> Self {
+        Self { expects: Expects::Preface(PREFACE), owes: 0, most: most.saturating_mul(COST), since: None }
+    }
+
+    /// Looks at what was read. It fails where that is too much of nothing.
+    #[inline]
+    pub fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if matches!(self.expects, Expects::Anything) {
+            return Ok(());
+        }
+        self.look_at(bytes);
+        if self.owes > self.most { self.call_in() } else { Ok(()) }
+    }
+
+    /// So many bytes were sent.
+    #[inline]
+    pub fn wrote(&mut self, bytes: usize) {
+        self.owes = self.owes.saturating_sub(bytes.try_into().unwrap_or(u32::MAX));
+    }
+
+    fn look_at(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match &mut self.expects {
+                Expects::Preface(left) => {
+                    let length = left.len().min(bytes.len());
+                    if bytes[..length] != left[..length] {
+                        self.expects = Expects::Anything;
+                        return;
+                    }
+                    bytes = &bytes[length..];
+                    *left = &left[length..];
+                    if left.is_empty() {
+                        self.expects = Expects::Head([0; HEAD], 0);
+                    }
+                }
+                Expects::Head(head, filled) => {
+                    let length = (HEAD - *filled).min(bytes.len());
+                    head[*filled..*filled + length].copy_from_slice(&bytes[..length]);
+                    bytes = &bytes[length..];
+                    *filled += length;
+                    if *filled == HEAD {
+                        let head = *head;
+                        self.frame(head);
+                    }
+                }
+                Expects::Payload(left) => {
+                    let length = (*left).min(bytes.len());
+                    bytes = &bytes[length..];
+                    *left -= length;
+                    if *left == 0 {
+                        self.expects = Expects::Head([0; HEAD], 0);
+                    }
+                }
+                Expects::Anything => return,
+            }
+        }
+    }
+
+    /// RFC 9113, section 4.1.
+    fn frame(&mut self, [high, middle, low, kind, flags, ..]: [u8; HEAD]) {
+        const END_STREAM: u8 = 1;
+        let length = u32::from_be_bytes([0, high, middle, low]);
+        match kind {
+            // DATA, HEADERS and CONTINUATION.
+            0 | 1 | 9 if length > 0 => self.owes = self.owes.saturating_sub(length),
+            0 if flags & END_STREAM != 0 => {}
+            // RST_STREAM, of which requests that are given up are counted elsewhere, and WINDOW_UPDATE.
+            3 | 8 => self.owes = self.owes.saturating_add(WINDOW_COST),
+            _ => self.owes = self.owes.saturating_add(COST),
+        }
+        self.expects = if length == 0 { Expects::Head([0; HEAD], 0) } else { Expects::Payload(length as usize) };
+        if self.owes > 0 && self.since.is_none() {
+            self.since = Some(Instant::now());
+        }
+    }
+
+    /// A clock is looked at only here.
+    fn call_in(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        if replace(&mut self.since, Some(now)).is_some_and(|since| now - since < WINDOW) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the client sends frames that bring nothing"));
+        }
+        self.owes = 0;
+        Ok(())
+    }
+}
