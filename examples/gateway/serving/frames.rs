@@ -1,7 +1,7 @@
 //! Frames of HTTP/2 that bring nothing. To send one costs a client nine bytes; to read it, to answer it and to be kept by it
 //! from everybody else costs more (CVE-2019-9511 to 9518).
 
-use std::{io, mem::replace, time::Duration};
+use std::{io, time::Duration};
 use tokio::time::Instant;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -119,7 +119,7 @@ impl Frames {
     /// A clock is looked at only here.
     fn call_in(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        if replace(&mut self.since, Some(now)).is_some_and(|since| now - since < WINDOW) {
+        if self.since.replace(now).is_some_and(|since| now - since < WINDOW) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the client sends frames that bring nothing"));
         }
         self.owes = 0;
