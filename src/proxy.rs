@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  request
-//!     │  Upgrade            WebSocket                    ┐
+//!     │  Trace              its place in a trace         ┐
+//!     │  Upgrade            WebSocket                    │
 //!     │  Respond            the status of an error       │
 //!     │  Forward            headers, in and out          │ once per request
 //!     │  Session            the cookie of a session      │
@@ -11,6 +12,7 @@
 //!     │  Hedge              a second backend, meanwhile  ┘
 //!     │  Balancer           pick, lease                  ┐
 //!     │  Feedback           judge, report                │
+//!     │  TraceAttempt       and that of the attempt      │
 //!     │  AccessLog          what went where              │ once per attempt
 //!     │  Address            the URI of the backend       │
 //!     │  ResponseTimeout    silence before the answer    │
@@ -50,9 +52,11 @@ use crate::{
         AccessLog, AccessLogLayer, Address, AddressLayer, AtEndOfBody, BodyTimeout, BodyTimeoutLayer, Client,
         ClientBody, ClientConfig, Deadline, DeadlineLayer, Forward, ForwardBody, ForwardLayer, Hedge, HedgeLayer,
         HttpClassify, LeasedBody, ReplayBody, RequestKey, Respond, RespondBody, RespondLayer, ResponseTimeout,
-        ResponseTimeoutLayer, Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, TriedBackends,
-        Upgrade, UpgradeLayer, WatchedBody,
-        future::{DeadlineFuture, ForwardFuture, RespondFuture, RetryFuture, SessionFuture, UpgradeFuture},
+        ResponseTimeoutLayer, Retry, RetryLayer, Session, SessionCookie, SessionLayer, TimedBody, Trace, TraceAttempt,
+        TraceLayer, TriedBackends, Upgrade, UpgradeLayer, WatchedBody,
+        future::{
+            DeadlineFuture, ForwardFuture, RespondFuture, RetryFuture, SessionFuture, TraceFuture, UpgradeFuture,
+        },
     },
     pool::BackendPool,
     strategy::{RoundRobin, Strategy},
@@ -77,13 +81,14 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 type Sent<B> = TimedBody<ReplayBody<ForwardBody<B>>>;
-type Judged<B> = Feedback<AccessLog<Address<ResponseTimeout<BodyTimeout<Client<Sent<B>>>>>>, HttpClassify, AtEndOfBody>;
+type Logged<B> = TraceAttempt<AccessLog<Address<ResponseTimeout<BodyTimeout<Client<Sent<B>>>>>>>;
+type Judged<B> = Feedback<Logged<B>, HttpClassify, AtEndOfBody>;
 type Told = (TriedBackends, (RequestKey, Option<SessionCookie>));
 type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
-type Stack<G, B> = Upgrade<Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<G, B>>>>>>>>;
-type StackFuture<G, B> = UpgradeFuture<
-    RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<RetryFuture<Hedge<Attempt<G, B>>, ForwardBody<B>>>>>>,
->;
+type Stack<G, B> = Trace<Upgrade<Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<G, B>>>>>>>>>;
+type Tried<G, B> = RetryFuture<Hedge<Attempt<G, B>>, ForwardBody<B>>;
+type StackFuture<G, B> =
+    TraceFuture<UpgradeFuture<RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<Tried<G, B>>>>>>>;
 
 /// The client under a [`ReverseProxy`] that takes requests with a body of type `B`.
 pub type ProxyClient<B> = Client<Sent<B>>;
@@ -126,6 +131,7 @@ impl ReverseProxy<RoundRobin, ()> {
             response_timeout: RESPONSE_TIMEOUT,
             body_timeout: BodyTimeoutLayer::new(BODY_TIMEOUT),
             deadline: DeadlineLayer::none(),
+            trace: TraceLayer::none(),
             upgrade: UpgradeLayer::new(),
             forward: ForwardLayer::new(),
             address: AddressLayer::new(),
@@ -154,6 +160,7 @@ struct Settings {
     response_timeout: Duration,
     body_timeout: BodyTimeoutLayer,
     deadline: DeadlineLayer,
+    trace: TraceLayer,
     upgrade: UpgradeLayer,
     forward: ForwardLayer,
     address: AddressLayer,
@@ -232,6 +239,13 @@ impl<G: Strategy> Builder<G> {
         self
     }
 
+    /// Which place requests have in their traces, and which are recorded: unless set, none is, and what clients say of it
+    /// passes as it is. See [`trace_context`](crate::http::trace_context).
+    pub fn trace(mut self, trace: TraceLayer) -> Self {
+        self.settings.trace = trace;
+        self
+    }
+
     /// Which protocols clients and backends may go on in: WebSocket, unless set.
     pub fn upgrade(mut self, upgrade: UpgradeLayer) -> Self {
         self.settings.upgrade = upgrade;
@@ -274,7 +288,9 @@ impl<G: Strategy> Builder<G> {
             Some((timeout, limit)) => balancer.wait(timeout, limit),
             None => balancer,
         };
+        let attempts = settings.trace.attempts();
         let stack = ServiceBuilder::new()
+            .layer(settings.trace)
             .layer(settings.upgrade)
             .layer(RespondLayer::new())
             .layer(settings.forward)
@@ -284,6 +300,7 @@ impl<G: Strategy> Builder<G> {
             .layer(hedge)
             .layer(balancer)
             .layer(FeedbackLayer::http())
+            .layer(attempts)
             .layer(AccessLogLayer::new())
             .layer(settings.address)
             .layer(ResponseTimeoutLayer::new(settings.response_timeout))

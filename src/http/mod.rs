@@ -5,6 +5,7 @@
 //!
 //! | layer | how often | what it does |
 //! |---|---|---|
+//! | [`TraceLayer`] | once per request | takes it into its trace: see [`trace_context`] |
 //! | [`UpgradeLayer`] | once per request | joins client and backend where they switch to WebSocket |
 //! | [`RespondLayer`] | once per request | makes a status of an error |
 //! | [`ForwardLayer`] | once per request | removes what is for one hop only, adds `X-Forwarded-*`, refuses what cannot be forwarded |
@@ -13,6 +14,7 @@
 //! | [`RetryLayer`] | once per request | sends what failed to another backend: see [`retry`] |
 //! | [`HedgeLayer`] | once per attempt | asks a second backend where the first takes long: see [`hedge`] |
 //! | [`FeedbackLayer::http`](crate::feedback::FeedbackLayer::http) | once per attempt | judges statuses and errors, keeps the lease to the end of the body |
+//! | [`TraceAttemptLayer`] | once per attempt | tells the backend in which span of the trace it is |
 //! | [`AccessLogLayer`] | once per attempt | says what went where |
 //! | [`AddressLayer`] | once per attempt | writes the backend's address into the URI |
 //! | [`ResponseTimeoutLayer`] | once per attempt | gives up on a silent backend, passes on what is left of the request's time |
@@ -91,6 +93,7 @@ mod strict;
 mod tls;
 #[cfg(feature = "tower-http")]
 mod tower_http;
+pub mod trace_context;
 mod trailers;
 mod transport;
 mod turn;
@@ -124,6 +127,7 @@ pub use self::{
     served_by::ServedBy,
     session::{InvalidCookieName, Session, SessionCookie, SessionLayer},
     strict::{Strict, Switch},
+    trace_context::{Trace, TraceAttempt, TraceAttemptLayer, TraceContext, TraceLayer},
     turn::TimedBody,
     upgrade::{Upgrade, UpgradeLayer},
 };
@@ -131,11 +135,18 @@ pub use self::{
 /// The response futures of the middleware here, for those who must name them.
 pub mod future {
     pub use super::{
-        access_log::ResponseFuture as AccessLogFuture, body_timeout::ResponseFuture as BodyTimeoutFuture,
-        client::ResponseFuture as ClientFuture, deadline::ResponseFuture as DeadlineFuture,
-        forward::ResponseFuture as ForwardFuture, hedge::ResponseFuture as HedgeFuture,
-        report_load::ResponseFuture as ReportLoadFuture, respond::ResponseFuture as RespondFuture,
-        response_timeout::ResponseFuture as ResponseTimeoutFuture, retry::ResponseFuture as RetryFuture,
-        session::ResponseFuture as SessionFuture, upgrade::ResponseFuture as UpgradeFuture,
+        access_log::ResponseFuture as AccessLogFuture,
+        body_timeout::ResponseFuture as BodyTimeoutFuture,
+        client::ResponseFuture as ClientFuture,
+        deadline::ResponseFuture as DeadlineFuture,
+        forward::ResponseFuture as ForwardFuture,
+        hedge::ResponseFuture as HedgeFuture,
+        report_load::ResponseFuture as ReportLoadFuture,
+        respond::ResponseFuture as RespondFuture,
+        response_timeout::ResponseFuture as ResponseTimeoutFuture,
+        retry::ResponseFuture as RetryFuture,
+        session::ResponseFuture as SessionFuture,
+        trace_context::{AttemptFuture as TraceAttemptFuture, ResponseFuture as TraceFuture},
+        upgrade::ResponseFuture as UpgradeFuture,
     };
 }
