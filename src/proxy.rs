@@ -131,6 +131,7 @@ impl ReverseProxy<RoundRobin, ()> {
             response_timeout: RESPONSE_TIMEOUT,
             body_timeout: BodyTimeoutLayer::new(BODY_TIMEOUT),
             deadline: DeadlineLayer::none(),
+            access_log: AccessLogLayer::new(),
             trace: TraceLayer::none(),
             upgrade: UpgradeLayer::new(),
             forward: ForwardLayer::new(),
@@ -160,6 +161,7 @@ struct Settings {
     response_timeout: Duration,
     body_timeout: BodyTimeoutLayer,
     deadline: DeadlineLayer,
+    access_log: AccessLogLayer,
     trace: TraceLayer,
     upgrade: UpgradeLayer,
     forward: ForwardLayer,
@@ -239,6 +241,12 @@ impl<G: Strategy> Builder<G> {
         self
     }
 
+    /// Which attempts are told of, where somebody listens: all, unless set.
+    pub fn access_log(mut self, access_log: AccessLogLayer) -> Self {
+        self.settings.access_log = access_log;
+        self
+    }
+
     /// Which place requests have in their traces, and which are recorded: unless set, none is, and what clients say of it
     /// passes as it is. See [`trace_context`](crate::http::trace_context).
     pub fn trace(mut self, trace: TraceLayer) -> Self {
@@ -301,7 +309,7 @@ impl<G: Strategy> Builder<G> {
             .layer(balancer)
             .layer(FeedbackLayer::http())
             .layer(attempts)
-            .layer(AccessLogLayer::new())
+            .layer(settings.access_log)
             .layer(settings.address)
             .layer(ResponseTimeoutLayer::new(settings.response_timeout))
             .layer(settings.body_timeout)

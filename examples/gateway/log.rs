@@ -1,10 +1,10 @@
 //! Events on standard output: as lines for people, or as JSON.
 
-use crate::config::server::LogFormat;
+use crate::{config::server::LogFormat, otlp::Spans};
 use std::fmt::{self, Write as _};
 use tower_balancer::{
     backend::HEALTH_TARGET,
-    http::{ACCESS_TARGET, RESPOND_TARGET},
+    http::{ACCESS_TARGET, RESPOND_TARGET, trace_context::TRACE_TARGET},
 };
 use tracing::{
     Event, Level, Subscriber,
@@ -13,14 +13,19 @@ use tracing::{
 };
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
+    filter::Targets,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    layer::SubscriberExt,
     registry::LookupSpan,
+    util::SubscriberInitExt,
 };
 
 /// Starts the log. Lines are written by a thread of their own until what is returned is dropped.
 ///
 /// Whoever reads them may stop reading, or go away: no request waits for that. Beyond the backlog lines are dropped.
-pub fn init(format: LogFormat) -> (Option<WorkerGuard>, Lost) {
+///
+/// Beside them `spans` gets the spans of traces.
+pub fn init(format: LogFormat, spans: Option<Spans>) -> (Option<WorkerGuard>, Lost) {
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(BACKLOG).finish(std::io::stdout());
     let lost = Lost(writer.error_counter());
     let events = tracing_subscriber::fmt()
@@ -29,11 +34,27 @@ pub fn init(format: LogFormat) -> (Option<WorkerGuard>, Lost) {
         .with_ansi(false)
         .log_internal_errors(false);
     match format {
-        LogFormat::Text => events.event_format(Lines).init(),
-        LogFormat::Json => events.json().flatten_event(true).init(),
-        LogFormat::Off => return (None, lost),
+        LogFormat::Text => listen(events.event_format(Lines).finish(), spans),
+        LogFormat::Json => listen(events.json().flatten_event(true).finish(), spans),
+        LogFormat::Off => {
+            if spans.is_some() {
+                let only = Targets::new().with_target(TRACE_TARGET, LevelFilter::INFO);
+                listen(tracing_subscriber::registry().with(only), spans);
+            }
+            return (None, lost);
+        }
     }
     (Some(guard), lost)
+}
+
+fn listen<S>(subscriber: S, spans: Option<Spans>)
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    match spans {
+        Some(spans) => subscriber.with(spans).init(),
+        None => subscriber.init(),
+    }
 }
 
 /// The lines that were dropped.

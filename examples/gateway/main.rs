@@ -9,6 +9,7 @@
 //! | `config/` | the file, `gateway.toml` with every key: tables, rules, `--check` |
 //! | `serving/` | pools and workers: from a connection to a pool's proxy |
 //! | `lifecycle/` | sockets, signals, reloads, the service manager |
+//! | `otlp/` | spans for a collector |
 //! | `log.rs` | events as text lines or JSON |
 //! | `metrics/` | numbers for Prometheus |
 //! | `admin.rs` | the operator's server |
@@ -23,6 +24,7 @@ mod lifecycle;
 mod log;
 mod metrics;
 mod options;
+mod otlp;
 mod serving;
 
 use clap::Parser;
@@ -33,8 +35,7 @@ use lifecycle::{
     reload::{Reloader, Reloads},
     signals::Asked,
 };
-use log::Lost;
-use metrics::Metrics;
+use metrics::{Metrics, Watched};
 use mimalloc::MiMalloc;
 use options::Options;
 use serving::{Connections, Plan, Workers};
@@ -49,7 +50,10 @@ use std::{
     thread,
     time::{Duration, SystemTime},
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 use tracing::info;
 
 /// Two dozen small pieces of memory come and go with each request: this one gives and takes them in half the instructions of
@@ -63,6 +67,9 @@ const FIRST_WORDS: Duration = Duration::from_secs(2);
 /// An etcd that is there takes a word back within less.
 #[cfg(feature = "etcd")]
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long the last spans may take to their collector.
+const FLUSH: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -91,11 +98,24 @@ fn start(config: Config, source: Source) -> Result<(), Box<dyn Error>> {
     // While there are no threads: it changes the environment.
     let inherited = Inherited::take()?;
     let started = SystemTime::now();
-    let (_flushed_at_the_end, lost_lines) = log::init(*config.server.log);
+    let collector = config.server.otlp.as_ref().map(|collector| &collector.0);
+    let counts = Arc::<otlp::Counts>::default();
+    let (spans, exporter) = collector.map(|collector| otlp::export_to(collector, Arc::clone(&counts))).unzip();
+    let (_flushed_at_the_end, lost_lines) = log::init(*config.server.log, spans);
+    let watched = Watched { started, lost_lines, spans: counts };
     let cores = || thread::available_parallelism().map_or(1, NonZero::get);
     let workers = config.server.workers.as_ref().map_or_else(cores, |workers| workers.0.into());
     let runtime = serving::runtime(workers)?;
-    let result = runtime.block_on(run(config, source, inherited, workers, (started, lost_lines)));
+    let result = runtime.block_on(async {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(async { _ = stopped.await })));
+        let result = run(config, source, inherited, workers, watched).await;
+        drop(stop);
+        if let Some(exporting) = exporting {
+            _ = timeout(FLUSH, exporting).await;
+        }
+        result
+    });
     // Where it failed, workers may still be waiting for requests.
     runtime.shutdown_background();
     result
@@ -106,7 +126,7 @@ async fn run(
     source: Source,
     mut inherited: Inherited,
     workers: usize,
-    (started, lost_lines): (SystemTime, Lost),
+    watched: Watched,
 ) -> Result<(), Box<dyn Error>> {
     // Everything that can fail comes before anything is told or served: no half-started gateway. The sockets of the clients
     // come last, for another gateway on the same port gets no connections from then on.
@@ -130,7 +150,7 @@ async fn run(
     let connections = Connections::new(plan.borrow().config.server.limits.of_clients()).tls(tls.clone());
     let mut working = Workers::start(workers, &connections, listeners, &asked.stop, &plan)?;
     let reloads = Arc::<Reloads>::default();
-    let metrics = Metrics { started, plans: plan.clone(), connections, reloads: Arc::clone(&reloads), lost_lines };
+    let metrics = Metrics { watched, plans: plan.clone(), connections, reloads: Arc::clone(&reloads) };
     let notifier = Notifier::from_env();
     notifier.ready();
 

@@ -17,13 +17,32 @@ use tower::{Layer, Service};
 pub const ACCESS_TARGET: &str = "tower_balancer::access";
 
 /// Puts an [`AccessLog`] in front of a service.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AccessLogLayer;
+#[derive(Clone, Copy, Debug)]
+pub struct AccessLogLayer {
+    share: f64,
+}
 
 impl AccessLogLayer {
-    /// The layer.
+    /// Tells of everything.
     pub fn new() -> Self {
-        Self
+        Self { share: 1.0 }
+    }
+
+    /// Of the attempts that go well, tells of this share only, from 0 for none to 1 for all: chosen at random, both of
+    /// the request and of the response, or of neither. Those that fail or are answered with 5xx are told of in any case.
+    ///
+    /// # Panics
+    ///
+    /// If it is not from 0 to 1.
+    pub fn sample(self, share: f64) -> Self {
+        assert!((0.0..=1.0).contains(&share), "the share of a log is from 0 to 1, not {share}");
+        Self { share }
+    }
+}
+
+impl Default for AccessLogLayer {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -31,7 +50,7 @@ impl<S> Layer<S> for AccessLogLayer {
     type Service = AccessLog<S>;
 
     fn layer(&self, inner: S) -> AccessLog<S> {
-        AccessLog { inner }
+        AccessLog { inner, share: self.share }
     }
 }
 
@@ -50,6 +69,7 @@ impl<S> Layer<S> for AccessLogLayer {
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLog<S> {
     inner: S,
+    share: f64,
 }
 
 impl<S, B, R> Service<Routed<Origin, Request<B>>> for AccessLog<S>
@@ -66,7 +86,7 @@ where
     }
 
     fn call(&mut self, routed: Routed<Origin, Request<B>>) -> Self::Future {
-        let entry = Entry::begin(&routed);
+        let entry = Entry::begin(&routed, self.share);
         ResponseFuture { inner: self.inner.call(routed), entry }
     }
 }
@@ -77,30 +97,38 @@ struct Entry {
     uri: Uri,
     backend: Origin,
     started: Instant,
+    /// Whether it is told of where it goes well.
+    is_told: bool,
 }
 
 impl Entry {
-    fn begin<B>(Routed { target, request }: &Routed<Origin, Request<B>>) -> Option<Box<Self>> {
+    fn begin<B>(Routed { target, request }: &Routed<Origin, Request<B>>, share: f64) -> Option<Box<Self>> {
         if !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::ERROR) {
             return None;
         }
         let (method, path) = (request.method(), request.uri().path());
-        tracing::info!(target: ACCESS_TARGET, %method, path, backend = %target, "request");
+        let is_told = share >= 1.0 || fastrand::f64() < share;
+        if is_told {
+            tracing::info!(target: ACCESS_TARGET, %method, path, backend = %target, "request");
+        }
         let (method, uri) = (method.clone(), request.uri().clone());
-        Some(Box::new(Self { method, uri, backend: target.clone(), started: Instant::now() }))
+        Some(Box::new(Self { method, uri, backend: target.clone(), started: Instant::now(), is_told }))
     }
 
     fn end<R>(self, result: &Result<Response<R>, BoxError>) {
-        let Self { method, uri, backend, started } = self;
+        let Self { method, uri, backend, started, is_told } = self;
         let elapsed_ms = started.elapsed().as_millis() as u64;
         let path = uri.path();
         match result {
+            Ok(response) if !is_told && !response.status().is_server_error() => {}
             Ok(response) => {
                 let status = response.status().as_u16();
                 tracing::info!(target: ACCESS_TARGET, %method, path, %backend, status, elapsed_ms, "response");
             }
             Err(error) if HttpClassify::fault(&**error).kind == Outcome::Cancelled => {
-                tracing::info!(target: ACCESS_TARGET, %method, path, %backend, elapsed_ms, "cancelled");
+                if is_told {
+                    tracing::info!(target: ACCESS_TARGET, %method, path, %backend, elapsed_ms, "cancelled");
+                }
             }
             Err(error) => {
                 let error = root_cause(&**error);

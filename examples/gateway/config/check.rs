@@ -31,6 +31,13 @@ impl Display for Config {
             None => lines.line("workers", &"one per core")?,
         }
         lines.line("log", &*server.log)?;
+        if server.log_sample.0 < 1.0 {
+            lines.line("log sample", &format_args!("{} of what goes well", server.log_sample.0))?;
+        }
+        if let Some(collector) = &server.otlp {
+            let traces = format_args!("{} of those that begin here, to {}", server.trace_sample.0, collector.0);
+            lines.line("traces", &traces)?;
+        }
         lines.line("shutdown grace", &format_duration(*server.shutdown_grace))?;
         let shared = if *server.reuse_port { "with the next gateway on the same port" } else { "not shared" };
         lines.line("port", &shared)?;

@@ -1,7 +1,7 @@
 //! `[server]`: the process, and the side of the clients.
 
 use super::{
-    scalars::{UpTo, words},
+    scalars::{Share, UpTo, words},
     shapes::Many,
     value::{Scalar, Value},
 };
@@ -9,6 +9,7 @@ use crate::serving::{
     limits,
     tls::{self, InvalidCertificate},
 };
+use http::{Uri, uri::Scheme};
 use serde::Deserialize;
 use std::{net::SocketAddr, num::NonZero, path::Path, time::Duration};
 use tokio::sync::Semaphore;
@@ -27,6 +28,12 @@ pub struct Server {
     pub zone: Option<Value<String>>,
     pub reuse_port: Value<bool>,
     pub log: Value<LogFormat>,
+    /// Of the attempts that go well, so many are told of.
+    pub log_sample: Value<Share>,
+    /// The collector that spans are sent to.
+    pub otlp: Option<Value<Collector>>,
+    /// Of the traces that begin here, so many are recorded.
+    pub trace_sample: Value<Share>,
     /// Where clients come over TLS.
     pub tls: Option<Tls>,
     pub limits: Limits,
@@ -43,6 +50,9 @@ impl Default for Server {
             zone: None,
             reuse_port: true.into(),
             log: LogFormat::Text.into(),
+            log_sample: Share(1.0).into(),
+            otlp: None,
+            trace_sample: Share(1.0).into(),
             tls: None,
             limits: Limits::default(),
         }
@@ -151,6 +161,23 @@ words! {
         Json = "json",
         /// Not at all.
         Off = "off",
+    }
+}
+
+/// Where a collector takes OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector(pub Uri);
+
+impl Scalar for Collector {
+    fn read(text: &str) -> Result<Self, String> {
+        let uri = text.parse::<Uri>().ok();
+        let is_right = |uri: &Uri| {
+            let has_host = uri.host().is_some_and(|host| !host.is_empty());
+            uri.scheme() == Some(&Scheme::HTTP) && has_host && uri.query().is_none()
+        };
+        uri.filter(is_right).map(Self).ok_or_else(|| {
+            format!("invalid URL {text:?}: expected that of a collector, without TLS, such as http://127.0.0.1:4318")
+        })
     }
 }
 

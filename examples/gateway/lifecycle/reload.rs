@@ -148,6 +148,7 @@ fn unchangeable(started: &Server, wanted: &Server) -> Vec<&'static str> {
         ("admin", started.admin != wanted.admin),
         ("workers", started.workers != wanted.workers),
         ("log", started.log != wanted.log),
+        ("otlp", started.otlp != wanted.otlp),
         ("tls", started.tls != wanted.tls),
         ("reuse_port", started.reuse_port != wanted.reuse_port),
         ("limits", limits(&started.limits) != limits(&wanted.limits)),

@@ -33,6 +33,11 @@ pub const RELOADS: Family = Family::counter(
     &["result"],
     "Times that the configuration was read again, by whether it was taken up or refused",
 );
+pub const SPANS: Family = Family::counter(
+    "gateway_spans_total",
+    &["result"],
+    "Spans of traces, by whether the collector has taken them or they were dropped",
+);
 pub const START_TIME: Family =
     Family::gauge("process_start_time_seconds", &[], "When the process started, in seconds since 1970");
 pub const CPU: Family =

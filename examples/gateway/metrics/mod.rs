@@ -16,6 +16,7 @@
 //! | `gateway_tls_failures_total` | counter | | | Handshakes of TLS with clients that came to nothing |
 //! | `gateway_log_lines_dropped_total` | counter | | | Lines of the log that were dropped because whoever reads it did not keep up |
 //! | `gateway_reloads_total` | counter | | `result` | Times that the configuration was read again, by whether it was taken up or refused |
+//! | `gateway_spans_total` | counter | | `result` | Spans of traces, by whether the collector has taken them or they were dropped |
 //! | `process_start_time_seconds` | gauge | seconds | | When the process started, in seconds since 1970 |
 //! | `process_cpu_seconds_total` | counter | seconds | | Time of the processors that the process has used |
 //! | `process_resident_memory_bytes` | gauge | bytes | | Memory of the process that is in RAM |
@@ -23,7 +24,7 @@
 //! | `process_max_fds` | gauge | | | File descriptors that may be open |
 //!
 //! The values of `reason` are the words of `tower_balancer::http::OwnAnswer`; those of `limit` stand in `serving/fired.rs`; those
-//! of `result` are `taken_up` and `refused`. What workers count by themselves is added up here.
+//! of `result` are `taken_up` and `refused`, `sent` and `dropped`. What workers count by themselves is added up here.
 //!
 //! The server of HTTP/2 refuses streams above `max_streams` and header lists above `max_header_bytes` by itself, and tells
 //! nobody: these two are counted over HTTP/1.1 only, or not at all.
@@ -36,6 +37,7 @@ use self::text::Text;
 use crate::{
     lifecycle::reload::Reloads,
     log::Lost,
+    otlp,
     serving::{Connections, Plan, fired::Limit},
 };
 use axum::{Router, http::header, routing::get};
@@ -52,11 +54,18 @@ use tower_balancer::{
 /// Where the numbers are.
 #[derive(Clone)]
 pub struct Metrics {
-    pub started: SystemTime,
+    pub watched: Watched,
     pub plans: watch::Receiver<Arc<Plan>>,
     pub connections: Connections,
     pub reloads: Arc<Reloads>,
+}
+
+/// What is there before anything is served.
+#[derive(Clone)]
+pub struct Watched {
+    pub started: SystemTime,
     pub lost_lines: Lost,
+    pub spans: Arc<otlp::Counts>,
 }
 
 impl Metrics {
@@ -90,10 +99,13 @@ impl Metrics {
         }
         text.counter(families::MALFORMED, &[], fired.malformed());
         text.counter(families::HANDSHAKES, &[], fired.failed_handshakes());
-        text.sample(families::LOST_LINES, &[], self.lost_lines.lines());
+        text.sample(families::LOST_LINES, &[], self.watched.lost_lines.lines());
         text.counter(families::RELOADS, &["taken_up"], self.reloads.taken_up.load(Ordering::Relaxed));
         text.counter(families::RELOADS, &["refused"], self.reloads.refused.load(Ordering::Relaxed));
-        process::tell(self.started, &mut text);
+        let otlp::Counts { sent, dropped } = &*self.watched.spans;
+        text.counter(families::SPANS, &["sent"], sent.load(Ordering::Relaxed));
+        text.counter(families::SPANS, &["dropped"], dropped.load(Ordering::Relaxed));
+        process::tell(self.watched.started, &mut text);
         text.to_string()
     }
 }

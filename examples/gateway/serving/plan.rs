@@ -142,7 +142,7 @@ impl Pool {
         let backends = before.map_or_else(empty, |before| before.backends.clone());
         let discovery = discovery(config, pool, &backends, before);
         settle(&backends, pool, before.map(|before| &before.config));
-        let stack = Stack::of(config, pool);
+        let stack = Stack::of(name, config, pool);
         let (proxy, budget) = match before.filter(|before| before.stack == stack) {
             Some(before) => (Arc::clone(&before.proxy), before.budget.clone()),
             None => {

@@ -7,7 +7,7 @@ use std::{num::NonZero, time::Duration};
 use tower_balancer::{
     BackendPool, ReverseProxy,
     backend::Origin,
-    http::{ForwardLayer, Network, RequestKey, RetryBudget},
+    http::{AccessLogLayer, ForwardLayer, Network, RequestKey, RetryBudget, TraceLayer},
     proxy::Builder,
     strategy::{AnyStrategy, Grouped, SlowStart, Tiers, Zones},
 };
@@ -22,6 +22,9 @@ pub struct Stack {
     waiting: Option<(Duration, NonZero<u32>)>,
     request_timeout: Option<Duration>,
     trusted_proxies: Vec<Network>,
+    log_sample: f64,
+    /// The name of the pool in traces, and how many of those that begin here are recorded; `None` where none is.
+    traces: Option<(String, f64)>,
     pub upstream: Upstream,
 }
 
@@ -35,7 +38,7 @@ struct Picks {
 }
 
 impl Stack {
-    pub fn of(config: &Config, pool: &Pool) -> Self {
+    pub fn of(name: &str, config: &Config, pool: &Pool) -> Self {
         let Limits { wait, max_waiting, .. } = &pool.limits;
         let told = pool.discover.as_ref();
         let zoned = pool.backends.iter().any(|backend| backend.zone.is_some())
@@ -56,6 +59,8 @@ impl Stack {
             waiting: wait.0.zip(max_waiting.0),
             request_timeout: config.server.limits.request_timeout.0,
             trusted_proxies: config.server.trusted_proxies.iter().map(|network| **network).collect(),
+            log_sample: config.server.log_sample.0,
+            traces: config.server.otlp.as_ref().map(|_| (name.to_owned(), config.server.trace_sample.0)),
             upstream: pool.upstream.clone(),
         }
     }
@@ -71,6 +76,7 @@ impl Stack {
         let mut proxy = ReverseProxy::builder(pool)
             .strategy(self.strategy())
             .key(key)
+            .access_log(AccessLogLayer::new().sample(self.log_sample))
             .forward(ForwardLayer::new().trusted_proxies(self.trusted_proxies.iter().copied()))
             .retry(self.retry.layer(budget.clone()))
             .hedge(self.hedge.layer(&self.retry, budget))
@@ -83,6 +89,9 @@ impl Stack {
         }
         if let Some((time, most)) = self.waiting {
             proxy = proxy.wait(time, most.get() as usize);
+        }
+        if let Some((pool, share)) = &self.traces {
+            proxy = proxy.trace(TraceLayer::new().pool(&**pool).sample(*share));
         }
         if let Some(time) = self.request_timeout {
             proxy = proxy.deadline(time);

@@ -44,12 +44,12 @@ where
     }
 
     fn call(&mut self, mut routed: Routed<Origin, Request<B>>) -> Self::Future {
-        let begun = self.rule.as_ref().and_then(|rule| begin(&mut routed, rule));
-        let inner = match &begun {
+        let span = self.rule.as_ref().and_then(|rule| begin(&mut routed, rule)).map(Box::new);
+        let inner = match &span {
             Some(span) => span.in_scope(|| self.inner.call(routed)),
             None => self.inner.call(routed),
         };
-        AttemptFuture { inner, span: begun }
+        AttemptFuture { inner, span }
     }
 }
 
@@ -91,7 +91,8 @@ pin_project! {
     pub struct AttemptFuture<F> {
         #[pin]
         inner: F,
-        span: Option<Span>,
+        // Apart: mostly there is none, and it would be moved around with every request.
+        span: Option<Box<Span>>,
     }
 }
 

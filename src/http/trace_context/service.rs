@@ -42,7 +42,7 @@ where
             return ResponseFuture { inner: self.inner.call(request), span: None };
         };
         let traced = rule.begin(request.headers_mut(), fastrand::u64(..));
-        let span = traced.context.is_sampled().then(|| begin(&request, &traced, rule));
+        let span = traced.context.is_sampled().then(|| Box::new(begin(&request, &traced, rule)));
         request.extensions_mut().insert(traced);
         let inner = match &span {
             Some(span) => span.in_scope(|| self.inner.call(request)),
@@ -76,7 +76,8 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        span: Option<Span>,
+        // Apart: mostly there is none, and it would be moved around with every request.
+        span: Option<Box<Span>>,
     }
 }
 
