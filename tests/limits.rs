@@ -19,7 +19,7 @@ use tokio::{
     sync::Semaphore,
     task::JoinHandle,
 };
-use wire::{OK, Wire, credit::Credit, frames::Frames, limits::Limits, patience::Patient, to_end, until};
+use wire::{OK, Wire, credit::Credit, fired::Limit, frames::Frames, limits::Limits, patience::Patient, to_end, until};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -163,6 +163,7 @@ async fn a_client_that_only_resets_is_cut_off_and_one_that_resets_now_and_then_i
     };
     assert!(cut > 20, "cut off after {cut}");
     _ = connection.await;
+    assert_eq!(wire.fired.count(Limit::Abandoned), 1);
     nothing_in_flight(&wire).await;
 }
 
@@ -182,6 +183,33 @@ async fn resets_that_come_faster_than_requests_are_looked_at_end_the_connection(
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut end)).await.expect("nobody minds").ok();
     // A GOAWAY with ENHANCE_YOUR_CALM.
     assert!(end.windows(17).any(|frame| frame[3] == 7 && frame[13..] == [0, 0, 0, 11]), "{end:?}");
+    assert_eq!(wire.fired.count(Limit::Flood), 1);
+}
+
+#[tokio::test]
+async fn frames_without_end_and_resets_that_a_client_provokes_are_counted_as_a_flood() {
+    // A head that never ends.
+    let endless = [&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82][..], &[0, 0, 0, 9, 0, 0, 0, 0, 1].repeat(2_000)].concat();
+    // Streams that we have to reset: their windows grow too large (CVE-2025-8671).
+    let provokes = |stream: u8| {
+        let asks = [&[0, 0, 6, 1, 4, 0, 0, 0, stream][..], &[0x82, 0x86, 0x84, 0x41, 1, b'a']].concat();
+        [asks, vec![0, 0, 4, 8, 0, 0, 0, 0, stream, 0x7f, 0xff, 0xff, 0xff]].concat()
+    };
+    let provoked = (0..120).flat_map(|n| provokes(2 * n + 1)).collect();
+    for frames in [endless, provoked] {
+        let limits = Limits { pending_resets: 1_000, provoked_resets: 50, ..Limits::default() };
+        let wire = Wire::with(OK, limits, |proxy| proxy).await;
+        let mut stream = wire.connect().await;
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        _ = stream.write_all(&frames).await;
+        let mut end = Vec::new();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut end)).await.expect("nobody minds").ok();
+        assert_eq!((wire.fired.count(Limit::Flood), wire.fired.malformed()), (1, 0));
+    }
+    // A frame that is none.
+    let wire = Wire::with(OK, Limits::default(), |proxy| proxy).await;
+    wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x01\x08\0\0\0\0\0\0").await;
+    assert_eq!((wire.fired.count(Limit::Flood), wire.fired.malformed()), (0, 1));
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -315,6 +343,7 @@ async fn a_silent_client_over_http2_is_asked_for_a_sign_of_life() {
     // The preface and empty settings, and then nothing, not even an answer to pings.
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     to_end(&mut stream).await;
+    assert_eq!(wire.fired.count(Limit::Ping), 1);
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub mod tls;
 mod worth;
 
 use connection::Connections;
+use fired::Fired;
 use hyper_util::service::TowerToHyperService;
 use limits::Limits;
 use std::{
@@ -54,6 +55,8 @@ pub struct Wire {
     /// What the backend got: the bytes of each request.
     seen: Arc<Mutex<Vec<String>>>,
     running: [AbortHandle; 2],
+    /// Which limits clients have met.
+    pub fired: Fired,
 }
 
 impl Drop for Wire {
@@ -128,6 +131,7 @@ impl Wire {
         let forward = ForwardLayer::new();
         let proxy = ReverseProxy::builder(&pool).retry(RetryLayer::none()).hedge(HedgeLayer::none()).forward(forward);
         let proxy = adjust(proxy).build();
+        let fired = limits.fired.clone();
         let connections = Connections::new(limits).tls(tls);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap();
@@ -140,7 +144,7 @@ impl Wire {
                 }
             }
         });
-        Self { front, backend, pool, seen, running: [accepting.abort_handle(), serving.abort_handle()] }
+        Self { front, backend, pool, seen, running: [accepting.abort_handle(), serving.abort_handle()], fired }
     }
 
     pub async fn connect(&self) -> TcpStream {

@@ -26,6 +26,7 @@
 //! The values of `reason` are the words of `tower_balancer::http::OwnAnswer`; those of `limit` stand in `serving/fired.rs`; those
 //! of `result` are `taken_up` and `refused`, `sent` and `dropped`. What workers count by themselves is added up here.
 //!
+//! `stall` is for clients that take or send nothing, or less than `min_rate`; `flood` for those that go on with resets or frames.
 //! The server of HTTP/2 refuses streams above `max_streams` and header lists above `max_header_bytes` by itself, and tells
 //! nobody: these two are counted over HTTP/1.1 only, or not at all.
 

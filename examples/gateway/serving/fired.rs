@@ -16,23 +16,21 @@ pub enum Limit {
     HeadSize,
     Idle,
     Stall,
-    PendingResets,
-    ProvokedResets,
-    Frames,
+    /// Resets, or frames without end, on a connection over HTTP/2: `pending_resets`, `provoked_resets` and limits of the
+    /// server itself, which does not say which.
+    Flood,
     Abandoned,
     Ping,
 }
 
 impl Limit {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 8] = [
         Self::Connections,
         Self::HeadTime,
         Self::HeadSize,
         Self::Idle,
         Self::Stall,
-        Self::PendingResets,
-        Self::ProvokedResets,
-        Self::Frames,
+        Self::Flood,
         Self::Abandoned,
         Self::Ping,
     ];
@@ -44,9 +42,7 @@ impl Limit {
             Self::HeadSize => "max_header_bytes",
             Self::Idle => "idle_timeout",
             Self::Stall => "stall",
-            Self::PendingResets => "pending_resets",
-            Self::ProvokedResets => "provoked_resets",
-            Self::Frames => "frames",
+            Self::Flood => "flood",
             Self::Abandoned => "abandoned",
             Self::Ping => "ping",
         }
@@ -87,6 +83,10 @@ impl Fired {
         self.0.malformed.load(Ordering::Relaxed)
     }
 
+    fn not_understood(&self) {
+        self.0.malformed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A connection has ended with `error`: where that was a limit of the server itself, only this tells of it.
     pub fn ended_with(&self, error: &(dyn Error + 'static)) {
         let causes = || std::iter::successors(Some(error), |&error| error.source());
@@ -94,24 +94,17 @@ impl Fired {
             if error.is_parse_too_large() {
                 self.one(Limit::HeadSize);
             } else if error.is_parse() {
-                self.0.malformed.fetch_add(1, Ordering::Relaxed);
+                self.not_understood();
             } else if error.is_timeout() {
                 // The stream sees to all others.
                 self.one(Limit::Ping);
             }
         }
-        // What the server of HTTP/2 has against a client it says in words only, and to the client as well.
-        let words = causes().last().map(ToString::to_string).unwrap_or_default();
-        let said = |(reason, _): &&(&str, Limit)| words.contains(reason);
-        if let Some((_, limit)) = REASONS.iter().find(said) {
-            self.one(*limit);
+        let over_http2 = causes().find_map(|cause| cause.downcast_ref::<h2::Error>());
+        match over_http2.filter(|error| error.is_library()).and_then(h2::Error::reason) {
+            Some(h2::Reason::ENHANCE_YOUR_CALM) => self.one(Limit::Flood),
+            Some(_) => self.not_understood(),
+            None => {}
         }
     }
 }
-
-const REASONS: [(&str, Limit); 4] = [
-    ("too_many_resets", Limit::PendingResets),
-    ("too_many_internal_resets", Limit::ProvokedResets),
-    ("too_many_continuations", Limit::Frames),
-    ("too_many_data_frames", Limit::Frames),
-];

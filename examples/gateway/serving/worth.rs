@@ -195,9 +195,10 @@ where
                 if *this.asked && !under_way {
                     return Poll::Ready(Err("the client was asked to go and stays".into()));
                 }
-                this.fired.one(Limit::Idle);
+                if !std::mem::replace(this.asked, true) {
+                    this.fired.one(Limit::Idle);
+                }
                 this.connection.as_mut().graceful_shutdown();
-                *this.asked = true;
             }
             *this.checked = begun;
             this.check.as_mut().reset(Instant::now() + *this.idle);
