@@ -1,9 +1,12 @@
-//! What runs beside a pool: the health checks, and the limits that are found out.
+//! What runs beside a pool: the health checks, the limits that are found out, and who tells of its changes.
 
-use crate::config::{
-    health::{Health, Kind},
-    limits::Adaptive,
-    upstream::Upstream,
+use crate::{
+    config::{
+        health::{Health, Kind},
+        limits::Adaptive,
+        upstream::Upstream,
+    },
+    events::{Journal, tell_changes},
 };
 use tokio::task::AbortHandle;
 use tower_balancer::{
@@ -30,6 +33,11 @@ impl Task {
             Kind::Grpc => Some(checked_by(health.grpc_probe().tls(upstream.tls()), health, pool)),
             Kind::Tcp => Some(checked_by(TcpProbe, health, pool)),
         }
+    }
+
+    /// Tells `journal` what becomes of the backends of `pool`.
+    pub fn tell(name: &str, pool: &BackendPool<Origin>, journal: &Journal) -> Self {
+        Self::spawn(tell_changes(name.to_owned(), pool.watch(), journal.clone()))
     }
 
     /// Finds out what the backends of `pool` can bear.

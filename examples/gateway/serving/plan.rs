@@ -1,11 +1,29 @@
 //! How a configuration becomes pools at work, and how one follows another.
 
 use super::{checks::Task, limit::Limit, responses::Responses, stack::Stack};
-use crate::config::{self, Config, pool::FailOpen, route::Route};
+use crate::{
+    config::{
+        self, Config,
+        backend::{Backend, members},
+        pool::FailOpen,
+        route::Route,
+    },
+    events::Journal,
+};
 use http::uri::Authority;
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::AtomicU64},
+};
 use tokio::time::Instant;
-use tower_balancer::{BackendPool, backend::Origin, http::RetryBudget, pool, proxy::Builder, strategy::AnyStrategy};
+use tower_balancer::{
+    BackendPool,
+    backend::{BackendId, Origin},
+    http::RetryBudget,
+    pool::{self, InvalidMember, Member},
+    proxy::Builder,
+    strategy::AnyStrategy,
+};
 use tracing::info;
 
 /// A configuration at work. Each worker makes its own [proxies](super::router::Router) by it.
@@ -17,6 +35,8 @@ pub struct Plan {
     pub routes: Vec<(Route, usize)>,
     /// How many requests no route was for.
     pub unrouted: Arc<AtomicU64>,
+    /// What happens, under this plan and those before and after.
+    pub journal: Journal,
 }
 
 /// A pool at work.
@@ -27,15 +47,18 @@ pub struct Pool {
     pub backends: BackendPool<Origin>,
     /// The same for as long as the stack is.
     pub proxy: Arc<Builder<AnyStrategy>>,
+    /// What the proxies share of the decision, to explain it.
+    pub picks: AnyStrategy,
     pub stack: Stack,
     pub limit: Option<Arc<Limit>>,
     /// What its clients were answered.
     pub responses: Arc<Responses>,
     /// What its retries and hedges are paid from; the same for as long as the stack is.
     pub budget: RetryBudget,
-    config: config::pool::Pool,
+    pub config: config::pool::Pool,
     checks: Arc<Option<Task>>,
     adapting: Arc<Option<Task>>,
+    telling: Arc<Task>,
 }
 
 impl Plan {
@@ -43,10 +66,11 @@ impl Plan {
     ///
     /// Must be called on a runtime, on which the health checks run.
     pub fn new(config: Config, before: Option<&Self>) -> Self {
+        let journal = before.map_or_else(Journal::new, |plan| plan.journal.clone());
         let at_work = |name: &String| before.and_then(|plan| plan.pools.iter().find(|pool| *pool.name == **name));
         let pools = config.pools.iter().map(|(name, pool)| {
             let before = at_work(name).map(|pool| &**pool);
-            Arc::new(Pool::new(name, &config, pool, before))
+            Arc::new(Pool::new(name, &config, pool, before, &journal))
         });
         let pools: Vec<_> = pools.collect();
         let place = |route: Route| {
@@ -55,7 +79,7 @@ impl Plan {
         };
         let routes = config.routes().into_iter().filter_map(place).collect();
         let unrouted = before.map(|plan| Arc::clone(&plan.unrouted)).unwrap_or_default();
-        Self { config, pools, routes, unrouted }
+        Self { config, pools, routes, unrouted, journal }
     }
 
     /// Where a request goes: the place of its pool.
@@ -85,16 +109,20 @@ fn host<B>(request: &http::Request<B>) -> &str {
 impl Pool {
     /// What is as it was `before` goes on: the backends with their counters and their health, the proxy with its
     /// connections, the checks.
-    fn new(name: &str, config: &Config, pool: &config::pool::Pool, before: Option<&Self>) -> Self {
+    fn new(name: &str, config: &Config, pool: &config::pool::Pool, before: Option<&Self>, journal: &Journal) -> Self {
         let empty = || BackendPool::from_members([]).expect("no backend is there twice");
         let backends = before.map_or_else(empty, |before| before.backends.clone());
+        let telling = match before {
+            Some(before) => Arc::clone(&before.telling),
+            None => Arc::new(Task::tell(name, &backends, journal)),
+        };
         settle(&backends, pool, before.map(|before| &before.config));
         let stack = Stack::of(config, pool);
-        let (proxy, budget) = match before.filter(|before| before.stack == stack) {
-            Some(before) => (Arc::clone(&before.proxy), before.budget.clone()),
+        let (proxy, picks, budget) = match before.filter(|before| before.stack == stack) {
+            Some(before) => (Arc::clone(&before.proxy), before.picks.clone(), before.budget.clone()),
             None => {
-                let budget = stack.budget();
-                (Arc::new(stack.proxy(&backends, budget.clone())), budget)
+                let (picks, budget) = (stack.strategy(), stack.budget());
+                (Arc::new(stack.proxy(&backends, picks.clone(), budget.clone())), picks, budget)
             }
         };
         let asks_as =
@@ -114,18 +142,51 @@ impl Pool {
         };
         let strategy = pool.strategy.known_as().into();
         let responses = before.map(|before| Arc::clone(&before.responses)).unwrap_or_default();
-        let config = pool.clone();
-        let name = name.into();
-        Self { name, strategy, backends, proxy, stack, limit, responses, budget, config, checks, adapting }
+        let (name, config) = (name.into(), pool.clone());
+        Self {
+            name,
+            strategy,
+            backends,
+            proxy,
+            picks,
+            stack,
+            limit,
+            responses,
+            budget,
+            config,
+            checks,
+            adapting,
+            telling,
+        }
+    }
+
+    /// Puts in one more backend, under the limits of those that are there.
+    ///
+    /// # Errors
+    ///
+    /// Where it is there.
+    pub fn add(&self, member: Member<Origin>) -> Result<(), InvalidMember> {
+        let id = member.id().clone();
+        self.backends.insert(member)?;
+        if self.config.limits.adaptive.is_none() {
+            self.backends.set_limit(id.as_str(), limit(&self.config));
+        }
+        Ok(())
     }
 }
 
+fn limit(config: &config::pool::Pool) -> Option<u32> {
+    config.limits.max_in_flight_per_backend.map(|limit| limit.get())
+}
+
 /// Makes `pool` what `config` says, where that is not what it said `before`: what an operator has done since is left alone
-/// as long as it is not the file that changes.
+/// until the file says something else about the same thing.
 fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Option<&config::pool::Pool>) {
-    if before.is_none_or(|before| before.backends != config.backends) {
+    let were = before.map_or(&[][..], |before| &before.backends);
+    let (news, gone) = (news(&config.backends, were), gone(&config.backends, were));
+    if !news.is_empty() || !gone.is_empty() {
         // No backend is there twice: that has been validated.
-        _ = pool.replace(config.members());
+        _ = pool.update(members(&news), gone);
     }
     if before.is_none_or(|before| before.outlier != config.outlier) {
         pool.set_ejection(config.outlier.ejection());
@@ -135,11 +196,23 @@ fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Optio
         FailOpen::AllBackends => pool::FailOpen::AllBackends,
         FailOpen::LeastBad => pool::FailOpen::LeastBad,
     });
-    let limit = config.limits.max_in_flight_per_backend.map(|limit| limit.get());
+    let limit = limit(config);
     let changed = before.is_none_or(|before| before.limits != config.limits || before.backends != config.backends);
     if changed && config.limits.adaptive.is_none() {
         pool.backends().iter().for_each(|backend| backend.set_limit(limit));
     }
+}
+
+/// The entries that are new, or say something new.
+fn news(backends: &[Backend], before: &[Backend]) -> Vec<Backend> {
+    let before: HashMap<_, _> = before.iter().map(|backend| (backend.url.id(), backend)).collect();
+    backends.iter().filter(|backend| before.get(backend.url.id()) != Some(backend)).cloned().collect()
+}
+
+/// Those that are not listed any more.
+fn gone(backends: &[Backend], before: &[Backend]) -> Vec<BackendId> {
+    let listed: HashSet<_> = backends.iter().map(|backend| backend.url.id()).collect();
+    before.iter().map(|backend| backend.url.id()).filter(|id| !listed.contains(id)).cloned().collect()
 }
 
 /// Begins the checks of `pool`, where there are to be some.
