@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod admin;
+pub mod browser;
 pub mod gateway;
 pub mod gateway_load;
 
