@@ -75,7 +75,7 @@ fn what_is_wrong_is_told_with_file_line_key_and_what_was_expected() {
         ),
         (
             "[server]\nadmin = \"0.0.0.0:1\"",
-            "FILE:2: server.admin: invalid address \"0.0.0.0:1\": expected a loopback address",
+            "FILE:2: server.admin: server.admin 0.0.0.0:1 is not a loopback address: expected server.admin_token",
         ),
         ("[server]\ntls = { cert = \"a\", key = \"b\" }", "FILE:2: server.tls.cert: a: I/O error: No such file"),
         ("[server]\ntrusted_proxies = [\"10.0.0.0/33\"]", "FILE:2: server.trusted_proxies[0]: invalid network"),

@@ -1,6 +1,6 @@
 //! Events on standard output: as lines for people, or as JSON.
 
-use crate::{config::server::LogFormat, otlp::Spans};
+use crate::{admin::AUDIT_TARGET, config::server::LogFormat, otlp::Spans};
 use std::fmt::{self, Write as _};
 use tower_balancer::{
     backend::HEALTH_TARGET,
@@ -70,7 +70,7 @@ impl Lost {
 /// Lines that may wait to be written.
 const BACKLOG: usize = 32 * 1024;
 
-/// One line an event: `REQUEST:`, `RESPONSE:`, `HEALTH:`, `ERROR:` or `INFO:`.
+/// One line an event: `REQUEST:`, `RESPONSE:`, `HEALTH:`, `ADMIN:`, `ERROR:` or `INFO:`.
 struct Lines;
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -94,6 +94,7 @@ where
             (ACCESS_TARGET, "cancelled") => {
                 writeln!(out, "INFO: Client disconnected from {method} {path} -> {backend}")
             }
+            (AUDIT_TARGET, _) => writeln!(out, "ADMIN: {message}"),
             // The failed attempt has been told.
             (RESPOND_TARGET, _) if ["502", "504"].contains(&status.as_str()) => Ok(()),
             (RESPOND_TARGET, _) => writeln!(out, "ERROR: {message}"),

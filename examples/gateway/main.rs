@@ -12,7 +12,8 @@
 //! | `otlp/` | spans for a collector |
 //! | `log.rs` | events as text lines or JSON |
 //! | `metrics/` | numbers for Prometheus |
-//! | `admin.rs` | the operator's server |
+//! | `admin/` | the operator's server: an API and a dashboard |
+//! | `events/` | what has happened lately |
 //! | `demo.rs` | three backends to try it on |
 
 #![expect(unreachable_pub, reason = "a binary: its modules are its own")]
@@ -20,6 +21,7 @@
 mod admin;
 mod config;
 mod demo;
+mod events;
 mod lifecycle;
 mod log;
 mod metrics;

@@ -27,7 +27,7 @@ pub struct Options {
     #[arg(long, value_name = "ADDR", value_parser = SocketAddr::read)]
     listen: Vec<SocketAddr>,
 
-    /// Address of the admin server, on loopback, or off [default: 127.0.0.1:3100]
+    /// Address of the admin server, or off; on loopback unless the file has a token [default: 127.0.0.1:3100]
     #[arg(long, value_name = "ADDR|off", value_parser = Admin::read)]
     admin: Option<Admin>,
 

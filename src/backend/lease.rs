@@ -74,10 +74,14 @@ impl Lease {
     /// Says that the answer has begun at `now`, with what it says so far. That is the backend's latency; how long the rest
     /// takes is as much the client's doing. A second time it says nothing. A fault is one also where nobody reads the rest.
     pub fn answered(&mut self, outcome: Outcome, now: Instant) {
+        self.answered_so(outcome, None, now);
+    }
+
+    fn answered_so(&mut self, outcome: Outcome, words: Option<&str>, now: Instant) {
         if !std::mem::replace(&mut self.answered, true) {
             let moment = Moment::of(now);
             self.backend.heard(outcome, self.started, moment);
-            self.judge(outcome, now, moment);
+            self.judge(outcome, words, now, moment);
         }
     }
 
@@ -88,22 +92,26 @@ impl Lease {
             self.backend.heard(Outcome::Success, self.started, moment);
             // A stream may last for hours: a trial is over with its beginning.
             if let Pass::Trial(_) = self.pass {
-                self.backend.answered(Outcome::Success, self.pass, now, moment);
+                self.backend.answered(Outcome::Success, None, self.pass, now, moment);
                 self.pass = Pass::Free;
             }
         }
     }
 
     /// Ends the request with `outcome` at `now`.
-    pub fn complete(mut self, outcome: Outcome, now: Instant) {
+    pub fn complete(self, outcome: Outcome, now: Instant) {
+        self.complete_so(outcome, None, now);
+    }
+
+    fn complete_so(mut self, outcome: Outcome, words: Option<&str>, now: Instant) {
         if !self.answered {
-            self.answered(outcome, now);
+            self.answered_so(outcome, words, now);
         } else if outcome.is_fault() && !self.outcome.is_fault() {
             // It had begun well.
             self.backend.load().failed_late(outcome, self.started, Moment::of(now));
-            self.judge(outcome, now, Moment::of(now));
+            self.judge(outcome, words, now, Moment::of(now));
         } else if !self.judged {
-            self.judge(outcome, now, Moment::of(now));
+            self.judge(outcome, words, now, Moment::of(now));
         }
         self.outcome = outcome;
     }
@@ -116,12 +124,12 @@ impl Lease {
         }
     }
 
-    fn judge(&mut self, outcome: Outcome, now: Instant, moment: Moment) {
+    fn judge(&mut self, outcome: Outcome, words: Option<&str>, now: Instant, moment: Moment) {
         self.judged = true;
         if outcome.is_fault() {
             self.outcome = outcome;
         }
-        self.backend.answered(outcome, self.pass, now, moment);
+        self.backend.answered(outcome, words, self.pass, now, moment);
         self.pass = Pass::Free;
     }
 
@@ -133,7 +141,7 @@ impl Lease {
         if outcome.is_transport_failure() && (matches!(self.pass, Pass::Trial(_)) || self.backend.gate.is_open()) {
             self.backend.eject_for(EjectionCause::Transport, cause, now);
         }
-        self.complete(outcome, now);
+        self.complete_so(outcome, Some(cause), now);
     }
 }
 

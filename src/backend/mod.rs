@@ -23,6 +23,7 @@ mod backoff;
 mod gate;
 mod health;
 mod id;
+mod last_error;
 mod latency;
 mod lease;
 mod load;
@@ -47,6 +48,7 @@ pub use self::{
     backoff::Backoff,
     health::{Health, HealthState},
     id::BackendId,
+    last_error::LastError,
     latency::{Latency, Sampled},
     lease::Lease,
     load::Load,
@@ -116,6 +118,7 @@ pub struct Backend {
     limit: AtomicU32,
     record: Record,
     tally: Tally,
+    last_error: last_error::Kept,
     silence: Silence,
     /// Until when it wants to be left alone, in microseconds of a [`Moment`].
     rests: AtomicU64,
@@ -149,6 +152,7 @@ impl Backend {
             limit: AtomicU32::new(u32::MAX),
             record: Record::default(),
             tally: Tally::default(),
+            last_error: last_error::Kept::default(),
             silence: Silence::default(),
             rests: AtomicU64::new(0),
             home,
@@ -199,6 +203,11 @@ impl Backend {
     /// How often it was put out, and how its health checks went.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// The last thing that spoke against it, also where it is well by now; `None` where nothing has. Lock-free.
+    pub fn last_error(&self) -> Option<Arc<LastError>> {
+        self.last_error.load()
     }
 
     /// How many requests it may have in flight; `None` for as many as come.
@@ -317,6 +326,9 @@ impl Backend {
     }
 
     fn observe(&self, healthy: bool, cause: &str, when: Instant) -> bool {
+        if !healthy {
+            self.last_error.keep(cause, when);
+        }
         self.change(|standing| standing.observe(healthy, cause, when))
     }
 
@@ -381,9 +393,12 @@ impl Backend {
         self.load.answered(outcome, started, now);
     }
 
-    /// The same for its health.
-    fn answered(&self, outcome: Outcome, pass: Pass, now: Instant, moment: Moment) {
+    /// The same for its health, and in words where it is a fault.
+    fn answered(&self, outcome: Outcome, words: Option<&str>, pass: Pass, now: Instant, moment: Moment) {
         let is_first = self.record.add(outcome, moment);
+        if outcome.is_fault() {
+            self.last_error.keep(words.unwrap_or(outcome.words()), now);
+        }
         if outcome == Outcome::Success && self.rests.load(Ordering::Relaxed) != 0 {
             self.rests.store(0, Ordering::Relaxed);
         }

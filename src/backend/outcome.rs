@@ -68,6 +68,18 @@ impl Outcome {
         matches!(self, Self::Success | Self::ClientFault | Self::BackendFault | Self::Overload)
     }
 
+    /// What a fault is called where nobody has better words for it.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Success | Self::ClientFault | Self::Lost | Self::Cancelled => "",
+            Self::BackendFault => "answered with an error of its own",
+            Self::Overload => "answered that it has too much to do",
+            Self::ConnectFault => "could not be reached",
+            Self::Reset => "broke off",
+            Self::Timeout => "did not answer in time",
+        }
+    }
+
     /// Whether this speaks against the backend.
     pub fn is_fault(self) -> bool {
         !matches!(self, Self::Success | Self::ClientFault | Self::Lost | Self::Cancelled)

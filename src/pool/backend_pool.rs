@@ -177,6 +177,11 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
         self.shared.set_fail_open(fail_open);
     }
 
+    /// Who is picked from where too few backends are well.
+    pub fn fail_open(&self) -> FailOpen {
+        self.shared.current.load().fail_open
+    }
+
     /// Changes how many requests a backend may have in flight; `None` for as many as come. Returns whether it was there.
     pub fn set_limit(&self, id: &str, limit: Option<u32>) -> bool {
         self.get(id).inspect(|backend| backend.set_limit(limit)).is_some()

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod admin;
+pub mod browser;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod gateway;

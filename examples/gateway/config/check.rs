@@ -24,7 +24,13 @@ impl Display for Config {
         }
         match *server.admin {
             Admin::Off => lines.line("admin", &"off")?,
-            Admin::At(address) => lines.line("admin", &address)?,
+            Admin::At(address) => {
+                let who = if server.token().is_some() { "with a token" } else { "without a token" };
+                lines.line("admin", &format_args!("{address}, {who}"))?;
+            }
+        }
+        for name in server.admin_host.iter().flat_map(|names| names.iter()) {
+            lines.line("admin host", &name.0)?;
         }
         match &server.workers {
             Some(workers) => lines.line("workers", &workers.0)?,

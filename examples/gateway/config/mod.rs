@@ -31,6 +31,7 @@ pub mod server;
 pub mod session;
 mod shapes;
 pub mod strategy;
+pub mod token;
 pub mod upstream;
 pub mod upstream_tls;
 mod value;

@@ -1,7 +1,7 @@
 //! `[pools.NAME]`: backends, who is next among them, and what is done where one fails.
 
 use super::{
-    backend::{Backend, members},
+    backend::Backend,
     discover::Discover,
     health::Health,
     limits::Limits,
@@ -15,7 +15,6 @@ use super::{
 };
 use serde::Deserialize;
 use std::time::Duration;
-use tower_balancer::{backend::Origin, pool::Member};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -46,10 +45,6 @@ words! {
 }
 
 impl Pool {
-    pub fn members(&self) -> Vec<Member<Origin>> {
-        members(&self.backends)
-    }
-
     pub fn slow_start(&self) -> Option<Duration> {
         self.slow_start.as_ref().and_then(|window| ***window)
     }

@@ -50,6 +50,17 @@ impl Server {
         if let Some(tls) = &self.tls {
             tls.load().map_err(|problem| tls.cert.fault(problem.to_string()))?;
         }
+        if let (Some(_), Some(file)) = (&self.admin_token, &self.admin_token_file) {
+            return Err(file.fault("there is server.admin_token as well: expected one of the two"));
+        }
+        if let (Some(admin), None) = (self.admin.address().filter(|admin| !admin.ip().is_loopback()), self.token()) {
+            let words = format!(
+                "{} {admin} is not a loopback address: expected server.admin_token or server.admin_token_file as well, \
+                 so that not everyone is the operator",
+                spelled(&self.admin, "admin")
+            );
+            return Err(self.admin.fault(words));
+        }
         for (place, listen) in self.listen.iter().enumerate() {
             if let Some(other) = self.listen[..place].iter().find(|other| collide(***other, **listen)) {
                 let words = format!(
@@ -75,7 +86,7 @@ impl Server {
     }
 
     /// Whether a backend is at an address of ours, as far as its name says.
-    fn is_at(&self, origin: &Origin) -> bool {
+    pub fn is_at(&self, origin: &Origin) -> bool {
         let own = self.listen.iter().map(|listen| **listen).chain(self.admin.address());
         own.into_iter().any(|own| is_same(origin, own))
     }

@@ -3,6 +3,7 @@
 use super::{
     scalars::{Share, UpTo, words},
     shapes::Many,
+    token::{Token, TokenFile},
     value::{Scalar, Value},
 };
 use crate::serving::{
@@ -20,6 +21,11 @@ use tower_balancer::http::Network;
 pub struct Server {
     pub listen: Many<SocketAddr>,
     pub admin: Value<Admin>,
+    /// What the operator has to show; `None` where everyone on this machine is one.
+    pub admin_token: Option<Value<Token>>,
+    pub admin_token_file: Option<Value<TokenFile>>,
+    /// The names by which the admin server is reached, beside its addresses and localhost.
+    pub admin_host: Option<Many<HostName>>,
     /// `None` is one for each core.
     pub workers: Option<Value<Workers>>,
     pub shutdown_grace: Value<Duration>,
@@ -44,6 +50,9 @@ impl Default for Server {
         Self {
             listen: Many(vec![SocketAddr::from(([127, 0, 0, 1], 3000)).into()]),
             admin: Admin::At(SocketAddr::from(([127, 0, 0, 1], 3100))).into(),
+            admin_token: None,
+            admin_token_file: None,
+            admin_host: None,
             workers: None,
             shutdown_grace: Duration::from_secs(30).into(),
             trusted_proxies: Vec::new(),
@@ -146,9 +155,16 @@ impl Scalar for Admin {
         match text.parse::<SocketAddr>() {
             _ if text == "off" => Ok(Self::Off),
             Err(_) => Err(wrong("an address such as 127.0.0.1:3100, or off")),
-            Ok(address) if address.ip().is_loopback() => Ok(Self::At(address)),
-            Ok(_) => Err(wrong("a loopback address, or off")),
+            Ok(address) => Ok(Self::At(address)),
         }
+    }
+}
+
+impl Server {
+    /// What the operator has to show.
+    pub fn token(&self) -> Option<&Token> {
+        let of_file = || self.admin_token_file.as_ref().map(|file| &file.0);
+        self.admin_token.as_deref().or_else(of_file)
     }
 }
 
@@ -178,6 +194,21 @@ impl Scalar for Collector {
         uri.filter(is_right).map(Self).ok_or_else(|| {
             format!("invalid URL {text:?}: expected that of a collector, without TLS, such as http://127.0.0.1:4318")
         })
+    }
+}
+
+/// The name of a machine, as clients write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(pub String);
+
+impl Scalar for HostName {
+    fn read(text: &str) -> Result<Self, String> {
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        match text {
+            "" => Err("invalid host \"\": expected a name such as gateway.example.com".to_owned()),
+            _ if text.bytes().all(is_letter) => Ok(Self(text.to_owned())),
+            _ => Err(format!("invalid host {text:?}: expected a name such as gateway.example.com, without a port")),
+        }
     }
 }
 

@@ -33,6 +33,10 @@ impl Server {
         if self.trusted_proxies.iter().any(|network| network.to_string().ends_with("/0")) {
             warnings.push("trusted_proxies has everyone: any client may say that it is another".to_owned());
         }
+        if self.admin.address().is_some_and(|admin| !admin.ip().is_loopback()) {
+            let words = "the admin server is reached from other machines without TLS: whoever listens learns the token";
+            warnings.push(words.to_owned());
+        }
         warnings
     }
 }

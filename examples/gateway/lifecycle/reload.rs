@@ -3,9 +3,10 @@
 use super::notify::Notifier;
 use crate::{
     config::{
-        Config, Document, Source,
+        Config, Document, Problem, Source,
         server::{Limits, Server},
     },
+    events::{Event, Kind},
     serving::{Plan, tls::Tls},
 };
 use std::{
@@ -84,8 +85,7 @@ impl Reloader {
                 }
                 // One that stays away is told of once.
                 Err(problem) if is_asked || self.seen().is_some() => {
-                    self.reloads.refused.fetch_add(1, Ordering::Relaxed);
-                    error!("Configuration not reloaded: {}", Document::unreadable(&path, &problem));
+                    self.refuse(&Document::unreadable(&path, &problem));
                     self.source.document = None;
                 }
                 Err(_) => {}
@@ -110,16 +110,23 @@ impl Reloader {
                 if let Some(Err(problem)) = self.tls.as_ref().map(Tls::reload) {
                     error!("The certificate stays what it was: {problem}");
                 }
-                info!("Configuration reloaded: {} pools, {} routes", plan.pools.len(), plan.routes.len());
+                let reloaded =
+                    format!("Configuration reloaded: {} pools, {} routes", plan.pools.len(), plan.routes.len());
+                info!("{reloaded}");
+                plan.journal.tell(Event::new(Kind::Reload, reloaded));
                 self.plans.send_replace(Arc::new(plan));
                 self.reloads.taken_up.fetch_add(1, Ordering::Relaxed);
             }
-            Err(problem) => {
-                self.reloads.refused.fetch_add(1, Ordering::Relaxed);
-                error!("Configuration not reloaded: {problem}");
-            }
+            Err(problem) => self.refuse(&problem),
         }
         self.notifier.ready();
+    }
+
+    fn refuse(&self, problem: &Problem) {
+        self.reloads.refused.fetch_add(1, Ordering::Relaxed);
+        error!("Configuration not reloaded: {problem}");
+        let event = Event::new(Kind::ReloadRefused, "Configuration not reloaded").reason(&problem.to_string());
+        self.plans.borrow().journal.tell(event);
     }
 }
 
@@ -146,6 +153,7 @@ fn unchangeable(started: &Server, wanted: &Server) -> Vec<&'static str> {
     let changed = [
         ("listen", started.listen != wanted.listen),
         ("admin", started.admin != wanted.admin),
+        ("admin_host", started.admin_host != wanted.admin_host),
         ("workers", started.workers != wanted.workers),
         ("log", started.log != wanted.log),
         ("otlp", started.otlp != wanted.otlp),

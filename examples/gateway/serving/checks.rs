@@ -1,6 +1,9 @@
-//! What runs beside a pool: the health checks, and the limits that are found out.
+//! What runs beside a pool: the health checks, the limits that are found out, and who tells of its changes.
 
-use crate::config::{fleet::Fleet, health::Kind, limits::Adaptive, pool::Pool};
+use crate::{
+    config::{fleet::Fleet, health::Kind, limits::Adaptive, pool::Pool},
+    events::{Journal, tell_changes},
+};
 use tokio::task::AbortHandle;
 use tower_balancer::{
     BackendPool, HealthChecker,
@@ -36,6 +39,11 @@ impl Task {
                 }
             }
         })
+    }
+
+    /// Tells `journal` what becomes of the backends of `pool`.
+    pub fn tell(name: &str, pool: &BackendPool<Origin>, journal: &Journal) -> Self {
+        Self::spawn(tell_changes(name.to_owned(), pool.watch(), journal.clone()))
     }
 
     /// Finds out what the backends of `pool` can bear.

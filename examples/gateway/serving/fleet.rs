@@ -5,7 +5,12 @@ use crate::config::{fleet::Fleet, health::Health};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::{task::AbortHandle, time::sleep};
-use tower_balancer::{BackendPool, HealthChecker, backend::Origin, fleet, health::Probe};
+use tower_balancer::{
+    BackendPool, HealthChecker,
+    backend::{Origin, Weight},
+    fleet,
+    health::Probe,
+};
 
 /// This gateway's part in the checks of a pool, until it is dropped.
 #[derive(Debug)]
@@ -36,6 +41,11 @@ impl Share {
         let checker = health.set_up(HealthChecker::new(self.fleet.share(), probe));
         self.checks = Some(Task::spawn(checker.run()));
         self
+    }
+
+    /// Changes the share of a backend in the traffic of all gateways.
+    pub fn set_weight(&self, id: &str, weight: Weight) {
+        self.fleet.set_weight(id, weight);
     }
 
     /// Takes this gateway's word back, so that others take its place at once.

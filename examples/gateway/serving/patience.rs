@@ -164,7 +164,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         if read.is_pending() {
             return if this.is_out_of_patience(cx) { timed_out() } else { read };
         }
-        this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Frames))?;
+        this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Flood))?;
         let bytes = buf.filled().len() - before;
         this.opening = this.opening.saturating_sub(bytes);
         // A byte now and then is no beginning and no head, but it is something of a body.

@@ -7,14 +7,30 @@ use super::{
     responses::Responses,
     stack::Stack,
 };
-use crate::config::{self, Config, pool::FailOpen, route::Route};
+use crate::{
+    config::{
+        self, Config,
+        backend::{Backend, members},
+        pool::FailOpen,
+        route::Route,
+    },
+    events::Journal,
+};
 use http::uri::Authority;
 use std::{
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout};
-use tower_balancer::{BackendPool, backend::Origin, http::RetryBudget, pool, proxy::Builder, strategy::AnyStrategy};
+use tower_balancer::{
+    BackendPool,
+    backend::{BackendId, Origin, Weight},
+    http::RetryBudget,
+    pool::{self, InvalidMember, Member},
+    proxy::Builder,
+    strategy::AnyStrategy,
+};
 use tracing::info;
 
 /// A configuration at work. Each worker makes its own [proxies](super::router::Router) by it.
@@ -26,6 +42,8 @@ pub struct Plan {
     pub routes: Vec<(Route, usize)>,
     /// How many requests no route was for.
     pub unrouted: Arc<AtomicU64>,
+    /// What happens, under this plan and those before and after.
+    pub journal: Journal,
 }
 
 /// A pool at work.
@@ -36,18 +54,21 @@ pub struct Pool {
     pub backends: BackendPool<Origin>,
     /// The same for as long as the stack is.
     pub proxy: Arc<Builder<AnyStrategy>>,
+    /// What the proxies share of the decision, to explain it.
+    pub picks: AnyStrategy,
     pub stack: Stack,
     pub limit: Option<Arc<Limit>>,
     /// What its clients were answered.
     pub responses: Arc<Responses>,
     /// What its retries and hedges are paid from; the same for as long as the stack is.
     pub budget: RetryBudget,
-    config: config::pool::Pool,
+    pub config: config::pool::Pool,
     fleet: Option<config::fleet::Fleet>,
     /// Who tells of the backends, where that is not the file.
     pub discovery: Option<Arc<Discovery>>,
     checks: Arc<Option<Checks>>,
     adapting: Arc<Option<Task>>,
+    telling: Arc<Task>,
     _limiting: Option<Task>,
 }
 
@@ -56,10 +77,11 @@ impl Plan {
     ///
     /// Must be called on a runtime, on which the health checks run.
     pub fn new(config: Config, before: Option<&Self>) -> Self {
+        let journal = before.map_or_else(Journal::new, |plan| plan.journal.clone());
         let at_work = |name: &String| before.and_then(|plan| plan.pools.iter().find(|pool| *pool.name == **name));
         let pools = config.pools.iter().map(|(name, pool)| {
             let before = at_work(name).map(|pool| &**pool);
-            Arc::new(Pool::new(name, &config, pool, before))
+            Arc::new(Pool::new(name, &config, pool, before, &journal))
         });
         let pools: Vec<_> = pools.collect();
         let place = |route: Route| {
@@ -68,7 +90,7 @@ impl Plan {
         };
         let routes = config.routes().into_iter().filter_map(place).collect();
         let unrouted = before.map(|plan| Arc::clone(&plan.unrouted)).unwrap_or_default();
-        Self { config, pools, routes, unrouted }
+        Self { config, pools, routes, unrouted, journal }
     }
 
     /// Where a request goes: the place of its pool.
@@ -137,17 +159,21 @@ impl Pool {
 
     /// What is as it was `before` goes on: the backends with their counters and their health, the proxy with its
     /// connections, the checks.
-    fn new(name: &str, config: &Config, pool: &config::pool::Pool, before: Option<&Self>) -> Self {
+    fn new(name: &str, config: &Config, pool: &config::pool::Pool, before: Option<&Self>, journal: &Journal) -> Self {
         let empty = || BackendPool::from_members([]).expect("no backend is there twice");
         let backends = before.map_or_else(empty, |before| before.backends.clone());
+        let telling = match before {
+            Some(before) => Arc::clone(&before.telling),
+            None => Arc::new(Task::tell(name, &backends, journal)),
+        };
         let discovery = discovery(config, pool, &backends, before);
         settle(&backends, pool, before.map(|before| &before.config));
         let stack = Stack::of(name, config, pool);
-        let (proxy, budget) = match before.filter(|before| before.stack == stack) {
-            Some(before) => (Arc::clone(&before.proxy), before.budget.clone()),
+        let (proxy, picks, budget) = match before.filter(|before| before.stack == stack) {
+            Some(before) => (Arc::clone(&before.proxy), before.picks.clone(), before.budget.clone()),
             None => {
-                let budget = stack.budget();
-                (Arc::new(stack.proxy(&backends, budget.clone())), budget)
+                let (picks, budget) = (stack.strategy(), stack.budget());
+                (Arc::new(stack.proxy(&backends, picks.clone(), budget.clone())), picks, budget)
             }
         };
         let asks_as = |before: &&Self| {
@@ -178,6 +204,7 @@ impl Pool {
             strategy,
             backends,
             proxy,
+            picks,
             stack,
             limit,
             responses,
@@ -187,9 +214,37 @@ impl Pool {
             discovery,
             checks,
             adapting,
+            telling,
             _limiting: limiting,
         }
     }
+
+    /// Changes the share of a backend in the traffic, at the other gateways as well where there are some.
+    pub fn set_weight(&self, id: &str, weight: Weight) {
+        match &*self.checks {
+            #[cfg(feature = "etcd")]
+            Some(Checks::Shared(share)) => share.set_weight(id, weight),
+            _ => _ = self.backends.set_weight(id, weight),
+        }
+    }
+
+    /// Puts in one more backend, under the limits of those that are there.
+    ///
+    /// # Errors
+    ///
+    /// Where it is there.
+    pub fn add(&self, member: Member<Origin>) -> Result<(), InvalidMember> {
+        let id = member.id().clone();
+        self.backends.insert(member)?;
+        if self.config.limits.adaptive.is_none() {
+            self.backends.set_limit(id.as_str(), limit(&self.config));
+        }
+        Ok(())
+    }
+}
+
+fn limit(config: &config::pool::Pool) -> Option<u32> {
+    config.limits.max_in_flight_per_backend.map(|limit| limit.get())
 }
 
 /// Who tells of the backends of `pool`: the one `before` where that is the same, or one that goes on from it. Until it has
@@ -212,12 +267,12 @@ fn discovery(
     {
         return Some(Arc::clone(at_work));
     }
-    let mut first = pool.members();
+    let mut first = members(&pool.backends);
     // Whom another source has brought, that source's successor knows.
     let is_unknown = |at_work: &Arc<Discovery>| first.is_empty() && !at_work.has_spoken();
     if let Some(before) = before.filter(|before| before.discovery.as_ref().is_none_or(is_unknown)) {
-        let is_new = |member: &pool::Member<Origin>| !first.iter().any(|other| other.id() == member.id());
-        let old: Vec<_> = before.config.members().into_iter().filter(is_new).collect();
+        let is_new = |member: &Member<Origin>| !first.iter().any(|other| other.id() == member.id());
+        let old: Vec<_> = members(&before.config.backends).into_iter().filter(is_new).collect();
         first.extend(old);
     }
     if !at_work.is_some_and(|at_work| at_work.has_spoken()) {
@@ -228,12 +283,18 @@ fn discovery(
 }
 
 /// Makes `pool` what `config` says, where that is not what it said `before`: what an operator has done since is left alone
-/// as long as it is not the file that changes.
+/// until the file says something else about the same thing.
 fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Option<&config::pool::Pool>) {
-    let listed = |pool: &config::pool::Pool| pool.discover.is_none().then(|| pool.backends.clone());
-    if config.discover.is_none() && before.is_none_or(|before| listed(before) != listed(config)) {
+    let was_discovered = before.is_some_and(|before| before.discover.is_some());
+    let were = before.map_or(&[][..], |before| &before.backends);
+    let (news, gone) = (news(&config.backends, were), gone(&config.backends, were));
+    if config.discover.is_some() {
+        // Its source says who is there.
+    } else if was_discovered {
+        _ = pool.replace(members(&config.backends));
+    } else if !news.is_empty() || !gone.is_empty() {
         // No backend is there twice: that has been validated.
-        _ = pool.replace(config.members());
+        _ = pool.update(members(&news), gone);
     }
     if before.is_none_or(|before| before.outlier != config.outlier) {
         pool.set_ejection(config.outlier.ejection());
@@ -243,11 +304,23 @@ fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Optio
         FailOpen::AllBackends => pool::FailOpen::AllBackends,
         FailOpen::LeastBad => pool::FailOpen::LeastBad,
     });
-    let limit = config.limits.max_in_flight_per_backend.map(|limit| limit.get());
+    let limit = limit(config);
     let changed = before.is_none_or(|before| before.limits != config.limits || before.backends != config.backends);
     if changed && config.limits.adaptive.is_none() {
         pool.backends().iter().for_each(|backend| backend.set_limit(limit));
     }
+}
+
+/// The entries that are new, or say something new.
+fn news(backends: &[Backend], before: &[Backend]) -> Vec<Backend> {
+    let before: HashMap<_, _> = before.iter().map(|backend| (backend.url.id(), backend)).collect();
+    backends.iter().filter(|backend| before.get(backend.url.id()) != Some(backend)).cloned().collect()
+}
+
+/// Those that are not listed any more.
+fn gone(backends: &[Backend], before: &[Backend]) -> Vec<BackendId> {
+    let listed: HashSet<_> = backends.iter().map(|backend| backend.url.id()).collect();
+    before.iter().map(|backend| backend.url.id()).filter(|id| !listed.contains(id)).cloned().collect()
 }
 
 /// Begins the checks of `pool`, where there are to be some.

@@ -70,11 +70,11 @@ impl Stack {
         self.retry.budget()
     }
 
-    /// The proxy over `pool`, for each worker to build its own of.
-    pub fn proxy(&self, pool: &BackendPool<Origin>, budget: RetryBudget) -> Builder<AnyStrategy> {
+    /// The proxy over `pool` by `picks`, for each worker to build its own of.
+    pub fn proxy(&self, pool: &BackendPool<Origin>, picks: AnyStrategy, budget: RetryBudget) -> Builder<AnyStrategy> {
         let key = self.picks.strategy.key.as_deref().cloned().unwrap_or(RequestKey::none());
         let mut proxy = ReverseProxy::builder(pool)
-            .strategy(self.strategy())
+            .strategy(picks)
             .key(key)
             .access_log(AccessLogLayer::new().sample(self.log_sample))
             .forward(ForwardLayer::new().trusted_proxies(self.trusted_proxies.iter().copied()))
@@ -99,9 +99,19 @@ impl Stack {
         if *self.upstream.keep_host { proxy.keep_host() } else { proxy }
     }
 
+    /// Whether a backend's tier counts.
+    pub fn has_tiers(&self) -> bool {
+        self.picks.tiers
+    }
+
+    /// Whether its zone does.
+    pub fn has_zones(&self) -> bool {
+        self.picks.zone.is_some()
+    }
+
     /// Sessions first; then the first tier that is healthy enough, in it the own zone as far as it suffices, in that those
     /// that are warm.
-    fn strategy(&self) -> AnyStrategy {
+    pub fn strategy(&self) -> AnyStrategy {
         let strategy = self.picks.in_tiers();
         match &self.session {
             Some(session) => self.picks.named(session.around(strategy)),
