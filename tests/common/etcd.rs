@@ -171,7 +171,7 @@ impl Way {
                     };
                     tokio::select! {
                         biased;
-                        _ = lost.wait_for(|lost| *lost) => pending().await,
+                        () = async { _ = lost.wait_for(|lost| *lost).await } => pending().await,
                         () = carried => {}
                     }
                 });
