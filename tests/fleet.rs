@@ -47,6 +47,8 @@ struct Gateway {
 impl Gateway {
     fn start(number: usize, etcd: EtcdConfig, world: &Arc<World>) -> Self {
         let pool = BackendPool::from_members((0..BACKENDS).map(|n| Member::new(n.to_string(), n))).unwrap();
+        // By checks that there were before.
+        pool.mark_unhealthy("0");
         let fleet = Fleet::new(&pool, etcd, "/gateways/web/")
             .name(format!("gateway-{number}"))
             .ttl(Duration::from_secs(2))
@@ -117,6 +119,7 @@ async fn each_backend_is_asked_by_two_and_what_they_find_counts_for_all() {
     let world = Arc::<World>::default();
     let gateways = three(&etcd, &world);
     are_shared(&gateways).await;
+    are_out(&gateways, &[]).await;
     assert_eq!(world.askers().await, [2; BACKENDS as usize]);
     world.ill.lock().unwrap().extend([1, 3]);
     are_out(&gateways, &[1, 3]).await;
@@ -132,6 +135,7 @@ async fn one_that_reaches_nobody_takes_nobody_out_not_even_here_and_says_so() {
     let world = Arc::<World>::default();
     let gateways = three(&etcd, &world);
     are_shared(&gateways).await;
+    are_out(&gateways, &[]).await;
     world.blind.lock().unwrap().insert(1);
     until(|| async { gateways[1].fleet.status().dissents.len() == gateways[1].asked() }).await;
     for _ in 0..20 {
@@ -241,6 +245,7 @@ async fn what_own_requests_cannot_reach_is_out_here_alone_until_an_own_check_pas
     let world = Arc::<World>::default();
     let gateways = three(&etcd, &world);
     are_shared(&gateways).await;
+    are_out(&gateways, &[]).await;
     for gateway in [0, 1, 2] {
         world.blind.lock().unwrap().insert(gateway);
         let backend = gateways[gateway].pool.get("2").unwrap();

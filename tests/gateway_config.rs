@@ -125,10 +125,6 @@ fn what_is_wrong_is_told_with_file_line_key_and_what_was_expected() {
             "FILE:2: pools.web.strategy.bounded_load: expected a factor from 1.0",
         ),
         (
-            "[pools.web]\ndiscover = { dns = \"a\" }",
-            "FILE:2: pools.web.discover: `discover` is not supported in this build",
-        ),
-        (
             "[pools.web]\nhealth = { kind = \"tcp\", path = \"/\" }",
             "FILE:2: pools.web.health.path: this is of checks of kind http, and the kind is tcp",
         ),

@@ -88,6 +88,7 @@ impl Entry {
     }
 
     /// What it has beside what is known here: a slip of the pen in a file, a newer word in a registry.
+    #[cfg(feature = "file")]
     pub(super) fn unknown(&self) -> &[String] {
         &self.unknown
     }

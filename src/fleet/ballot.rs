@@ -1,7 +1,4 @@
-use crate::{
-    backend::BackendId,
-    hash::{hash_key, mix},
-};
+use crate::{backend::BackendId, hash::mix};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -31,9 +28,4 @@ impl Vote {
 /// The same for whoever knows the same backends, in whatever order.
 pub(super) fn digest<'a>(ids: impl Iterator<Item = &'a BackendId>) -> u64 {
     ids.fold(0, |sum, id| sum.wrapping_add(mix(id.hash64(), 1)))
-}
-
-/// How high a gateway stands in the order of a backend: highest random weight (Thaler, Ravishankar 1998).
-pub(super) fn rank(gateway: &str, backend: &str) -> u64 {
-    mix(hash_key(gateway), hash_key(backend))
 }

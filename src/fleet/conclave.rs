@@ -9,11 +9,7 @@ use crate::{
     backend::{Backend, BackendId, HealthState},
     pool::{Member, Members},
 };
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Weak},
-    time::Instant,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 use tracing::{info, warn};
 
 /// What one run knows, and what it makes of it for the pool.
@@ -21,8 +17,6 @@ pub(super) struct Conclave<'a, T> {
     fleet: &'a Fleet<T>,
     council: Council,
     orders: Orders,
-    /// The last verdict on each.
-    passed: HashMap<BackendId, (Weak<Backend>, bool)>,
     /// Whom this gateway alone finds ill.
     dissents: BTreeSet<BackendId>,
     /// When etcd last answered; `None` where this gateway is alone.
@@ -33,9 +27,9 @@ pub(super) struct Conclave<'a, T> {
 
 impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
     pub(super) fn new(fleet: &'a Fleet<T>) -> Self {
-        let (orders, passed, dissents) = Default::default();
+        let (orders, dissents) = Default::default();
         let council = Council::new(Arc::clone(&fleet.name), fleet.probers);
-        Self { fleet, council, orders, passed, dissents, contact: None, members: None }
+        Self { fleet, council, orders, dissents, contact: None, members: None }
     }
 
     /// When this gateway is alone unless etcd answers before.
@@ -93,12 +87,11 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
             if ruling.dissents {
                 dissents.insert(backend.id().clone());
             }
-            pass(&mut self.passed, backend, &ruling.verdict, now);
+            pass(backend, &ruling.verdict, now);
             if !matches!(ruling.verdict, Verdict::Ill { .. }) && is_out_of_reach(backend) {
                 reach(backend, share.get(backend.id().as_str()).as_deref(), now);
             }
         }
-        self.passed.retain(|_, (backend, _)| backend.strong_count() > 0);
         for backend in dissents.difference(&self.dissents) {
             warn!(target: FLEET_TARGET, %backend, "this gateway alone finds it ill: it may be ill itself");
         }
@@ -153,30 +146,22 @@ fn is_out_of_reach(backend: &Backend) -> bool {
     health.state() == HealthState::Ejected && !health.is_ejected_for_answers()
 }
 
-/// Passes a verdict that is another than the last. Saying it again would take back what traffic has found since.
-fn pass(
-    passed: &mut HashMap<BackendId, (Weak<Backend>, bool)>,
-    backend: &Arc<Backend>,
-    verdict: &Verdict,
-    now: Instant,
-) {
-    let same = |(before, _): &&(Weak<Backend>, bool)| std::ptr::eq(before.as_ptr(), Arc::as_ptr(backend));
-    let before = passed.get(backend.id()).filter(same).map(|(_, is_well)| *is_well);
-    let is_well = match verdict {
-        Verdict::Ill { ill, of, cause } if before != Some(false) => {
+/// Makes the pool say what the council says. One that traffic has taken out stays out: being well to others does not help here.
+fn pass(backend: &Backend, verdict: &Verdict, now: Instant) {
+    use HealthState::{Disabled, Draining, Unhealthy};
+    let health = backend.health();
+    match verdict {
+        Verdict::Ill { ill, of, cause } if health.state() != Unhealthy => {
             backend.mark_unhealthy(&format!("{cause} ({ill} of {of} gateways)"), now);
-            false
         }
-        Verdict::Well { well, of } if before != Some(true) => {
-            // The first word, or its recovery.
-            if before.is_some() || backend.health().cause().is_none() {
-                backend.mark_healthy(&format!("well by {well} of {of} gateways"), now);
-            }
-            true
+        // Of one that is drained it cannot be seen what was said before.
+        Verdict::Well { well, of }
+            if health.cause().is_none() || matches!(health.state(), Unhealthy | Draining | Disabled) =>
+        {
+            backend.mark_healthy(&format!("well by {well} of {of} gateways"), now);
         }
-        _ => return,
-    };
-    passed.insert(backend.id().clone(), (Arc::downgrade(backend), is_well));
+        _ => {}
+    }
 }
 
 /// Lets `backend`, which requests could not reach, back in where a check that began later could; else has it checked.

@@ -1,4 +1,5 @@
-use super::ballot::{Ballot, Vote, rank};
+use super::ballot::{Ballot, Vote};
+use crate::hash::{hash_key, mix};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
@@ -48,8 +49,15 @@ pub(super) struct Round<'a> {
     council: &'a Council,
     mine: &'a Ballot,
     /// Who knows the same backends as this gateway.
-    alike: Vec<&'a Arc<str>>,
-    votes: HashMap<&'a str, Vec<(&'a Arc<str>, &'a Vote)>>,
+    alike: Vec<Gateway<'a>>,
+    votes: HashMap<&'a str, Vec<(Gateway<'a>, &'a Vote)>>,
+}
+
+/// A gateway and the hash of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Gateway<'a> {
+    hash: u64,
+    name: &'a Arc<str>,
 }
 
 impl Council {
@@ -91,43 +99,49 @@ impl Council {
 
     pub(super) fn round(&self) -> Round<'_> {
         let mine = self.mine();
-        let alike = self.ballots.iter().filter(|(_, ballot)| ballot.digest == mine.digest).map(|(name, _)| name);
-        let mut votes = HashMap::<_, Vec<_>>::new();
+        let (mut alike, mut votes) = (Vec::new(), HashMap::<_, Vec<_>>::new());
         for (name, ballot) in &self.ballots {
+            let gateway = Gateway { hash: hash_key(&**name), name };
+            if ballot.digest == mine.digest {
+                alike.push(gateway);
+            }
             for (backend, vote) in &ballot.votes {
-                votes.entry(&**backend).or_default().push((name, vote));
+                votes.entry(&**backend).or_default().push((gateway, vote));
             }
         }
-        Round { council: self, mine, alike: alike.collect(), votes }
+        Round { council: self, mine, alike, votes }
     }
 }
 
 impl<'a> Round<'a> {
     /// What is to be done about `backend`.
     pub(super) fn rule(&self, backend: &str) -> Ruling {
-        let (k, me) = (self.council.k, &self.council.me);
-        let height = |gateway: &Arc<str>| (rank(gateway, backend), Arc::clone(gateway));
-        let first = |mut all: Vec<&'a Arc<str>>| {
-            all.sort_by_cached_key(|gateway| Reverse(height(gateway)));
-            all.truncate(k);
-            all
+        let (k, hash) = (self.council.k, hash_key(backend));
+        // The order of this backend: highest random weight (Thaler, Ravishankar 1998).
+        let first = |mut gateways: Vec<Gateway<'a>>| {
+            if gateways.len() > k {
+                gateways.select_nth_unstable_by_key(k - 1, |gateway| Reverse((mix(gateway.hash, hash), *gateway)));
+                gateways.truncate(k);
+            }
+            gateways
         };
 
         // Who votes on it knows it, whatever else he knows.
         let voters = self.votes.get(backend).map_or(&[][..], Vec::as_slice);
-        let is_alike = |gateway: &Arc<str>| self.council.ballots[gateway].digest == self.mine.digest;
-        let others = voters.iter().map(|(name, _)| *name).filter(|name| !is_alike(name));
+        let is_alike = |gateway: &Gateway<'_>| self.council.ballots[gateway.name].digest == self.mine.digest;
+        let others = voters.iter().map(|(gateway, _)| *gateway).filter(|gateway| !is_alike(gateway));
         let know: Vec<_> = self.alike.iter().copied().chain(others).collect();
         let needed = know.len().min(k);
         let probers = first(know);
-        let panel = first(voters.iter().map(|(name, _)| *name).collect());
+        let panel = first(voters.iter().map(|(gateway, _)| *gateway).collect());
 
-        let is_prober = probers.contains(&me);
+        let is_me = |gateway: &Gateway<'_>| *gateway.name == self.council.me;
+        let is_prober = probers.iter().any(is_me);
         // Who has been relieved goes on until those who come after him have something to say.
         let all_have_voted = probers.iter().all(|prober| panel.contains(prober));
-        let is_mine = is_prober || (panel.contains(&me) && !all_have_voted);
+        let is_mine = is_prober || (panel.iter().any(is_me) && !all_have_voted);
 
-        let seated = || voters.iter().filter(|(name, _)| panel.contains(name)).map(|(_, vote)| *vote);
+        let seated = || voters.iter().filter(|(gateway, _)| panel.contains(gateway)).map(|(_, vote)| *vote);
         let ill = seated().filter(|vote| vote.is_ill()).count();
         let well = seated().count() - ill;
         let cause = seated().find_map(|vote| if let Vote::Ill(cause) = vote { Some(cause) } else { None });

@@ -95,6 +95,9 @@ impl<T: Clone + Send + Sync + 'static> Fleet<T> {
     }
 
     /// How many gateways ask each backend, by default 2; 0 counts as 1. The same at all of them.
+    ///
+    /// Each asks at times of its own, so an outage that checks alone find is known, on average, after half an interval with one
+    /// prober, two thirds with two (both have to see it), and half with three (two of them). It is an interval at most in each case.
     pub fn probers(mut self, probers: usize) -> Self {
         self.probers = probers.max(1);
         self

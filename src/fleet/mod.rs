@@ -31,8 +31,7 @@
 //!
 //! # Limits
 //!
-//! A change is looked at together with all backends: O(backends × gateways), which for 10 000 of the one and 100 of the other is
-//! some milliseconds. What one gateway has found out is one value in etcd, which has to be less than 1.5 MB: some 20 000
+//! Each change is looked at together with all backends: O(backends × gateways). What one gateway has found out is one value in etcd, which has to be less than 1.5 MB: some 20 000
 //! backends a gateway. All of them together are read at once, and have to be less than 4 MB.
 
 mod ballot;

@@ -21,6 +21,7 @@ use tokio::{
 /// It is gone when this is dropped.
 pub struct NameServer {
     pub address: SocketAddr,
+    tcp: Arc<TcpListener>,
     zone: Arc<Zone>,
     serving: AbortHandle,
 }
@@ -31,19 +32,19 @@ type Zone = Mutex<BTreeMap<(String, RecordType), Vec<Record>>>;
 impl NameServer {
     pub async fn start() -> Self {
         let (udp, tcp) = sockets().await;
-        Self::at(udp, tcp, Arc::default())
+        Self::at(udp, Arc::new(tcp), Arc::default())
     }
 
-    fn at(udp: UdpSocket, tcp: TcpListener, zone: Arc<Zone>) -> Self {
+    fn at(udp: UdpSocket, tcp: Arc<TcpListener>, zone: Arc<Zone>) -> Self {
         let address = udp.local_addr().unwrap();
-        let serving = tokio::spawn(serve(udp, tcp, Arc::clone(&zone))).abort_handle();
-        Self { address, zone, serving }
+        let serving = tokio::spawn(serve(udp, Arc::clone(&tcp), Arc::clone(&zone))).abort_handle();
+        Self { address, tcp, zone, serving }
     }
 
     /// Dies, and comes back with the same records where it was when `again` is called.
     pub fn kill(self) -> Killed {
         self.serving.abort();
-        Killed { address: self.address, zone: Arc::clone(&self.zone) }
+        Killed { tcp: Arc::clone(&self.tcp), zone: Arc::clone(&self.zone) }
     }
 
     /// Puts these records in place of what was there of their name and type.
@@ -75,19 +76,21 @@ impl Drop for NameServer {
 
 /// Where a name server was, and what it knew.
 pub struct Killed {
-    address: SocketAddr,
+    /// Kept, so that no client is given its port meanwhile.
+    tcp: Arc<TcpListener>,
     zone: Arc<Zone>,
 }
 
 impl Killed {
     pub async fn again(self) -> NameServer {
+        let address = self.tcp.local_addr().unwrap();
         for _ in 0..400 {
-            if let (Ok(udp), Ok(tcp)) = (UdpSocket::bind(self.address).await, TcpListener::bind(self.address).await) {
-                return NameServer::at(udp, tcp, self.zone);
+            if let Ok(udp) = UdpSocket::bind(address).await {
+                return NameServer::at(udp, self.tcp, self.zone);
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        panic!("{} is not free", self.address);
+        panic!("{address} is not free");
     }
 }
 
@@ -102,7 +105,7 @@ async fn sockets() -> (UdpSocket, TcpListener) {
     panic!("no port is free for both");
 }
 
-async fn serve(udp: UdpSocket, tcp: TcpListener, zone: Arc<Zone>) {
+async fn serve(udp: UdpSocket, tcp: Arc<TcpListener>, zone: Arc<Zone>) {
     let (mut buffer, mut connections) = ([0; 4096], JoinSet::new());
     loop {
         tokio::select! {

@@ -10,12 +10,10 @@ impl Config {
         self.server.validate()?;
         if let Some(fleet) = &self.fleet {
             fleet.validate()?;
-            let secluded =
-                self.pools.values().filter_map(|pool| Some(&pool.health.out_until_checked).filter(|out| ***out));
-            for out in secluded {
-                return Err(
-                    out.fault("this is not to be had in a fleet, where others may have checked a backend already")
-                );
+            let mut secluded = self.pools.values().map(|pool| &pool.health.out_until_checked);
+            if let Some(out) = secluded.find(|out| ***out) {
+                let words = "this is not to be had in a fleet, where others may have checked a backend already";
+                return Err(out.fault(words));
             }
         }
         if self.pools.is_empty() {

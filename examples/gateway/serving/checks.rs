@@ -77,6 +77,7 @@ pub struct Checked<'a> {
     pub name: &'a str,
     pub pool: &'a BackendPool<Origin>,
     pub config: &'a Pool,
+    #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "a configuration with one is refused"))]
     pub fleet: Option<&'a Fleet>,
 }
 

@@ -1,10 +1,9 @@
 //! Who tells a pool which backends it has, at work.
 
 use super::checks::Task;
-use crate::config::{
-    discover::{Discover, Where},
-    server::Server,
-};
+#[cfg(any(feature = "dns", feature = "etcd", feature = "file"))]
+use crate::config::discover::Where;
+use crate::config::{discover::Discover, server::Server};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tower_balancer::{
