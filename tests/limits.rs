@@ -67,7 +67,8 @@ async fn a_head_that_comes_slowly_or_not_at_all_ends_the_connection() {
     let mut stream = wire.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     assert!(to_end(&mut stream).await.ends_with("ok"));
-    assert_eq!(wire.seen().len(), 1);
+    let seen = wire.seen();
+    assert_eq!(seen.len(), 1, "{seen:?}");
 }
 
 #[tokio::test]
@@ -344,6 +345,29 @@ async fn a_silent_client_over_http2_is_asked_for_a_sign_of_life() {
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     to_end(&mut stream).await;
     assert_eq!(wire.fired.count(Limit::Ping), 1);
+}
+
+#[tokio::test]
+async fn a_head_over_http2_that_never_ends_ends_the_connection() {
+    let limits = Limits { ping_after: SHORT, ping_time: SHORT, idle: SHORT, ..Limits::default() };
+    let wire = Wire::with(OK, limits, |proxy| proxy).await;
+    // GET http / of a, and then a field a letter at a time.
+    for fields in [&[][..], &[0, 1, b'x', 0x7f, 0]] {
+        let (mut read, mut write) = wire.connect().await.into_split();
+        let opening = [PREFACE, &frame(1, 1, 1, &[&[0x82, 0x86, 0x84, 0x41, 1, b'a'], fields].concat())].concat();
+        write.write_all(&opening).await.unwrap();
+        let dripping = async {
+            while write.write_all(&frame(9, 0, 1, b"x")).await.is_ok() {
+                tokio::time::sleep(SHORT / 5).await;
+            }
+        };
+        let ended = async { tokio::io::copy(&mut read, &mut tokio::io::sink()).await };
+        let either = async {
+            tokio::select! { () = dripping => {}, _ = ended => {} }
+        };
+        tokio::time::timeout(Duration::from_secs(10), either).await.expect("nobody minds");
+    }
+    assert_eq!(wire.seen(), [""; 0]);
 }
 
 #[tokio::test]
