@@ -5,6 +5,8 @@
 pub mod checks;
 #[path = "../examples/gateway/config/mod.rs"]
 mod config;
+#[path = "../examples/gateway/events/mod.rs"]
+mod events;
 #[path = "../examples/gateway/options.rs"]
 mod options;
 #[path = "../examples/gateway/serving/mod.rs"]

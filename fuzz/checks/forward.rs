@@ -53,12 +53,12 @@ fn one(method: &Method, uri: &Uri, asked: &HeaderMap, answered: &HeaderMap, trus
 
     let layer = ForwardLayer::new().via("us").forwarded().real_ip();
     let trusted = trusts.then_some("192.0.2.0/24").into_iter().map(|network| network.parse().expect("a network"));
-    let service = layer.trusted_proxies(trusted).layer(service_fn(async |request: Request<Empty<Bytes>>| {
+    let service = layer.trusted_proxies(trusted).layer(service_fn(async |request: Request<_>| {
         passed(request.headers(), asked);
         assert_eq!(request.method(), method);
         assert_eq!(request.uri().path_and_query(), uri.path_and_query(), "the target is another");
         told(&request, asked, client, trusts);
-        let mut response = Response::new(());
+        let mut response = Response::new(Empty::<Bytes>::new());
         *response.headers_mut() = answered.clone();
         Ok::<_, Infallible>(response)
     }));

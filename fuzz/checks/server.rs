@@ -3,12 +3,12 @@
 use super::{now, strict::Pieces};
 use bytes::Bytes;
 use http::{Request, Response, Version};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Either, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use std::{convert::Infallible, sync::Mutex};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_balancer::http::{ForwardLayer, Refused, Strict};
+use tower_balancer::http::{ForwardBody, ForwardLayer, Refused, Strict};
 
 pub fn check(data: &[u8]) {
     if data.starts_with(b"PRI") {
@@ -16,7 +16,7 @@ pub fn check(data: &[u8]) {
     }
     // The targets of the requests, and whether the body of each was whole.
     let seen = Mutex::new(Vec::new());
-    let forward = ForwardLayer::new().layer(service_fn(async |request: Request<Incoming>| {
+    let forward = ForwardLayer::new().layer(service_fn(async |request: Request<ForwardBody<Incoming>>| {
         assert!(
             request.headers().iter().all(|(_, value)| !value.as_bytes().iter().any(|byte| b"\r\n\0".contains(byte)))
         );
@@ -29,9 +29,11 @@ pub fn check(data: &[u8]) {
     let service = hyper::service::service_fn(|request| {
         let forwarding = forward.clone().oneshot(request);
         async move {
-            forwarding.await.or_else(|error| {
+            forwarding.await.map(|response| response.map(Either::Left)).or_else(|error| {
                 assert!(error.is::<Refused>(), "{error}");
-                Ok::<_, Infallible>(Response::builder().status(400).body(Empty::new()).expect("a status"))
+                Ok::<_, Infallible>(
+                    Response::builder().status(400).body(Either::Right(Empty::new())).expect("a status"),
+                )
             })
         }
     });
