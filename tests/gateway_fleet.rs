@@ -72,7 +72,7 @@ impl One {
 
     /// Is killed; until then no request has failed, and after it nobody is told anything: those in flight are broken off, and
     /// those after them refused.
-    async fn is_killed(mut self) {
+    async fn kill(mut self) {
         self.load.more(20).await;
         assert_eq!(self.load.failed(), 0, "of {}", self.load.answered());
         self.gateway.child.kill().unwrap();
@@ -185,7 +185,7 @@ async fn backends_etcd_and_gateways_are_killed_one_by_one_and_no_request_fails_b
     are_out(&gateways, &[]).await;
 
     for _ in 0..GATEWAYS {
-        gateways.remove(0).is_killed().await;
+        gateways.remove(0).kill().await;
         measured("a gateway is killed: shared by the others", are_shared(&gateways)).await;
         gateways.push(start(&config));
         measured("and another begins: shared with it", are_shared(&gateways)).await;

@@ -87,7 +87,10 @@ async fn who_takes_no_part_touches_nothing() {
 
 /// The fields of the spans that were made, in the order of their beginnings.
 #[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<(span::Id, BTreeMap<String, String>)>>>);
+struct Spans(Arc<Mutex<Vec<Span>>>);
+
+/// With its fields.
+type Span = (span::Id, BTreeMap<String, String>);
 
 struct Fields<'a>(&'a mut BTreeMap<String, String>);
 

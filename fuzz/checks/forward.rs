@@ -92,7 +92,7 @@ fn told<B>(request: &Request<B>, asked: &HeaderMap, client: SocketAddr, trusts: 
         first.and_then(|line| line.to_str().ok())
     };
     let ours = client.ip().to_string();
-    assert!(headers.get_all(header::VIA).iter().last().is_some_and(|via| via.as_bytes().ends_with(b" us")));
+    assert!(headers.get_all(header::VIA).iter().next_back().is_some_and(|via| via.as_bytes().ends_with(b" us")));
     assert!(headers.get_all(header::HOST).iter().count() <= 1);
     assert!(headers.keys().all(|name| !name.as_str().contains('_') || !is_twin(name.as_str())), "a twin crossed");
     let address = request.extensions().get::<Peer>().expect("it stays").ip();

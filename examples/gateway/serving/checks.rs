@@ -69,7 +69,7 @@ pub enum Checks {
     },
     /// With other gateways.
     #[cfg(feature = "etcd")]
-    Shared(super::fleet::Share),
+    Shared(Box<super::fleet::Share>),
 }
 
 /// Whose checks they are.
@@ -98,7 +98,7 @@ impl Checks {
         #[cfg(feature = "etcd")]
         if let Some(fleet) = checked.fleet {
             match super::fleet::Share::of(fleet, checked.name, checked.pool) {
-                Ok(share) => return Self::Shared(share.checked_by(probe, health)),
+                Ok(share) => return Self::Shared(Box::new(share.checked_by(probe, health))),
                 Err(problem) => tracing::error!("This gateway checks alone: {problem}"),
             }
         }
