@@ -87,12 +87,11 @@ async fn who_takes_no_part_touches_nothing() {
 
 /// The fields of the spans that were made, in the order of their beginnings.
 #[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<Span>>>);
+struct Spans(Arc<Mutex<Vec<(span::Id, Values)>>>);
 
-/// With its fields.
-type Span = (span::Id, BTreeMap<String, String>);
+type Values = BTreeMap<String, String>;
 
-struct Fields<'a>(&'a mut BTreeMap<String, String>);
+struct Fields<'a>(&'a mut Values);
 
 impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
@@ -117,7 +116,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 }
 
 impl Spans {
-    fn take(&self) -> Vec<BTreeMap<String, String>> {
+    fn take(&self) -> Vec<Values> {
         std::mem::take(&mut *self.0.lock().unwrap()).into_iter().map(|(_, fields)| fields).collect()
     }
 }
@@ -146,7 +145,7 @@ async fn a_span_for_the_request_and_one_below_it_for_each_attempt() {
 
     let made = spans.take();
     let [root, first, second] = &made[..] else { panic!("{made:#?}") };
-    let has = |span: &BTreeMap<String, String>, expected: &[(&str, &str)]| {
+    let has = |span: &Values, expected: &[(&str, &str)]| {
         for (name, value) in expected {
             assert_eq!(span.get(*name).map(String::as_str), Some(*value), "{name} of {span:#?}");
         }
