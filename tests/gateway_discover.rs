@@ -3,6 +3,9 @@
 #![cfg_attr(not(all(feature = "dns", feature = "file")), allow(unused, reason = "each source has its tests"))]
 
 mod common;
+#[cfg(all(feature = "dns", feature = "tls"))]
+#[path = "common/tls.rs"]
+mod tls;
 
 use common::{
     Server,
@@ -438,4 +441,26 @@ async fn no_request_fails_while_backends_join_leave_and_crash_and_the_etcd_is_ki
     tokio::spawn(third.run());
     are_eligible(&admin, &[&one, &two, &three]).await;
     nothing_failed(load).await;
+}
+
+#[cfg(all(feature = "dns", feature = "tls"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whom_a_name_server_tells_of_is_reached_over_tls_where_that_is_set_up() {
+    use common::name_server::NameServer;
+    use tls::{Authority, Backend, Speaks};
+    let authority = Authority::new();
+    let backend = Backend::serving(&Speaks::as_(authority.signs("web.internal")), says("in secret")).await;
+    let ca = std::env::temp_dir().join(format!("gateway-discover-ca-{}.pem", std::process::id()));
+    fs::write(&ca, &authority.pem).unwrap();
+    let dns = NameServer::start().await;
+    dns.a("web.test.", [[127, 0, 0, 1]]).await;
+    let (gateway, admin, _config) = gateway(&format!(
+        "discover = {{ dns = \"web.test\", port = {}, servers = [\"{}\"] }}\n\
+         upstream = {{ tls = {{ ca = {ca:?}, server_name = \"web.internal\" }} }}",
+        backend.port(),
+        dns.address,
+    ));
+    until(|| async { eligible(&admin).await == BTreeSet::from([backend.url("127.0.0.1")]) }).await;
+    assert_eq!(get(&gateway.url).await, (200, "in secret".to_owned()));
+    fs::remove_file(ca).unwrap();
 }

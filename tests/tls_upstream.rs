@@ -571,11 +571,11 @@ impl Both {
         Self { files, front, back }
     }
 
-    fn gateway(&self, backend: &str, more: &str) -> (Gateway, ConfigFile) {
+    fn gateway(&self, checked_by: &str, backend: &str, more: &str) -> (Gateway, ConfigFile) {
         let path = |name| self.files.path(name);
         let file = ConfigFile::new(&format!(
             "[server]\ntls = {{ cert = {:?}, key = {:?} }}\n[pools.web]\nbackends = [{backend:?}]\n\
-             health = {{ interval = \"100ms\", timeout = \"1s\" }}\n\
+             health = {{ kind = {checked_by:?}, interval = \"100ms\", timeout = \"1s\" }}\n\
              upstream = {{ protocol = \"auto\", tls = {{ ca = {:?}, {more} }} }}\n",
             path("front.pem"),
             path("front.key"),
@@ -602,7 +602,7 @@ async fn the_gateway_speaks_tls_on_both_sides_and_says_who_it_is() {
     let backend = mirror(&speaks).await;
     let (cert, key) = (both.files.path("client.pem"), both.files.path("client.key"));
     let more = format!("server_name = \"backends.internal\", cert = {cert:?}, key = {key:?}");
-    let (gateway, _file) = both.gateway(&backend.url("127.0.0.1"), &more);
+    let (gateway, _file) = both.gateway("http", &backend.url("127.0.0.1"), &more);
     gateway.line("HEALTH: HEALTHY");
     let url = gateway.url.replace("http:", "https:");
     let seen = send(&both.client(), &url).await.unwrap();
@@ -613,10 +613,27 @@ async fn the_gateway_speaks_tls_on_both_sides_and_says_who_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_passes_grpc_from_tls_to_tls() {
+    let both = Both::new("grpc");
+    let (reporter, service) = tonic_health::server::health_reporter();
+    reporter.set_service_status("shop.Orders", tonic_health::ServingStatus::Serving).await;
+    let backend = Backend::serving(&Speaks::as_(both.back.signs("localhost")), service).await;
+    let (gateway, _file) = both.gateway("grpc", &backend.url("localhost"), "");
+    gateway.line("HEALTH: HEALTHY");
+    let client: Client<tonic::body::Body> = ClientConfig::new().http2().tls(trusting(&both.front)).build();
+    let front = gateway.url.replace("http:", "https:").parse().unwrap();
+    let mut health = HealthClient::with_origin(client, front);
+    let ask = |service: &str| HealthCheckRequest { service: service.into() };
+    let reply = health.check(ask("shop.Orders")).await.unwrap().into_inner();
+    assert_eq!(reply.status(), ServingStatus::Serving);
+    assert_eq!(health.check(ask("nobody")).await.unwrap_err().code(), tonic::Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_trusts_another_authority_when_it_is_told_to_read_its_files_again() {
     let both = Both::new("reload");
     let backend = Backend::serving(&Speaks::as_(both.back.signs("localhost")), says("yes")).await;
-    let (gateway, _file) = both.gateway(&backend.url("localhost"), "");
+    let (gateway, _file) = both.gateway("http", &backend.url("localhost"), "");
     let (client, url) = (both.client(), gateway.url.replace("http:", "https:"));
     assert_eq!(status(&client, &url).await, 200);
 

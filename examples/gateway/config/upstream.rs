@@ -5,6 +5,7 @@ use super::{
     upstream_tls::UpstreamTls,
     value::{Fault, Value},
 };
+use http::uri::Scheme;
 use serde::Deserialize;
 use std::time::Duration;
 use tower_balancer::http::{ClientConfig, TlsConfig};
@@ -60,6 +61,11 @@ impl Upstream {
 
     pub fn validate(&self) -> Result<(), Fault> {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.config().map(drop))
+    }
+
+    /// Of backends of which only the address is known: nobody sets up TLS for those who are to be reached without.
+    pub fn scheme(&self) -> Scheme {
+        if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP }
     }
 
     /// Whether a client made for one does for the other: then its connections are kept.

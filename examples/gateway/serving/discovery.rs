@@ -3,7 +3,7 @@
 use super::checks::Task;
 #[cfg(any(feature = "dns", feature = "etcd", feature = "file"))]
 use crate::config::discover::Where;
-use crate::config::{discover::Discover, server::Server};
+use crate::config::{discover::Discover, server::Server, upstream::Upstream};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tower_balancer::{
@@ -25,12 +25,13 @@ impl Discovery {
     /// is there, this goes on from that.
     pub fn begin(
         discover: &Discover,
+        upstream: &Upstream,
         server: &Server,
         first: Vec<Member<Origin>>,
         pool: &BackendPool<Origin>,
         before: Option<&Self>,
     ) -> Self {
-        let mut discoverer = Discoverer::new(pool, AnySource::of(discover, server))
+        let mut discoverer = Discoverer::new(pool, AnySource::of(discover, upstream, server))
             .guard(discover.guard())
             .drain(discover.drain())
             .starting_with(first);
@@ -95,13 +96,13 @@ enum AnySource {
 }
 
 impl AnySource {
-    fn of(discover: &Discover, server: &Server) -> Self {
+    fn of(discover: &Discover, upstream: &Upstream, server: &Server) -> Self {
         match discover.place() {
             #[cfg(feature = "dns")]
             Where::Dns(name) => match discover.names(name) {
                 Ok(source) => {
-                    let server = server.clone();
-                    Self::Dns(source.with(move |address| server.discovered(&format!("http://{address}"))))
+                    let (server, scheme) = (server.clone(), upstream.scheme());
+                    Self::Dns(source.with(move |address| server.discovered(&format!("{scheme}://{address}"))))
                 }
                 Err(problem) => Self::Broken(problem.to_string()),
             },
@@ -127,7 +128,7 @@ impl AnySource {
             },
             #[cfg(not(all(feature = "dns", feature = "file", feature = "etcd")))]
             _ => {
-                let _ = server;
+                let _ = (upstream, server);
                 Self::Broken("a source that is not in this build".to_owned())
             }
         }

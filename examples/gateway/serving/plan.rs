@@ -261,7 +261,9 @@ fn discovery(
         at_work.inspect(|discovery| discovery.stop());
         return None;
     };
-    let is_same = before.is_some_and(|before| before.config.discover.as_ref() == Some(discover));
+    let is_same = before.is_some_and(|before| {
+        before.config.discover.as_ref() == Some(discover) && before.config.upstream.scheme() == pool.upstream.scheme()
+    });
     if let Some(at_work) = at_work.filter(|_| is_same)
         && (at_work.has_spoken() || before.is_some_and(|before| before.config.backends == pool.backends))
     {
@@ -279,7 +281,8 @@ fn discovery(
         // Before the first request, not when the source is first asked. No backend is there twice.
         _ = backends.update(first.clone(), []);
     }
-    Some(Arc::new(Discovery::begin(discover, &config.server, first, backends, at_work.map(|at_work| &**at_work))))
+    let at_work = at_work.map(|at_work| &**at_work);
+    Some(Arc::new(Discovery::begin(discover, &pool.upstream, &config.server, first, backends, at_work)))
 }
 
 /// Makes `pool` what `config` says, where that is not what it said `before`: what an operator has done since is left alone
