@@ -197,6 +197,8 @@ async fn without_etcd_each_is_alone_and_asks_everybody_and_nobody_changes_by_tha
     })
     .await;
     eprintln!("alone after {:?}", begun.elapsed());
+    let failure = gateways[0].fleet.status().last_failure.unwrap();
+    assert_eq!(&*failure.cause, "Connection refused");
     assert_eq!(world.askers().await, [3; BACKENDS as usize]);
     // Each by itself: what one does not reach is out there, and only there.
     world.blind.lock().unwrap().insert(0);

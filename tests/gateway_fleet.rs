@@ -5,6 +5,7 @@ mod common;
 
 use common::{
     Server,
+    admin::{Operator, at},
     etcd::{Etcd, Way, free},
     gateway::{ConfigFile, Gateway, free_port, run},
     gateway_load::{Load, pools},
@@ -274,6 +275,34 @@ async fn a_gateway_whose_checks_alone_fail_takes_nobody_out_says_so_and_goes_on_
     gateways[2].gateway.line("ERROR: this gateway alone finds it ill: it may be ill itself");
     for one in gateways {
         assert_eq!(one.out().await, []);
+        one.ends_well().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_an_operator_says_at_one_gateway_is_done_at_all_and_at_one_that_begins_later() {
+    let Some(etcd) = Etcd::start("gateway-fleet-said").await else { return };
+    let servers = five().await;
+    let config =
+        config(etcd.client, &servers).replace("[pools.web]", "[pools.web]\nstrategy = \"weighted_round_robin\"");
+    let mut gateways = vec![start(&config), start(&config), start(&config)];
+    are_shared(&gateways).await;
+    let operator = |one: &One| Operator { address: one.admin.clone(), ..Operator::new() };
+    let path = |place: usize, what: &str| at("web", &servers[place].url(), what);
+    let weighed = operator(&gateways[2]).ask("PUT", &path(3, "/weight"), "{\"weight\": 7}").await;
+    assert_eq!(weighed.status, 200, "{}", weighed.body);
+    assert_eq!(operator(&gateways[0]).post(&path(1, "/drain")).await.status, 200);
+    assert_eq!(operator(&gateways[1]).post(&path(2, "/disable")).await.status, 200);
+    measured("a drain and what is disabled: at all", are_out(&gateways, &[(1, "draining"), (2, "disabled")])).await;
+    gateways.push(start(&config));
+    are_out(&gateways, &[(1, "draining"), (2, "disabled")]).await;
+    for one in &gateways {
+        until(|| async { one.told().await["backends"][3]["weight"] == 7.0 }).await;
+    }
+    // Taken back by another than who said it.
+    assert_eq!(operator(&gateways[3]).post(&path(1, "/enable")).await.status, 200);
+    are_out(&gateways, &[(2, "disabled")]).await;
+    for one in gateways {
         one.ends_well().await;
     }
 }

@@ -79,6 +79,8 @@ pub use self::dns::{DnsSource, Families, InvalidName};
 #[cfg(any(feature = "etcd", feature = "file"))]
 pub use self::entry::Entry;
 #[cfg(feature = "etcd")]
+pub(crate) use self::etcd::causal;
+#[cfg(feature = "etcd")]
 pub use self::etcd::{EtcdConfig, EtcdRegistration, EtcdSource};
 #[cfg(feature = "file")]
 pub use self::file::FileSource;

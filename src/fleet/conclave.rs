@@ -152,13 +152,19 @@ fn pass(backend: &Backend, verdict: &Verdict, now: Instant) {
     let health = backend.health();
     match verdict {
         Verdict::Ill { ill, of, cause } if health.state() != Unhealthy => {
-            backend.mark_unhealthy(&format!("{cause} ({ill} of {of} gateways)"), now);
+            match of {
+                1 => backend.mark_unhealthy(cause, now),
+                _ => backend.mark_unhealthy(&format!("{cause} ({ill} of {of} gateways)"), now),
+            };
         }
         // Of one that is drained it cannot be seen what was said before.
         Verdict::Well { well, of }
             if health.cause().is_none() || matches!(health.state(), Unhealthy | Draining | Disabled) =>
         {
-            backend.mark_healthy(&format!("well by {well} of {of} gateways"), now);
+            match of {
+                1 => backend.mark_healthy("it passes its checks", now),
+                _ => backend.mark_healthy(&format!("well by {well} of {of} gateways"), now),
+            };
         }
         _ => {}
     }

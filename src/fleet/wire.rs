@@ -1,5 +1,5 @@
 use super::{ballot::Ballot, fleets::Fleet, orders::Order};
-use crate::error::BoxError;
+use crate::{discover::causal, error::BoxError};
 use etcd_client::{Client, EventType, GetOptions, PutOptions, WatchOptions};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
@@ -64,7 +64,7 @@ pub(super) async fn keep<T>(
     loop {
         tokio::select! {
             change = changes.message() => {
-                let change = change?.ok_or("etcd has ended the watch")?;
+                let change = change.map_err(causal)?.ok_or("etcd has ended the watch")?;
                 if change.canceled() {
                     return Err(format!("etcd has ended the watch: {}", change.cancel_reason()).into());
                 }

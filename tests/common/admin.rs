@@ -14,7 +14,7 @@ use tower_balancer::http::ClientBody;
 #[derive(Clone)]
 pub struct Operator {
     pub address: String,
-    headers: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
 }
 
 /// What was answered.

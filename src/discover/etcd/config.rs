@@ -118,9 +118,17 @@ impl EtcdConfig {
         answer: impl Future<Output = Result<A, etcd_client::Error>>,
     ) -> Result<A, BoxError> {
         match timeout(self.timeout, answer).await {
-            Ok(answer) => Ok(answer?),
+            Ok(answer) => answer.map_err(causal),
             Err(_late) => Err(format!("no answer within {:?}", self.timeout).into()),
         }
+    }
+}
+
+/// An error whose causes can be followed to the innermost: the client's own leads nowhere.
+pub(crate) fn causal(error: etcd_client::Error) -> BoxError {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => status.into(),
+        other => other.into(),
     }
 }
 

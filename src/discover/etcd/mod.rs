@@ -1,6 +1,7 @@
 mod config;
 mod registration;
 
+pub(crate) use self::config::causal;
 pub use self::{config::EtcdConfig, registration::EtcdRegistration};
 
 use super::{Entry, Source, Update, entry::Target};
@@ -115,7 +116,7 @@ impl<T> EtcdSource<T> {
     /// What the next change makes of it.
     async fn follow(&self, watching: &mut Watching) -> Result<Update<T>, BoxError> {
         loop {
-            let news = watching.changes.message().await?.ok_or("etcd has ended the watch")?;
+            let news = watching.changes.message().await.map_err(causal)?.ok_or("etcd has ended the watch")?;
             if news.canceled() {
                 // It no longer knows what was missed, say.
                 return Err(format!("etcd has ended the watch: {}", news.cancel_reason()).into());
