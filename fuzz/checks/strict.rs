@@ -40,11 +40,11 @@ impl AsyncWrite for Pieces<'_> {
 }
 
 /// What passes, and whether reading failed then.
-fn passes(data: &[u8], size: usize) -> (Vec<u8>, bool) {
+async fn passes(data: &[u8], size: usize) -> (Vec<u8>, bool) {
     let mut strict = Strict::new(Pieces(data, size));
     let (mut passed, mut buffer) = (Vec::new(), [0; 512]);
     loop {
-        match now(strict.read(&mut buffer)) {
+        match strict.read(&mut buffer).await {
             Ok(0) => return (passed, false),
             Ok(length) => passed.extend_from_slice(&buffer[..length]),
             Err(_) => return (passed, true),
@@ -53,11 +53,16 @@ fn passes(data: &[u8], size: usize) -> (Vec<u8>, bool) {
 }
 
 pub fn check(data: &[u8]) {
-    let (passed, broke) = passes(data, usize::MAX);
+    now(one(data));
+}
+
+async fn one(data: &[u8]) {
+    let (passed, broke) = passes(data, usize::MAX).await;
     for size in [1, 2, 7, 64] {
-        assert_eq!((&passed, broke), (&passes(data, size).0, passes(data, size).1), "in pieces of {size}");
+        let (again, broke_again) = passes(data, size).await;
+        assert_eq!((&passed, broke), (&again, broke_again), "in pieces of {size}");
     }
-    let refused = passed.strip_suffix(UNACCEPTABLE).filter(|before| passed.len() != data.len() || *before != data);
+    let refused = passed.strip_suffix(UNACCEPTABLE).filter(|_| passed != data);
     let whole = refused.unwrap_or(&passed);
     assert!(data.starts_with(whole), "it is not what came");
     if refused.is_none() && !broke {
@@ -66,7 +71,8 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// By the plainest means there are: each line ends in CRLF, and nothing that frames a message is there twice.
+/// By the plainest means there are: each line ends in CRLF, and nothing that frames a message is there twice. A CR within a
+/// line is refused by the parser above, with much else.
 fn first_head(data: &[u8]) {
     let Some(end) = data.windows(4).position(|end| end == b"\r\n\r\n") else { return };
     let head = data[..end].trim_ascii_start();
@@ -74,8 +80,8 @@ fn first_head(data: &[u8]) {
         return;
     }
     let lines: Vec<_> = head.split(|&byte| byte == b'\n').collect();
-    let (last, others) = lines.split_last().expect("a split has a part");
-    assert!(others.iter().all(|line| line.ends_with(b"\r")) && !last.contains(&b'\r'), "a line ends without CRLF");
+    let (_, others) = lines.split_last().expect("a split has a part");
+    assert!(others.iter().all(|line| line.ends_with(b"\r")), "a line ends without CRLF");
     let count = |name: &[u8]| {
         let is = |line: &&&[u8]| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name);
         lines[1..].iter().filter(is).count()

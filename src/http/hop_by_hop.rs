@@ -23,16 +23,29 @@ pub(super) fn is_for_the_next_hop(name: &HeaderName) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Removes what must not cross to the next hop.
+/// Removes what must not cross to the next hop, and tells whether there was anything.
 ///
-/// Tells whether there was anything. The whole nomination is read before anything is removed, and nothing of what frames or addresses the message can be
+/// The whole nomination is read before anything is removed, and nothing of what frames or addresses the message can be
 /// nominated away.
 pub(super) fn strip(headers: &mut HeaderMap) -> Result<bool, Malformed> {
     // One look at the names that are there costs less than to ask for each that may be.
     if !headers.keys().any(is_for_the_next_hop) {
         return Ok(false);
     }
-    let nominated = nominated(headers)?;
+    let nominated = nominated(headers).collect::<Result<_, _>>()?;
+    remove(headers, nominated);
+    Ok(true)
+}
+
+/// The same of an answer: what a backend nominates badly is not the client's business, and spares nothing of the rest.
+pub(super) fn strip_answer(headers: &mut HeaderMap) {
+    if headers.keys().any(is_for_the_next_hop) {
+        let nominated = nominated(headers).flatten().collect();
+        remove(headers, nominated);
+    }
+}
+
+fn remove(headers: &mut HeaderMap, nominated: Vec<HeaderName>) {
     let trailers = asks_for_trailers(headers);
     while let Some(name) = headers.keys().find(|name| is_for_the_next_hop(name)).cloned() {
         headers.remove(name);
@@ -43,24 +56,19 @@ pub(super) fn strip(headers: &mut HeaderMap) -> Result<bool, Malformed> {
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    Ok(true)
 }
 
-fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Malformed> {
-    let mut names = Vec::new();
-    for line in headers.get_all(header::CONNECTION) {
-        let tokens = line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        for token in tokens.filter(|token| !token.is_empty()) {
-            if token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive") {
-                continue;
-            }
-            let name = HeaderName::from_bytes(token).map_err(|_| Malformed)?;
-            if name != header::HOST && name != header::CONTENT_LENGTH && name != header::TE {
-                names.push(name);
-            }
-        }
-    }
-    Ok(names)
+fn nominated(headers: &HeaderMap) -> impl Iterator<Item = Result<HeaderName, Malformed>> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let tokens = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let about_connection = |token: &&[u8]| {
+        token.is_empty() || token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive")
+    };
+    let stays = |name: &HeaderName| *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::TE;
+    tokens
+        .filter(move |token| !about_connection(token))
+        .map(|token| HeaderName::from_bytes(token).map_err(|_| Malformed))
+        .filter(move |name| !name.as_ref().is_ok_and(stays))
 }
 
 /// `TE` is for the next hop, except that `trailers` asks the whole way (RFC 9110 §10.1.4), and gRPC needs it.
@@ -130,5 +138,18 @@ mod tests {
         let mut seen = before.clone();
         assert_eq!(strip(&mut seen), Err(Malformed));
         assert_eq!(seen, before);
+    }
+
+    #[test]
+    fn a_malformed_nomination_in_an_answer_spares_nothing_of_the_rest() {
+        let mut seen = headers(&[
+            ("connection", "x-one, x y"),
+            ("connection", "x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x", "3"),
+        ]);
+        strip_answer(&mut seen);
+        assert_eq!(seen, headers(&[("x", "3")]));
     }
 }

@@ -265,11 +265,7 @@ where
                     response.headers_mut().remove(header::CONTENT_LENGTH);
                 }
                 one_length(response.headers_mut());
-                // What a backend nominates badly is not the client's business; the fixed list is removed in any case.
-                if hop_by_hop::strip(response.headers_mut()).is_err() {
-                    response.headers_mut().remove(header::CONNECTION);
-                    _ = hop_by_hop::strip(response.headers_mut());
-                }
+                hop_by_hop::strip_answer(response.headers_mut());
                 // The version is that of the hop to the backend. The server writes that of its own.
                 *response.version_mut() = Version::HTTP_11;
                 Poll::Ready(Ok(response.map(|body| ForwardBody::new(body, Of::Answer))))
