@@ -262,6 +262,34 @@ async fn who_joins_has_the_tier_and_the_zone_that_its_source_says() {
 
 #[cfg(feature = "file")]
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_drains_whom_a_source_brought_and_does_not_contradict_it() {
+    let servers = three().await;
+    let [one, two, three] = servers.each_ref();
+    let backends = ConfigFile::new(&list(&[one, two]));
+    let (_gateway, address, _config) =
+        gateway(&format!("discover = {{ file = {:?}, refresh = \"20ms\" }}", backends.path()));
+    are_eligible(&address, &[one, two]).await;
+    let mut operator = common::admin::Operator::new();
+    operator.address = address.clone();
+    let new = serde_json::json!({ "url": three.url() }).to_string();
+    for refused in [
+        operator.ask("POST", "/pools/web/backends", &new).await,
+        operator.ask("DELETE", &common::admin::at("web", &one.url(), ""), "").await,
+    ] {
+        assert_eq!(refused.status, 409);
+        assert!(
+            refused.error().starts_with("the source of pool web says who is there: expected a change at the source")
+        );
+    }
+    assert_eq!(operator.post(&common::admin::at("web", &one.url(), "/drain")).await.status, 200);
+    // The source has news of others: what was said here holds.
+    backends.replace(&list(&[one, two, three]));
+    are_eligible(&address, &[two, three]).await;
+    assert_eq!(operator.backend("web", &one.url()).await["state"], "draining");
+}
+
+#[cfg(feature = "file")]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_joins_has_the_limit_of_the_pool() {
     use std::{sync::Arc, time::Duration};
     use tokio::sync::Semaphore;

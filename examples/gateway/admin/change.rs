@@ -86,6 +86,7 @@ pub async fn remove(
     Asked(going): Asked<Going>,
 ) -> Result<(StatusCode, Json<describe::Backend>), Problem> {
     let chosen = admin.choose(&pool, &id)?;
+    listed_here(&chosen.pool)?;
     let deadline = going.deadline()?.unwrap_or(DEFAULT_DRAIN);
     chosen.changed("remove", &peer, &admin, || chosen.drain(going.force, Some(deadline), true, &admin))?;
     Ok((StatusCode::ACCEPTED, Json(chosen.described(&admin))))
@@ -148,6 +149,7 @@ pub async fn add(
     Input(new): Input<NewBackend>,
 ) -> Result<Response, Problem> {
     let pool = admin.pool(&pool)?;
+    listed_here(&pool)?;
     let origin = Origin::read(&new.url).map_err(Problem::unprocessable)?;
     if admin.plan().config.server.is_at(&origin) {
         let words = format!("backend {origin} is the gateway itself: expected another address");
@@ -202,6 +204,17 @@ impl NewBackend {
             None => {}
         }
         Ok(member)
+    }
+}
+
+/// Where a source says who is there, its next word would undo what is said here.
+fn listed_here(pool: &Pool) -> Result<(), Problem> {
+    match &pool.discovery {
+        None => Ok(()),
+        Some(_) => Err(Problem::conflict(format!(
+            "the source of pool {} says who is there: expected a change at the source, or to drain or disable here",
+            pool.name
+        ))),
     }
 }
 
