@@ -345,6 +345,7 @@ async fn it_is_readable_on_a_phone_in_the_dark_and_shows_words_as_words() {
         [(360, true), (412, true), (768, true), (800, false), (1024, false), (1280, false), (1920, false)]
     {
         browser.screen(width, 800, is_phone).await;
+        assert_eq!(browser.run(CRAMPED).await, json!([]), "{width}");
         assert_eq!(browser.run(fits).await, json!([true, width]), "{width}");
     }
     browser.screen(360, 740, true).await;
@@ -366,6 +367,13 @@ async fn it_is_readable_on_a_phone_in_the_dark_and_shows_words_as_words() {
     }
     desk.is_well().await;
 }
+
+/// The cells that are too small for what is in them, with all three buttons, as one that is ejected has them.
+const CRAMPED: &str = r#"
+    document.querySelectorAll('.acts button').forEach(button => button.disabled = false);
+    return [...document.querySelectorAll('tbody td')].filter(cell => cell.scrollWidth > cell.clientWidth + 1)
+        .map(cell => `${cell.className} ${cell.scrollWidth} > ${cell.clientWidth}`);
+"#;
 
 /// The texts whose contrast is below 4.5.
 const CONTRAST: &str = r#"
