@@ -54,6 +54,11 @@ fn trusting(authority: &Authority) -> TlsConfig {
     TlsConfig::new().ca(&authority.pem).unwrap()
 }
 
+/// With time for handshakes on a machine that has other things to do.
+fn config() -> ClientConfig {
+    ClientConfig::new().connect_timeout(Duration::from_secs(30))
+}
+
 async fn send(client: &Ours, url: &str) -> Result<String, BoxError> {
     let request = Request::get(url).body(Full::default()).unwrap();
     let answer = client.clone().oneshot(request).await?;
@@ -92,7 +97,7 @@ async fn a_backend_is_known_by_the_name_or_the_address_in_its_url() {
     let authority = Authority::new();
     for (name, asked_for) in [("localhost", Some("localhost")), ("127.0.0.1", None)] {
         let backend = Backend::serving(&Speaks::as_(authority.signs(name)), says("yes")).await;
-        let client: Ours = ClientConfig::new().tls(trusting(&authority)).build();
+        let client: Ours = config().tls(trusting(&authority)).build();
         assert_eq!(send(&client, &backend.url(name)).await.unwrap(), "yes");
         let seen = backend.handshakes().remove(0);
         assert_eq!(
@@ -123,7 +128,7 @@ async fn one_that_is_not_who_it_should_be_is_one_that_cannot_be_reached() {
             async { Response::new(Full::<Bytes>::default()) }
         });
         let bad = Backend::serving(&Speaks::as_(identity), service).await;
-        let client: Ours = ClientConfig::new().tls(trusting(&ours)).build();
+        let client: Ours = config().tls(trusting(&ours)).build();
         let error = send(&client, &bad.url("localhost")).await.unwrap_err();
         assert!(words(&error).contains(expected), "{}", words(&error));
         assert_eq!(fault(&error), Fault::CONNECT);
@@ -131,7 +136,7 @@ async fn one_that_is_not_who_it_should_be_is_one_that_cannot_be_reached() {
         // Nothing was sent, so that even what must not be sent twice goes elsewhere; and the client is told nothing of it.
         let good = Backend::serving(&Speaks::as_(ours.signs("localhost")), says("good")).await;
         let pool = BackendPool::new([bad.url("localhost"), good.url("localhost")]).unwrap();
-        let proxy = ReverseProxy::builder(&pool).client(ClientConfig::new().tls(trusting(&ours))).build();
+        let proxy = ReverseProxy::builder(&pool).client(config().tls(trusting(&ours))).build();
         for _ in 0..4 {
             let request = Request::post("/").body(Full::<Bytes>::from("once")).unwrap();
             let answer = proxy.clone().oneshot(request).await.unwrap();
@@ -141,7 +146,7 @@ async fn one_that_is_not_who_it_should_be_is_one_that_cannot_be_reached() {
         assert!(health.cause().unwrap().contains(expected), "{:?}", health.cause());
 
         let pool = BackendPool::new([bad.url("localhost")]).unwrap();
-        let proxy = ReverseProxy::builder(&pool).client(ClientConfig::new().tls(trusting(&ours))).build();
+        let proxy = ReverseProxy::builder(&pool).client(config().tls(trusting(&ours))).build();
         let answer = proxy.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
         assert_eq!(answer.status(), 502);
         let told = answer.into_body().collect().await.unwrap().to_bytes();
@@ -153,7 +158,7 @@ async fn one_that_is_not_who_it_should_be_is_one_that_cannot_be_reached() {
 #[tokio::test]
 async fn whom_nobody_was_named_for_the_system_trusts_or_not() {
     let backend = Backend::serving(&Speaks::as_(Authority::new().signs("localhost")), says("yes")).await;
-    let client: Ours = ClientConfig::new().build();
+    let client: Ours = config().build();
     let error = send(&client, &backend.url("localhost")).await.unwrap_err();
     // Where the system has no roots at all, that is what is said.
     assert!(words(&error).contains("UnknownIssuer") || words(&error).contains("of the system"), "{}", words(&error));
@@ -165,7 +170,7 @@ async fn a_name_of_its_own_is_expected_and_asked_for() {
     let authority = Authority::new();
     let backend = mirror(&Speaks::as_(authority.signs("backends.internal"))).await;
     let tls = trusting(&authority).server_name("backends.internal").unwrap();
-    let client: Ours = ClientConfig::new().tls(tls).build();
+    let client: Ours = config().tls(tls).build();
     let seen = send(&client, &backend.url("127.0.0.1")).await.unwrap();
     // Who is meant by the request stays what it was.
     assert_eq!(seen, format!("HTTP/1.1 GET / host=127.0.0.1:{}", backend.port()));
@@ -178,7 +183,7 @@ async fn a_name_of_its_own_is_expected_and_asked_for() {
 async fn a_backend_that_wants_a_certificate_gets_ours_and_takes_no_other() {
     let (authority, clients) = (Authority::new(), Authority::new());
     for version in [&TLS13, &TLS12] {
-        for config in [ClientConfig::new(), ClientConfig::new().http2(), ClientConfig::new().auto()] {
+        for config in [config(), config().http2(), config().auto()] {
             let identity = authority.signs("localhost");
             let speaks = Speaks { versions: &[version], clients_of: Some(&clients), ..Speaks::as_(identity) };
             let backend = Backend::serving(&speaks, says("welcome")).await;
@@ -206,7 +211,7 @@ async fn a_backend_that_wants_a_certificate_gets_ours_and_takes_no_other() {
 #[tokio::test]
 async fn both_sides_agree_on_a_protocol_or_there_is_no_connection() {
     let authority = Authority::new();
-    let (http1, http2, auto) = (ClientConfig::new(), ClientConfig::new().http2(), ClientConfig::new().auto());
+    let (http1, http2, auto) = (config(), config().http2(), config().auto());
     let (both, one, two) = (["h2", "http/1.1"], ["http/1.1"], ["h2"]);
     for (protocols, config, expected) in [
         (&both[..], &http1, Some("HTTP/1.1")),
@@ -243,7 +248,7 @@ async fn many_at_once_to_one_that_may_choose_are_all_answered() {
     let authority = Authority::new();
     for (protocols, connections) in [(&["h2"][..], 1..=1), (&["http/1.1"], 1..=51)] {
         let backend = mirror(&Speaks { protocols, ..Speaks::as_(authority.signs("localhost")) }).await;
-        let client: Ours = ClientConfig::new().auto().tls(trusting(&authority)).build();
+        let client: Ours = config().auto().tls(trusting(&authority)).build();
         let url = backend.url("localhost");
         let all = futures_util::future::join_all((0..50).map(|_| send(&client, &url))).await;
         assert!(all.iter().all(Result::is_ok), "{all:?}");
@@ -263,7 +268,7 @@ async fn in_the_clear_a_choice_is_http1() {
         Response::new(Full::<Bytes>::from(format!("{:?}", request.version())))
     }))
     .await;
-    let client: Ours = ClientConfig::new().auto().build();
+    let client: Ours = config().auto().build();
     assert_eq!(send(&client, &server.url()).await.unwrap(), "HTTP/1.1");
 }
 
@@ -271,7 +276,7 @@ async fn in_the_clear_a_choice_is_http1() {
 async fn the_same_authority_with_and_without_tls_is_two_backends() {
     let authority = Authority::new();
     let backend = Backend::serving(&Speaks::as_(authority.signs("localhost")), says("yes")).await;
-    let client: Ours = ClientConfig::new().tls(trusting(&authority)).build();
+    let client: Ours = config().tls(trusting(&authority)).build();
     assert_eq!(send(&client, &backend.url("localhost")).await.unwrap(), "yes");
     assert!(send(&client, &backend.url("localhost").replace("https", "http")).await.is_err());
     assert_eq!(send(&client, &backend.url("localhost")).await.unwrap(), "yes");
@@ -288,14 +293,14 @@ async fn a_second_connection_resumes_the_session_of_the_first() {
             Response::builder().header("connection", "close").body(Full::<Bytes>::from("yes")).unwrap()
         });
         let backend = Backend::serving(&speaks, service).await;
-        let client: Ours = ClientConfig::new().tls(trusting(&authority)).build();
+        let client: Ours = config().tls(trusting(&authority)).build();
         for resumed in [false, true, true] {
             send(&client, &backend.url("localhost")).await.unwrap();
             let seen = backend.handshakes().remove(0);
             assert_eq!((seen.version, seen.resumed), (named, resumed));
         }
         // Another client has sessions of its own.
-        let other: Ours = ClientConfig::new().tls(trusting(&authority)).build();
+        let other: Ours = config().tls(trusting(&authority)).build();
         send(&other, &backend.url("localhost")).await.unwrap();
         assert!(!backend.handshakes()[0].resumed);
     }
@@ -309,9 +314,11 @@ async fn one_that_does_not_speak_tls_or_not_in_time_cannot_be_reached() {
     .await;
     let plain = Server::http(says("hello")).await;
     let authority = Authority::new();
-    let config = ClientConfig::new().connect_timeout(Duration::from_millis(100)).tls(trusting(&authority));
-    let client: Ours = config.build();
-    for (server, expected) in [(silent, "no TLS within 100ms"), (plain, "received corrupt message")] {
+    let hasty = config().connect_timeout(Duration::from_millis(100));
+    for (server, config, expected) in
+        [(silent, hasty, "no TLS within 100ms"), (plain, config(), "received corrupt message")]
+    {
+        let client: Ours = config.tls(trusting(&authority)).build();
         let error = send(&client, &server.url().replace("http:", "https:")).await.unwrap_err();
         assert!(words(&error).contains(expected), "{}", words(&error));
         assert_eq!(fault(&error), Fault::CONNECT);
@@ -339,7 +346,7 @@ async fn an_answer_that_is_cut_off_is_not_taken_for_whole() {
             }
         })
         .await;
-        let client: Ours = ClientConfig::new().tls(trusting(&authority)).build();
+        let client: Ours = config().tls(trusting(&authority)).build();
         let answer = send(&client, &format!("https://localhost:{}", server.address.port())).await;
         assert_eq!(answer.is_ok(), ends, "{answer:?}");
     }
@@ -372,7 +379,7 @@ async fn versions_before_1_2_are_not_spoken() {
         command.args(["-key", &files.path("server.key")]).stdout(Stdio::null()).stderr(Stdio::null());
         Openssl(command.spawn().unwrap())
     };
-    let client: Ours = ClientConfig::new().tls(trusting(&authority)).build();
+    let client: Ours = config().tls(trusting(&authority)).build();
     let ask = async || send(&client, &format!("https://localhost:{port}")).await;
     // The same server is reached with a version that is spoken.
     let modern = serve("-tls1_2");
@@ -396,7 +403,7 @@ async fn a_grpc_call_ends_with_its_trailers() {
         let speaks = Speaks { protocols, ..Speaks::as_(authority.signs("localhost")) };
         let backend = Backend::serving(&speaks, service.clone()).await;
         let pool = BackendPool::new([backend.url("localhost")]).unwrap();
-        let config = ClientConfig::new().auto().tls(trusting(&authority));
+        let config = config().auto().tls(trusting(&authority));
         let proxy = ReverseProxy::builder(&pool).client(config).build();
         let mut health = HealthClient::with_origin(proxy, "http://front".parse().unwrap());
         let ask = |service: &str| HealthCheckRequest { service: service.into() };
@@ -436,7 +443,7 @@ async fn websocket_goes_through_also_where_others_go_over_http2() {
     });
     let backend = Backend::serving(&Speaks::as_(authority.signs("localhost")), service).await;
     let pool = BackendPool::new([backend.url("localhost")]).unwrap();
-    let config = ClientConfig::new().auto().tls(trusting(&authority));
+    let config = config().auto().tls(trusting(&authority));
     let proxy = ReverseProxy::builder(&pool).client(config).build();
     let front = Server::raw(move |stream| {
         let service = hyper_util::service::TowerToHyperService::new(proxy.clone());
@@ -463,7 +470,7 @@ async fn who_asks_to_switch_takes_nobody_out_that_has_http2_alone() {
     let authority = Authority::new();
     let backend = mirror(&Speaks { protocols: &["h2"], ..Speaks::as_(authority.signs("localhost")) }).await;
     let pool = BackendPool::new([backend.url("localhost")]).unwrap();
-    let config = ClientConfig::new().auto().tls(trusting(&authority));
+    let config = config().auto().tls(trusting(&authority));
     let client: Ours = config.build();
     let asks = Request::get(backend.url("localhost")).header("connection", "upgrade").header("upgrade", "websocket");
     let answer = client.oneshot(asks.body(Full::default()).unwrap()).await.unwrap();
@@ -481,7 +488,7 @@ async fn a_body_of_unknown_length_takes_the_form_of_what_is_spoken() {
         });
         let speaks = Speaks { protocols, ..Speaks::as_(authority.signs("localhost")) };
         let backend = Backend::serving(&speaks, service).await;
-        let client: Client<axum::body::Body> = ClientConfig::new().auto().tls(trusting(&authority)).build();
+        let client: Client<axum::body::Body> = config().auto().tls(trusting(&authority)).build();
         for method in [Method::GET, Method::POST] {
             let pieces = futures_util::stream::iter(["a", "b"].map(Ok::<_, std::io::Error>));
             let request = Request::builder().method(method).uri(backend.url("localhost"));
@@ -575,8 +582,8 @@ impl Both {
         let path = |name| self.files.path(name);
         let file = ConfigFile::new(&format!(
             "[server]\ntls = {{ cert = {:?}, key = {:?} }}\n[pools.web]\nbackends = [{backend:?}]\n\
-             health = {{ kind = {checked_by:?}, interval = \"100ms\", timeout = \"1s\" }}\n\
-             upstream = {{ protocol = \"auto\", tls = {{ ca = {:?}, {more} }} }}\n",
+             health = {{ kind = {checked_by:?}, interval = \"100ms\", timeout = \"10s\" }}\n\
+             upstream = {{ protocol = \"auto\", connect_timeout = \"30s\", tls = {{ ca = {:?}, {more} }} }}\n",
             path("front.pem"),
             path("front.key"),
             path("ca.pem"),
@@ -585,7 +592,7 @@ impl Both {
     }
 
     fn client(&self) -> Ours {
-        ClientConfig::new().auto().tls(trusting(&self.front)).build()
+        config().auto().tls(trusting(&self.front)).build()
     }
 }
 
@@ -620,7 +627,7 @@ async fn the_gateway_passes_grpc_from_tls_to_tls() {
     let backend = Backend::serving(&Speaks::as_(both.back.signs("localhost")), service).await;
     let (gateway, _file) = both.gateway("grpc", &backend.url("localhost"), "");
     gateway.line("HEALTH: HEALTHY");
-    let client: Client<tonic::body::Body> = ClientConfig::new().http2().tls(trusting(&both.front)).build();
+    let client: Client<tonic::body::Body> = config().http2().tls(trusting(&both.front)).build();
     let front = gateway.url.replace("http:", "https:").parse().unwrap();
     let mut health = HealthClient::with_origin(client, front);
     let ask = |service: &str| HealthCheckRequest { service: service.into() };
