@@ -1,5 +1,8 @@
-use crate::sync::{AtomicU64, Ordering};
-use std::time::Duration;
+// Not those that models watch: each is added to on its own, and there is nothing to interleave.
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 /// How long a backend took to the heads of its answers, counted since it was created.
 ///

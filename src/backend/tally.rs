@@ -1,5 +1,8 @@
-use crate::sync::{AtomicU32, Ordering};
-use std::fmt;
+// Not those that models watch: each is added to on its own, and there is nothing to interleave.
+use std::{
+    fmt,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// Why a backend was put out for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
