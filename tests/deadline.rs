@@ -80,6 +80,20 @@ async fn a_request_has_the_time_of_the_layer_and_may_shorten_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_of_grpc_is_told_so_in_its_own_way() {
+    let never = |_: Request<Empty<Bytes>>| pending::<Result<Response<Empty<Bytes>>, BoxError>>();
+    let stack = ServiceBuilder::new().layer(RespondLayer::new()).layer(DeadlineLayer::none()).service_fn(never);
+    for (kind, status, grpc) in [("application/grpc+proto", 200, Some("4")), ("application/json", 504, None)] {
+        let call = Request::post("http://any/").header("content-type", kind).header("grpc-timeout", "100m");
+        let answer = stack.clone().oneshot(call.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{kind}");
+        assert_eq!(answer.headers().get("grpc-status").map(|status| status.to_str().unwrap()), grpc, "{kind}");
+        // A head alone: behind it there is nothing, not even trailers.
+        assert_eq!(answer.body().is_end_stream(), grpc.is_some(), "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_may_say_it_of_one_request() {
     let mut request = request(&[("x-request-timeout-ms", "250")]);
     request.extensions_mut().insert(RequestDeadline((Instant::now() + millis(100)).into_std()));

@@ -2,7 +2,7 @@
 
 use super::seldom;
 use crate::backend::Outcome;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -19,6 +19,12 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(super) fn status(headers: &HeaderMap) -> Option<u32> {
     let status = seldom::get(headers, &GRPC_STATUS)?;
     Some(status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(2))
+}
+
+/// Makes these the head of an answer that is all trailers, and says that the time is over.
+pub(super) fn deadline_exceeded(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, HeaderValue::from_static("4"));
 }
 
 /// Whose fault a status is. A call that ends without one has not ended well.

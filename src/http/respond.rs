@@ -1,7 +1,7 @@
-use super::OwnAnswer;
+use super::{OwnAnswer, grpc};
 use crate::error::{BoxError, Unavailable, find, root_cause};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
@@ -53,6 +53,9 @@ impl<S> Layer<S> for RespondLayer {
 /// [`ProxyError`]: crate::ProxyError
 /// [`Refused`]: super::Refused
 ///
+/// A client of gRPC reads in each of these what it should, but for the 504: it makes of it what may be asked again at once. It
+/// is told with gRPC's own status, `DEADLINE_EXCEEDED`.
+///
 /// The words are these and no others: nothing of an error's text reaches the client. The error goes to `tracing`, target
 /// [`RESPOND_TARGET`], and its kind into the response's extensions, as an [`OwnAnswer`].
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +82,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        // Most requests are no calls, as their method shows.
+        let is_grpc = *request.method() == Method::POST && grpc::is_grpc(request.headers());
         let inner = if self.broken { None } else { Some(self.inner.call(request)) };
-        ResponseFuture { inner }
+        ResponseFuture { inner, is_grpc }
     }
 }
 
@@ -122,6 +127,7 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: Option<F>,
+        is_grpc: bool,
     }
 }
 
@@ -133,7 +139,8 @@ where
     type Output = Result<Response<RespondBody<R>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(inner) = self.project().inner.as_pin_mut() else {
+        let this = self.project();
+        let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(Ok(response(OwnAnswer::BROKEN)));
         };
         Poll::Ready(Ok(match ready!(inner.poll(cx)).map_err(Into::into) {
@@ -142,6 +149,11 @@ where
                 let answer = OwnAnswer::to(&*error);
                 tell(&*error, answer);
                 let mut response = response(answer);
+                if *this.is_grpc && response.status() == StatusCode::GATEWAY_TIMEOUT {
+                    *response.status_mut() = StatusCode::OK;
+                    *response.body_mut() = RespondBody::default();
+                    grpc::deadline_exceeded(response.headers_mut());
+                }
                 if let Some(seconds) = retry_after(&*error) {
                     response.headers_mut().insert(header::RETRY_AFTER, seconds);
                 }
