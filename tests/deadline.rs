@@ -85,7 +85,7 @@ async fn a_call_of_grpc_is_told_so_in_its_own_way() {
     let stack = ServiceBuilder::new().layer(RespondLayer::new()).layer(DeadlineLayer::none()).service_fn(never);
     for (kind, status, grpc) in [("application/grpc+proto", 200, Some("4")), ("application/json", 504, None)] {
         let call = Request::post("http://any/").header("content-type", kind).header("grpc-timeout", "100m");
-        let answer = stack.clone().oneshot(call.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        let answer = stack.oneshot(call.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
         assert_eq!(answer.status(), status, "{kind}");
         assert_eq!(answer.headers().get("grpc-status").map(|status| status.to_str().unwrap()), grpc, "{kind}");
         // A head alone: behind it there is nothing, not even trailers.
