@@ -7,7 +7,8 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
@@ -20,6 +21,7 @@ pub struct Browser {
     driver: Child,
     session: String,
     profile: PathBuf,
+    process: Option<u64>,
 }
 
 /// The keys, by the protocol.
@@ -45,7 +47,7 @@ impl Browser {
         let number = PROFILES.fetch_add(1, Ordering::Relaxed);
         let profile = std::env::temp_dir().join(format!("gateway-browser-{}-{number}", std::process::id()));
         let url = format!("http://127.0.0.1:{}/session", port.expect("chromedriver did not start"));
-        let mut browser = Self { driver, session: url, profile };
+        let mut browser = Self { driver, session: url, profile, process: None };
         let arguments = [
             "--headless",
             "--no-sandbox",
@@ -65,6 +67,7 @@ impl Browser {
         let wanted =
             json!({"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
         let session = browser.ask("POST", "", json!({"capabilities": {"alwaysMatch": wanted}})).await;
+        browser.process = session["capabilities"]["goog:processID"].as_u64();
         browser.session = format!("{}/{}", browser.session, session["sessionId"].as_str().unwrap());
         Some(browser)
     }
@@ -154,10 +157,23 @@ impl Browser {
 }
 
 impl Drop for Browser {
+    /// Ends the session, by which the driver ends its browser; one that lost its driver would stay for ever.
     fn drop(&mut self) {
-        // The driver's end is its browser's, when it may clean up.
-        _ = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
+        let (address, path) = self.session.trim_start_matches("http://").split_once('/').unwrap();
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            let head = format!("DELETE /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+            _ = stream.write_all(head.as_bytes()).and_then(|()| stream.read(&mut [0; 1024]));
+        }
+        _ = self.driver.kill();
         _ = self.driver.wait();
+        if let Some(process) = self.process {
+            // Nothing is left of it by now, unless the driver failed.
+            let status = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status();
+            if status.is_ok_and(|status| status.success()) {
+                eprintln!("the browser {process} had not ended by itself");
+            }
+        }
         _ = fs::remove_dir_all(&self.profile);
     }
 }
