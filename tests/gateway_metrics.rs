@@ -181,19 +181,26 @@ async fn counts_outlive_a_reload_and_reloads_are_counted() {
     };
     let config = ConfigFile::new(&text("round_robin"));
     let gateway = Gateway::start(&["--config", config.path()]);
-    for strategy in ["random", "nonsense", "least_request"] {
-        assert_eq!(get(&gateway.url).await.0, 200);
-        config.replace(&text(strategy));
+    // Somebody looks at the file now and then as well, so it may be read once more than it is asked for.
+    let read = |text: String, sample: &'static str| {
+        config.replace(&text);
         gateway.signal("-HUP");
-        gateway.line(if strategy == "nonsense" { "ERROR: Configuration not" } else { "INFO: Configuration reloaded" });
+        let admin = &admin;
+        until(move || async move { Scrape::of(admin).await.samples.get(sample).is_some_and(|value| *value >= 1.0) })
+    };
+    for (strategy, sample) in [
+        ("random", r#"gateway_pool_info{pool="web",strategy="random"}"#),
+        ("nonsense", r#"gateway_reloads_total{result="refused"}"#),
+        ("least_request", r#"gateway_pool_info{pool="web",strategy="least_request"}"#),
+    ] {
+        assert_eq!(get(&gateway.url).await.0, 200);
+        read(text(strategy), sample).await;
     }
     assert_eq!(get(&gateway.url).await.0, 200);
     let seen = Scrape::of(&admin).await;
     assert_eq!(seen.value(r#"gateway_responses_total{pool="web",code="200"}"#), 4.0);
     assert_eq!(seen.value(r#"balancer_pool_picks_total{pool="web"}"#), 4.0);
-    assert_eq!(seen.value(r#"gateway_reloads_total{result="taken_up"}"#), 2.0);
-    assert_eq!(seen.value(r#"gateway_reloads_total{result="refused"}"#), 1.0);
-    assert_eq!(seen.value(r#"gateway_pool_info{pool="web",strategy="least_request"}"#), 1.0);
+    assert!(seen.value(r#"gateway_reloads_total{result="taken_up"}"#) >= 2.0);
 }
 
 /// The rows of the tables: of the library's metrics and of the gateway's own.

@@ -9,7 +9,6 @@ use super::{
     tls::Tls,
     worth::Counting,
 };
-use futures_util::TryFutureExt;
 use http::{Request, Response, header, uri::Scheme};
 use hyper::{
     body::Incoming,
@@ -192,8 +191,7 @@ impl Connections {
         let service = Pressing::new(service, Credit::new(stall, min_rate), fired.clone());
         let answers = service.answers();
         let connection = Counting::new(service, answers.clone()).on(connect, &self.limits, stop);
-        let served = answers.watched_on(connection, stall, fired.clone());
-        Box::pin(served.inspect_err(move |error| fired.ended_with(&**error)))
+        Box::pin(answers.watched_on(connection, stall, fired))
     }
 }
 

@@ -218,14 +218,14 @@ pin_project! {
     }
 }
 
-impl<C: Future> Future for Watching<C> {
+impl<C: Future<Output = Result<(), BoxError>>> Future for Watching<C> {
     type Output = C::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         let mut this = self.project();
         loop {
             if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
-                return Poll::Ready(ended);
+                return Poll::Ready(ended.inspect_err(|error| this.fired.ended_with(&**error)));
             }
             ready!(this.alarm.as_mut().poll(cx));
             this.alarm.as_mut().reset(Instant::now() + *this.now_and_then);
