@@ -104,16 +104,14 @@ impl Source {
 }
 
 /// The values of the cookies of that name, without the quotes that they may stand in. What is no cookie is passed over.
-pub(super) fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let headers = headers.get_all(COOKIE).into_iter();
     headers.flat_map(|header| header.as_bytes().split(|&byte| byte == b';')).filter_map(move |pair| value(pair, name))
 }
 
 /// What a cookie of that name says; `None` where `pair` is another, or none.
-pub(super) fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    // Browsers take the spaces around a name and a value away (RFC 6265 §5.2), and so do some servers.
-    let value =
-        pair.trim_ascii().strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
     Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
 }
 
