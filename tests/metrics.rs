@@ -224,11 +224,14 @@ mod facade {
     }
 
     impl CounterFn for Entry {
-        fn increment(&self, _: u64) {
-            unreachable!()
+        fn increment(&self, more: u64) {
+            *self.0.0.lock().unwrap().entry(self.1.clone()).or_default() += more as f64;
         }
+        // As the recorders do: it never falls.
         fn absolute(&self, value: u64) {
-            self.set(value as f64);
+            let mut book = self.0.0.lock().unwrap();
+            let count = book.entry(self.1.clone()).or_default();
+            *count = count.max(value as f64);
         }
     }
 
@@ -272,7 +275,7 @@ mod facade {
     }
 
     #[test]
-    fn a_recorder_is_told_absolute_numbers_new_answers_only_and_nothing_more_of_who_has_left() {
+    fn a_recorder_is_told_what_has_come_since_and_nothing_more_of_who_has_left() {
         let (book, pool, start) = (Book::default(), pool(), now());
         let a = pool.get("a").unwrap();
         let answer = |millis| {
@@ -303,6 +306,33 @@ mod facade {
             book.0.lock().unwrap().clear();
             exporter.publish(start);
             assert!(!book.0.lock().unwrap().keys().any(|sample| sample.contains("backend=a")));
+        });
+    }
+
+    #[test]
+    fn who_has_left_and_comes_back_counts_on() {
+        let (book, pool, start) = (Book::default(), pool(), now());
+        let sample = "balancer_backend_outcomes_total{pool=web,backend=a,outcome=success}";
+        let answers = |number| {
+            let a = pool.get("a").unwrap();
+            (0..number).for_each(|_| Lease::take(Arc::clone(&a), start).complete(Outcome::Success, start));
+        };
+        let read = || book.0.lock().unwrap()[sample];
+        with_local_recorder(&book, || {
+            let mut exporter = Exporter::new([observed(&pool)]);
+            answers(5);
+            exporter.publish(start);
+            // Seen to be away, and not seen to be away.
+            for (is_seen, expected) in [(true, 7.0), (false, 8.0)] {
+                pool.remove("a");
+                if is_seen {
+                    exporter.publish(start);
+                }
+                pool.insert(Member::new("a", 1)).unwrap();
+                answers(if is_seen { 2 } else { 1 });
+                exporter.publish(start);
+                assert_eq!(read(), expected);
+            }
         });
     }
 

@@ -13,9 +13,11 @@ use tokio::time::{MissedTickBehavior, interval};
 /// The host calls [`publish`](Self::publish) when its recorder is about to be read, or spawns [`run`](Self::run). Requests
 /// pay nothing for either.
 ///
-/// Counters are published as absolute values. Of a histogram the facade takes single samples only: each answer is told as
-/// the upper bound of its [bucket](ResponseTimes::bounds), and those beyond the last bound as twice that. So a recorder
-/// whose buckets have the same bounds has exact ones; its sum is too high, by up to as much as a bucket is wide.
+/// Of a counter what has come since is told, and not what it is: recorders keep the highest that they were ever told, and the
+/// count of a backend that has left and come back would stand still until it is beyond what it was before. So there is one
+/// exporter for a recorder. Of a histogram the facade takes single samples only: each answer is told as the upper bound of its
+/// [bucket](ResponseTimes::bounds), and those beyond the last bound as twice that. So a recorder whose buckets have the same
+/// bounds has exact ones; its sum is too high, by up to as much as a bucket is wide.
 ///
 /// A backend that has left is not published any more; its gauges are set to 0 once. When the recorder forgets it is the
 /// recorder's affair: give it an idle timeout.
@@ -38,7 +40,9 @@ pub struct Exporter {
 /// What was told before.
 #[derive(Default)]
 struct Published {
-    /// Gauges that were told, and whether they were in this round.
+    /// Counts that were told, and whether they were in this round.
+    counters: HashMap<Sample, (u64, bool)>,
+    /// Gauges that were told, likewise.
     gauges: HashMap<Sample, bool>,
     /// Answers in each bucket that were told, likewise.
     times: HashMap<Sample, (Vec<u64>, bool)>,
@@ -96,8 +100,14 @@ impl Published {
             }
             is_there
         });
+        self.counters.retain(|_, (_, is_there)| mem::take(is_there));
         self.times.retain(|_, (_, is_there)| mem::take(is_there));
     }
+}
+
+/// What has come to `before`. One that has left and come back under the same name begins anew.
+fn more(now: u64, before: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
 }
 
 fn sample(family: Family, values: &[&str]) -> Sample {
@@ -107,8 +117,11 @@ fn sample(family: Family, values: &[&str]) -> Sample {
 
 impl Sink for Published {
     fn counter(&mut self, family: Family, labels: &[&str], value: u64) {
-        let (name, labels) = sample(family, labels);
-        counter!(name, labels).absolute(value);
+        let sample = sample(family, labels);
+        let counter = counter!(sample.0, sample.1.clone());
+        let (before, is_there) = self.counters.entry(sample).or_default();
+        *is_there = true;
+        counter.increment(more(value, mem::replace(before, value)));
     }
 
     fn gauge(&mut self, family: Family, labels: &[&str], value: f64) {
@@ -126,8 +139,7 @@ impl Sink for Published {
         before.resize(now.len(), 0);
         let beyond = ResponseTimes::bounds().last().unwrap_or_default() * 2;
         for ((bound, now), before) in ResponseTimes::bounds().chain([beyond]).zip(now).zip(before) {
-            // One that has left and come back under the same name begins anew.
-            let more = now.checked_sub(mem::replace(before, now)).unwrap_or(now);
+            let more = more(now, mem::replace(before, now));
             if more > 0 {
                 histogram.record_many(bound.as_secs_f64(), more as usize);
             }
