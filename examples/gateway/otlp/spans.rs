@@ -98,8 +98,15 @@ impl Span {
     }
 }
 
+/// The longest text that is kept: clients choose how long a path is, and the queue has room for thousands of spans.
+const LONGEST: usize = 1024;
+
 impl Visit for Span {
     fn record_str(&mut self, field: &Field, value: &str) {
+        let value = match value.len() {
+            ..=LONGEST => value,
+            _ => &value[..(0..=LONGEST).rfind(|end| value.is_char_boundary(*end)).unwrap_or_default()],
+        };
         let slot = match field.name() {
             "trace_id" => &mut self.trace_id,
             "span_id" => &mut self.span_id,
