@@ -181,6 +181,8 @@ async fn counts_outlive_a_reload_and_reloads_are_counted() {
     };
     let config = ConfigFile::new(&text("round_robin"));
     let gateway = Gateway::start(&["--config", config.path()]);
+    let is_right = || async { Scrape::of(&admin).await.value("gateway_config_last_reload_successful") == 1.0 };
+    assert!(is_right().await);
     // Somebody looks at the file now and then as well, so it may be read once more than it is asked for.
     let read = |text: String, sample: &'static str| {
         config.replace(&text);
@@ -195,6 +197,7 @@ async fn counts_outlive_a_reload_and_reloads_are_counted() {
     ] {
         assert_eq!(get(&gateway.url).await.0, 200);
         read(text(strategy), sample).await;
+        until(|| async { is_right().await == (strategy != "nonsense") }).await;
     }
     assert_eq!(get(&gateway.url).await.0, 200);
     let seen = Scrape::of(&admin).await;

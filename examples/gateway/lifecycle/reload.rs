@@ -14,7 +14,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,8 @@ const LOOKS: usize = 10;
 pub struct Reloads {
     pub taken_up: AtomicU64,
     pub refused: AtomicU64,
+    /// The last time it was.
+    pub is_refused: AtomicBool,
 }
 
 /// Brings the configuration to the workers, again and again.
@@ -116,6 +118,7 @@ impl Reloader {
                 plan.journal.tell(Event::new(Kind::Reload, reloaded));
                 self.plans.send_replace(Arc::new(plan));
                 self.reloads.taken_up.fetch_add(1, Ordering::Relaxed);
+                self.reloads.is_refused.store(false, Ordering::Relaxed);
             }
             Err(problem) => self.refuse(&problem),
         }
@@ -124,6 +127,7 @@ impl Reloader {
 
     fn refuse(&self, problem: &Problem) {
         self.reloads.refused.fetch_add(1, Ordering::Relaxed);
+        self.reloads.is_refused.store(true, Ordering::Relaxed);
         error!("Configuration not reloaded: {problem}");
         let event = Event::new(Kind::ReloadRefused, "Configuration not reloaded").reason(&problem.to_string());
         self.plans.borrow().journal.tell(event);

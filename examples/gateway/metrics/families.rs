@@ -33,6 +33,11 @@ pub const RELOADS: Family = Family::counter(
     &["result"],
     "Times that the configuration was read again, by whether it was taken up or refused",
 );
+pub const LAST_RELOAD: Family = Family::gauge(
+    "gateway_config_last_reload_successful",
+    &[],
+    "1 unless the configuration was refused when it was last read again, else 0",
+);
 pub const SPANS: Family = Family::counter(
     "gateway_spans_total",
     &["result"],

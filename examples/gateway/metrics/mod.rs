@@ -16,6 +16,7 @@
 //! | `gateway_tls_failures_total` | counter | | | Handshakes of TLS with clients that came to nothing |
 //! | `gateway_log_lines_dropped_total` | counter | | | Lines of the log that were dropped because whoever reads it did not keep up |
 //! | `gateway_reloads_total` | counter | | `result` | Times that the configuration was read again, by whether it was taken up or refused |
+//! | `gateway_config_last_reload_successful` | gauge | | | 1 unless the configuration was refused when it was last read again, else 0 |
 //! | `gateway_spans_total` | counter | | `result` | Spans of traces, by whether the collector has taken them or they were dropped |
 //! | `process_start_time_seconds` | gauge | seconds | | When the process started, in seconds since 1970 |
 //! | `process_cpu_seconds_total` | counter | seconds | | Time of the processors that the process has used |
@@ -103,6 +104,7 @@ impl Metrics {
         text.sample(families::LOST_LINES, &[], self.watched.lost_lines.lines());
         text.counter(families::RELOADS, &["taken_up"], self.reloads.taken_up.load(Ordering::Relaxed));
         text.counter(families::RELOADS, &["refused"], self.reloads.refused.load(Ordering::Relaxed));
+        text.sample(families::LAST_RELOAD, &[], u8::from(!self.reloads.is_refused.load(Ordering::Relaxed)));
         let otlp::Counts { sent, dropped } = &*self.watched.spans;
         text.counter(families::SPANS, &["sent"], sent.load(Ordering::Relaxed));
         text.counter(families::SPANS, &["dropped"], dropped.load(Ordering::Relaxed));
