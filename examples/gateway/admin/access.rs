@@ -5,10 +5,7 @@
 //! (DNS rebinding); and what changes something has to come from our own page, or from no page at all, as `curl` does.
 
 use super::{Admin, problem::Problem};
-use crate::{
-    config::{server::Server, token::Token},
-    serving::Plan,
-};
+use crate::config::server::Server;
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, header, uri::Authority},
@@ -22,14 +19,12 @@ use tracing::warn;
 /// What was said of it at the start.
 pub struct Rules {
     names: Vec<String>,
-    /// A server that began with a token has one to the end: it may be listening where strangers are.
-    token: Option<Token>,
 }
 
 impl Rules {
     pub fn new(server: &Server) -> Self {
         let names = server.admin_host.iter().flat_map(|names| names.iter());
-        Self { names: names.map(|name| name.0.clone()).collect(), token: server.token().cloned() }
+        Self { names: names.map(|name| name.0.clone()).collect() }
     }
 
     /// Whether `host` is one of our names.
@@ -41,17 +36,10 @@ impl Rules {
     }
 }
 
-impl Admin {
-    /// What operators have to show by now; `None` where everyone on this machine is one.
-    pub(super) fn token<'a>(&'a self, plan: &'a Plan) -> Option<&'a Token> {
-        plan.config.server.token().or(self.access.token.as_ref())
-    }
-}
-
 /// Lets through what shows the token, where there is one.
 pub async fn token(State(admin): State<Admin>, request: Request, next: Next) -> Result<Response, Problem> {
     let plan = admin.plan();
-    if let Some(token) = admin.token(&plan) {
+    if let Some(token) = plan.config.server.token() {
         let shown = request.headers().get(header::AUTHORIZATION).map(|shown| shown.as_bytes());
         let refuse = |words| Err(Problem::new(StatusCode::UNAUTHORIZED, words));
         match shown.and_then(bearer) {

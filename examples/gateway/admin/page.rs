@@ -19,7 +19,7 @@ pub async fn page(State(admin): State<Admin>) -> impl IntoResponse {
     );
     let headers: [(HeaderName, String); 1] = [(header::CONTENT_SECURITY_POLICY, policy)];
     // So that the page asks for a token before it is refused for want of one.
-    let token = if admin.token(&admin.plan()).is_some() { "required" } else { "none" };
+    let token = if admin.plan().config.server.token().is_some() { "required" } else { "none" };
     (headers, Html(PAGE.replace("{{nonce}}", &nonce).replace("{{token}}", token)))
 }
 

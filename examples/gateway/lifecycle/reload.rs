@@ -3,7 +3,7 @@
 use super::notify::Notifier;
 use crate::{
     config::{
-        Config, Document, Problem, Source,
+        Config, Document, Problem, Source, Value,
         server::{Limits, Server},
     },
     events::{Event, Kind},
@@ -103,11 +103,17 @@ impl Reloader {
     fn take_up(&self, started: &Server) {
         self.notifier.reloading();
         match Config::of(&self.source) {
-            Ok(config) => {
+            Ok(mut config) => {
                 for key in unchangeable(started, &config.server) {
                     warn!("server.{key} has changed: this takes a restart");
                 }
                 let before = Arc::clone(&self.plans.borrow());
+                // A server that began with a token has one to the end: it may be listening where strangers are. And one that
+                // was replaced does not come back.
+                if started.token().is_some() && config.server.token().is_none() {
+                    warn!("server.admin_token is gone: the last one holds until a restart");
+                    config.server.admin_token = before.config.server.token().cloned().map(Value::from);
+                }
                 let plan = Plan::new(config, Some(&before));
                 if let Some(Err(problem)) = self.tls.as_ref().map(Tls::reload) {
                     error!("The certificate stays what it was: {problem}");
