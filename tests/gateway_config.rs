@@ -224,6 +224,7 @@ fn what_is_wrong_is_told_with_file_line_key_and_what_was_expected() {
 fn variables_of_the_environment_stand_in_values() {
     let text = r#"
         [server]
+        trusted_proxies = ["10.0.0.0/8"]
         workers = "${TEST_WORKERS}"
         [pools.web] # ${TEST_UNSET} in a comment is nothing
         backends = ["http://${TEST_HOST:-localhost}:${TEST_PORT:-8080}"]
@@ -239,12 +240,17 @@ fn variables_of_the_environment_stand_in_values() {
         command.output().unwrap()
     };
     let said = String::from_utf8(check(Some("3")).stdout).unwrap();
-    for line in ["workers          3\n", "backend          http://localhost:9090\n", "GET /a$b every"] {
+    for line in [
+        "trusted proxies  10.0.0.0/8\n",
+        "workers          3\n",
+        "backend          http://localhost:9090\n",
+        "GET /a$b every",
+    ] {
         assert!(said.contains(line), "{line:?} is missing in\n{said}");
     }
     for (workers, expected) in [
-        (None, ":3: server.workers: the environment variable TEST_WORKERS is not set"),
-        (Some("many"), ":3: server.workers: invalid number \"many\": expected 1..=1024"),
+        (None, ":4: server.workers: the environment variable TEST_WORKERS is not set"),
+        (Some("many"), ":4: server.workers: invalid number \"many\": expected 1..=1024"),
     ] {
         let output = check(workers);
         assert_eq!(output.status.code(), Some(2));

@@ -32,6 +32,9 @@ impl Display for Config {
         for name in server.admin_host.iter().flat_map(|names| names.iter()) {
             lines.line("admin host", &name.0)?;
         }
+        for network in &server.trusted_proxies {
+            lines.line("trusted proxies", &**network)?;
+        }
         match &server.workers {
             Some(workers) => lines.line("workers", &workers.0)?,
             None => lines.line("workers", &"one per core")?,
