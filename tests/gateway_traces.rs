@@ -10,7 +10,14 @@ use common::{
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use std::sync::{Arc, Mutex};
+use std::{
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// A collector that reads what it gets, strictly, and keeps the spans.
 struct Collector {
@@ -127,10 +134,10 @@ async fn a_collector_that_does_not_answer_keeps_nobody_waiting_and_costs_spans()
     let otlp = format!("log = \"off\"\notlp = {:?}", silent.url());
     let config = config(&admin, &otlp, &[&server.url()]);
     let port = free_port();
-    let mut command = std::process::Command::new(common::gateway::binary());
+    let mut command = Command::new(common::gateway::binary());
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--config", config.path()]);
     let gateway = Gateway::spawn(command, port);
-    until(|| async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() }).await;
+    until(|| async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }).await;
     // Two spans each: more than the queue has room for.
     let client = common::client();
     for _ in 0..2_500 {
@@ -209,6 +216,74 @@ async fn of_what_goes_well_the_log_tells_a_sample_and_of_what_does_not_everythin
     assert_eq!(get(&gateway.url).await.0, 502);
     let lines = told(gateway);
     assert!(matches!(&lines[..], [line] if line.starts_with("ERROR: Backend failed after ")), "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_paths_that_clients_choose_are_cut_in_spans() {
+    let collector = Collector::start().await;
+    let server = Server::http(says("one")).await;
+    let otlp = format!("log = \"off\"\notlp = {:?}", collector.server.url());
+    let port = free_port();
+    let config = config("off", &otlp, &[&server.url()]);
+    let mut command = Command::new(common::gateway::binary());
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--config", config.path()]);
+    let gateway = Gateway::spawn(command, port);
+    until(|| async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }).await;
+    assert_eq!(get(format!("{}/{}", gateway.url, "x".repeat(7_000))).await.0, 200);
+    for span in collector.spans(2).await {
+        assert_eq!(attribute(&span, "url.path"), format!("/{}", "x".repeat(1_023)));
+    }
+}
+
+/// Is killed when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_costs_lines_and_neither_memory_nor_an_orderly_end() {
+    let server = Server::http(says("one")).await;
+    let (admin, port) = (format!("127.0.0.1:{}", free_port()), free_port());
+    let config = config(&admin, "", &[&server.url()]);
+    let mut command = Command::new(common::gateway::binary());
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--config", config.path()]).stdout(Stdio::piped());
+    let mut gateway = Process(command.spawn().unwrap());
+    until(|| async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }).await;
+    // On one connection, without waiting for answers.
+    let ask = |path: String, times: usize| async move {
+        let (mut answers, mut requests) = TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
+        let asking = tokio::spawn(async move {
+            let request = format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            for _ in 1..times {
+                requests.write_all(request.as_bytes()).await.unwrap();
+            }
+            let last = request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+            requests.write_all(last.as_bytes()).await.unwrap();
+        });
+        let mut told = String::new();
+        answers.read_to_string(&mut told).await.unwrap();
+        asking.await.unwrap();
+        assert_eq!(told.matches("HTTP/1.1 200 ").count(), times);
+    };
+    // Two lines each, and far fewer of them than there is room for.
+    ask("x".repeat(7_000), 1_000).await;
+    let metrics = get(format!("http://{admin}/metrics")).await.1;
+    let dropped = metrics.lines().find_map(|line| line.strip_prefix("gateway_log_lines_dropped_total ")).unwrap();
+    assert!(dropped.parse::<u64>().unwrap() > 100, "{dropped}");
+    // And more than there is room for.
+    ask(String::new(), 20_000).await;
+    assert!(Command::new("kill").arg(gateway.0.id().to_string()).status().unwrap().success());
+    until(|| {
+        let has_ended = gateway.0.try_wait().unwrap().is_some();
+        async move { has_ended }
+    })
+    .await;
+    assert_eq!(gateway.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]

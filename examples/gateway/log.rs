@@ -1,5 +1,10 @@
 //! Events on standard output: as lines for people, or as JSON.
 
+mod backlog;
+
+pub use self::backlog::Lost;
+
+use self::backlog::Backlog;
 use crate::{admin::AUDIT_TARGET, config::server::LogFormat, otlp::Spans};
 use std::fmt::{self, Write as _};
 use tower_balancer::{
@@ -11,7 +16,7 @@ use tracing::{
     field::{Field, Visit},
     level_filters::LevelFilter,
 };
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
     filter::Targets,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
@@ -26,11 +31,11 @@ use tracing_subscriber::{
 ///
 /// Beside them `spans` gets the spans of traces.
 pub fn init(format: LogFormat, spans: Option<Spans>) -> (Option<WorkerGuard>, Lost) {
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(BACKLOG).finish(std::io::stdout());
-    let lost = Lost(writer.error_counter());
+    let (writer, guard) = Backlog::to(std::io::stdout());
+    let lost = writer.lost();
     let events = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::INFO)
-        .with_writer(writer)
+        .with_writer(move || writer.clone())
         .with_ansi(false)
         .log_internal_errors(false);
     match format {
@@ -56,19 +61,6 @@ where
         None => subscriber.init(),
     }
 }
-
-/// The lines that were dropped.
-#[derive(Clone, Debug)]
-pub struct Lost(ErrorCounter);
-
-impl Lost {
-    pub fn lines(&self) -> usize {
-        self.0.dropped_lines()
-    }
-}
-
-/// Lines that may wait to be written.
-const BACKLOG: usize = 32 * 1024;
 
 /// One line an event: `REQUEST:`, `RESPONSE:`, `HEALTH:`, `ADMIN:`, `ERROR:` or `INFO:`.
 struct Lines;
