@@ -235,6 +235,33 @@ async fn the_paths_that_clients_choose_are_cut_in_spans() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rust_log_has_each_decision_told_beside_the_rest() {
+    let server = Server::http(says("one")).await;
+    let start = |said: &str| {
+        let port = free_port();
+        let mut command = Command::new(common::gateway::binary());
+        command.args(["--listen", &format!("127.0.0.1:{port}"), "--admin", "off", "--backend", &server.url()]);
+        command.env("RUST_LOG", said).stderr(Stdio::piped());
+        Gateway::spawn(command, port)
+    };
+    let gateway = start("tower_balancer::pick=trace");
+    gateway.line("INFO: Load balancer running on port ");
+    gateway.line("HEALTH: HEALTHY");
+    assert_eq!(get(&gateway.url).await.0, 200);
+    gateway.line(&format!("INFO: picked {} of 1 candidates", server.url()));
+    gateway.line("REQUEST: GET / ");
+
+    let mut gateway = start("pick=loud");
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut gateway.child.stderr.take().unwrap(), &mut told).unwrap();
+    assert_eq!(
+        told.trim(),
+        "gateway: invalid RUST_LOG \"pick=loud\": expected a level, or targets such as tower_balancer::pick=trace"
+    );
+    assert_eq!(gateway.code(), Some(1));
+}
+
 /// Is killed when it is dropped.
 struct Process(Child);
 

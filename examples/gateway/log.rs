@@ -6,7 +6,10 @@ pub use self::backlog::Lost;
 
 use self::backlog::Backlog;
 use crate::{admin::AUDIT_TARGET, config::server::LogFormat, otlp::Spans};
-use std::fmt::{self, Write as _};
+use std::{
+    env,
+    fmt::{self, Write as _},
+};
 use tower_balancer::{
     backend::HEALTH_TARGET,
     http::{ACCESS_TARGET, RESPOND_TARGET, trace_context::TRACE_TARGET},
@@ -30,26 +33,47 @@ use tracing_subscriber::{
 /// Whoever reads them may stop reading, or go away: no request waits for that. Beyond the backlog lines are dropped.
 ///
 /// Beside them `spans` gets the spans of traces.
-pub fn init(format: LogFormat, spans: Option<Spans>) -> (Option<WorkerGuard>, Lost) {
+///
+/// # Errors
+///
+/// Where `RUST_LOG` is not understood: in words.
+pub fn init(format: LogFormat, spans: Option<Spans>) -> Result<(Option<WorkerGuard>, Lost), String> {
+    let mut told = told()?;
+    if spans.is_some() {
+        told = told.with_target(TRACE_TARGET, LevelFilter::INFO);
+    }
+    let most = told.iter().map(|(_, level)| level).chain(told.default_level()).max().unwrap_or(LevelFilter::OFF);
     let (writer, guard) = Backlog::to(std::io::stdout());
     let lost = writer.lost();
     let events = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::INFO)
+        // No more than that: whoever asks for the level of what nobody wants is told no by a comparison.
+        .with_max_level(most)
         .with_writer(move || writer.clone())
         .with_ansi(false)
         .log_internal_errors(false);
     match format {
-        LogFormat::Text => listen(events.event_format(Lines).finish(), spans),
-        LogFormat::Json => listen(events.json().flatten_event(true).finish(), spans),
+        LogFormat::Text => listen(events.event_format(Lines).finish().with(told), spans),
+        LogFormat::Json => listen(events.json().flatten_event(true).finish().with(told), spans),
         LogFormat::Off => {
             if spans.is_some() {
                 let only = Targets::new().with_target(TRACE_TARGET, LevelFilter::INFO);
                 listen(tracing_subscriber::registry().with(only), spans);
             }
-            return (None, lost);
+            return Ok((None, lost));
         }
     }
-    (Some(guard), lost)
+    Ok((Some(guard), lost))
+}
+
+/// From INFO up, and what the variable `RUST_LOG` says beside that: a level for all, and targets with levels of their own.
+fn told() -> Result<Targets, String> {
+    let usual = Targets::new().with_default(LevelFilter::INFO);
+    let Some(said) = env::var("RUST_LOG").ok().filter(|said| !said.is_empty()) else { return Ok(usual) };
+    let wrong =
+        |_| format!("invalid RUST_LOG {said:?}: expected a level, or targets such as tower_balancer::pick=trace");
+    let said = said.parse::<Targets>().map_err(wrong)?;
+    let usual = said.default_level().map_or(usual, |level| Targets::new().with_default(level));
+    Ok(usual.with_targets(said))
 }
 
 fn listen<S>(subscriber: S, spans: Option<Spans>)

@@ -103,7 +103,7 @@ fn start(config: Config, source: Source) -> Result<(), Box<dyn Error>> {
     let collector = config.server.otlp.as_ref().map(|collector| &collector.0);
     let counts = Arc::<otlp::Counts>::default();
     let (spans, exporter) = collector.map(|collector| otlp::export_to(collector, Arc::clone(&counts))).unzip();
-    let (_flushed_at_the_end, lost_lines) = log::init(*config.server.log, spans);
+    let (_flushed_at_the_end, lost_lines) = log::init(*config.server.log, spans)?;
     let watched = Watched { started, lost_lines, spans: counts };
     let cores = || thread::available_parallelism().map_or(1, NonZero::get);
     let workers = config.server.workers.as_ref().map_or_else(cores, |workers| workers.0.into());
