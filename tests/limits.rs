@@ -410,6 +410,43 @@ async fn an_answer_over_http2_of_which_nothing_is_taken_is_given_up() {
     drop(answer);
 }
 
+#[tokio::test]
+async fn an_upload_over_http2_that_its_backend_does_not_read_keeps_no_other_from_its_own() {
+    const MUCH: usize = 200_000;
+    let picky = |mut stream: TcpStream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = stream.read_u8().await else { return };
+            head.push(byte);
+        }
+        if head.starts_with(b"POST /stuck") {
+            std::future::pending::<()>().await;
+        }
+        let mut body = vec![0; MUCH];
+        _ = stream.read_exact(&mut body).await;
+        _ = stream.write_all(OK.as_bytes()).await;
+    };
+    let wire = Wire::handling(Limits::default(), picky).await;
+    let (client, _connection) = http2(&wire).await;
+    let post = |path: &str| Request::post(format!("http://{}{path}", wire.front)).header("content-length", MUCH);
+    let stuck = Request::post(format!("http://{}/stuck", wire.front)).body(()).unwrap();
+    let (_answer, mut upload) = client.clone().ready().await.unwrap().send_request(stuck, false).unwrap();
+    // Until there is no room for more anywhere.
+    let room = async |upload: &mut h2::SendStream<Bytes>| {
+        upload.reserve_capacity(65_536);
+        let room = std::future::poll_fn(|cx| upload.poll_capacity(cx));
+        tokio::time::timeout(Duration::from_millis(500), room).await.ok().map(|room| room.unwrap().unwrap())
+    };
+    while let Some(room) = room(&mut upload).await {
+        upload.send_data(Bytes::from(vec![b'x'; room]), false).unwrap();
+    }
+    let (answer, mut upload) =
+        client.clone().ready().await.unwrap().send_request(post("/").body(()).unwrap(), false).unwrap();
+    upload.send_data(Bytes::from(vec![b'x'; MUCH]), true).unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(10), answer).await.expect("it waits for the other");
+    assert_eq!(answer.unwrap().status(), 200);
+}
+
 async fn nothing_in_flight_after_some(wire: &Wire) {
     tokio::time::sleep(SHORT / 2).await;
     assert_eq!(wire.pool.backends()[0].load().in_flight(), 1);
