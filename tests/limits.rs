@@ -411,6 +411,22 @@ async fn an_answer_over_http2_of_which_nothing_is_taken_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_answer_over_http2_of_which_nothing_is_taken_keeps_no_place() {
+    let endless = |mut stream: TcpStream| async move {
+        if wire::request(&mut stream).await.is_some() {
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+            while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+        }
+    };
+    let wire = Wire::handling(Limits { stall: SHORT, idle: SHORT * 2, ..Limits::default() }, endless).await;
+    let (mut client, connection) = http2(&wire).await;
+    let (answer, _) = client.send_request(get(&wire), true).unwrap();
+    let _answer = answer.await.unwrap();
+    // It says that it is there, whenever it is asked, and takes nothing.
+    _ = tokio::time::timeout(Duration::from_secs(10), connection).await.expect("it is still open");
+}
+
+#[tokio::test]
 async fn an_upload_over_http2_that_its_backend_does_not_read_keeps_no_other_from_its_own() {
     const MUCH: usize = 200_000;
     let picky = |mut stream: TcpStream| async move {
