@@ -653,6 +653,23 @@ async fn an_upload_over_http2_that_drips_is_given_up_unless_it_is_a_talk() {
 }
 
 #[tokio::test]
+async fn an_upload_over_http2_in_bursts_of_small_pieces_is_as_fast_as_all_of_them() {
+    let limits = Limits { stall: SHORT * 5, min_rate: 1_000, ..Limits::default() };
+    let wire = Wire::with(OK, limits, |proxy| proxy).await;
+    let (client, _connection) = http2(&wire).await;
+    let request = Request::post(format!("http://{}/", wire.front)).body(()).unwrap();
+    let (answer, mut upload) = client.ready().await.unwrap().send_request(request, false).unwrap();
+    for _ in 0..15 {
+        for _ in 0..100 {
+            upload.send_data(Bytes::from_static(b"ten bytes!"), false).unwrap();
+        }
+        tokio::time::sleep(SHORT).await;
+    }
+    upload.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn an_answer_over_http2_that_is_taken_drop_by_drop_is_given_up() {
     let long = |mut stream: TcpStream| async move {
         if wire::request(&mut stream).await.is_some() {

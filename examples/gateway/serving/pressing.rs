@@ -128,9 +128,9 @@ impl Body for Upload {
         let Some(press) = press else { return frame.map_err(Into::into) };
         let Press { credit, answered, since, fired } = &mut **press;
         if frame.is_ready() || answered.load(Ordering::Relaxed) {
-            if let Some((since, _)) = since.take() {
-                credit.spend(since.elapsed(), bytes(&frame));
-            }
+            // Of a burst only the first is waited for, and all of it counts.
+            let waited = since.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+            credit.spend(waited, bytes(&frame));
             return frame.map_err(Into::into);
         }
         let (_, alarm) = since.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(credit.left()))));
