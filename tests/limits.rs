@@ -463,6 +463,26 @@ async fn an_upload_over_http2_that_its_backend_does_not_read_keeps_no_other_from
     assert_eq!(answer.unwrap().status(), 200);
 }
 
+#[tokio::test]
+async fn requests_that_wait_for_their_answers_are_not_given_up() {
+    let slow = |mut stream: TcpStream| async move {
+        while wire::request(&mut stream).await.is_some() {
+            tokio::time::sleep(SHORT * 3).await;
+            _ = stream.write_all(OK.as_bytes()).await;
+        }
+    };
+    let wire = Wire::handling(Limits { abandoned: 20, ..Limits::default() }, slow).await;
+    let (client, _connection) = http2(&wire).await;
+    let mut answers = Vec::new();
+    for _ in 0..60 {
+        answers.push(client.clone().ready().await.unwrap().send_request(get(&wire), true).unwrap().0);
+    }
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().status(), 200);
+    }
+    assert_eq!(wire.fired.count(Limit::Abandoned), 0);
+}
+
 async fn nothing_in_flight_after_some(wire: &Wire) {
     tokio::time::sleep(SHORT / 2).await;
     assert_eq!(wire.pool.backends()[0].load().in_flight(), 1);
