@@ -215,6 +215,22 @@ async fn when_one_is_gone_others_ask_in_its_place_at_once_where_it_has_said_so()
 }
 
 #[tokio::test]
+async fn one_that_stops_takes_its_word_back_by_whichever_endpoint_answers() {
+    let Some(etcd) = Etcd::start("fleet-endpoints").await else { return };
+    let world = Arc::<World>::default();
+    // Nobody listens at the first.
+    let both = EtcdConfig::new([format!("http://{}", free()), format!("http://{}", etcd.client)]);
+    let gateways = [Gateway::start(0, both, &world)];
+    are_shared(&gateways).await;
+    let [stops] = gateways;
+    stops.fleet.stop();
+    stops.run.await.unwrap();
+    let mut client = etcd.client().await;
+    let left = client.get("/gateways/web/ballots/gateway-0", None).await.unwrap();
+    assert!(left.kvs().is_empty(), "it is there until its lease ends");
+}
+
+#[tokio::test]
 async fn without_etcd_each_is_alone_and_asks_everybody_and_nobody_changes_by_that() {
     let Some(mut etcd) = Etcd::start("fleet-alone").await else { return };
     let world = Arc::<World>::default();
