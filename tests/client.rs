@@ -211,6 +211,30 @@ async fn nor_does_one_stay_open_that_says_nothing_more() {
 }
 
 #[tokio::test]
+async fn answers_over_http2_that_nobody_reads_keep_no_other_from_its_own() {
+    // Each is more than a stream of it may hold back.
+    let answers = answers_with(|request| async move {
+        Response::new(Full::new(match request.uri().path() {
+            "/long" => Bytes::from(vec![b'x'; 8 << 20]),
+            _ => Bytes::from("short"),
+        }))
+    });
+    let (server, seen) = serving(answers, 100).await;
+    let client = ClientConfig::new().http2().build();
+    let ask = |path: &str| {
+        let request = Request::get(format!("{}{path}", server.url())).body(Full::<Bytes>::default()).unwrap();
+        client.clone().oneshot(request)
+    };
+    let mut unread = Vec::new();
+    for _ in 0..20 {
+        unread.push(ask("/long").await.unwrap());
+    }
+    let short = async { ask("/short").await.unwrap().into_body().collect().await.unwrap().to_bytes() };
+    let short = time::timeout(Duration::from_secs(10), short).await.expect("it waits for what nobody reads");
+    assert_eq!((short, seen.opened()), (Bytes::from("short"), 1));
+}
+
+#[tokio::test]
 async fn an_answer_that_is_there_and_not_wanted_costs_no_connection() {
     // As of one that is tried again elsewhere: a backend that is short of everything is not made to accept anew.
     let (server, seen) = serving(says("not now"), 1).await;

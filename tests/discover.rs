@@ -93,6 +93,37 @@ fn now() -> std::time::Instant {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_weight_that_the_host_has_set_holds_until_the_source_says_another() {
+    let (prompter, script) = script();
+    let pool = pool();
+    tokio::spawn(Discoverer::new(&pool, script).run());
+    let weight = |weight: f64| Weight::new(weight).unwrap();
+    let says =
+        |of_one: f64| prompter.send(Some(Ok(Update::set([member(1).weight(weight(of_one)), member(2)])))).unwrap();
+    let weights = || pool.backends().iter().map(|backend| backend.weight()).collect::<Vec<_>>();
+    says(2.0);
+    sleep(MS).await;
+    assert_eq!(weights(), [2.0, 1.0]);
+    pool.set_weight("1", weight(0.5));
+    pool.set_weight("2", weight(7.0));
+    // What it has said before, it says again with every answer.
+    for _ in 0..2 {
+        says(2.0);
+        sleep(MS).await;
+        assert_eq!(weights(), [0.5, 7.0]);
+    }
+    says(3.0);
+    sleep(MS).await;
+    assert_eq!(weights(), [3.0, 7.0]);
+    // One that has left and is back is another.
+    prompter.send(Some(Ok(Update::changes([Change::Remove("2".into())])))).unwrap();
+    sleep(SECOND).await;
+    says(3.0);
+    sleep(MS).await;
+    assert_eq!(weights(), [3.0, 1.0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_stays_keeps_counters_and_health_and_changes_in_place() {
     let (prompter, script) = script();
     let pool = pool();

@@ -21,6 +21,7 @@ use tower_balancer::{
     backend::{Backoff, HealthState, Lease, Outcome, Weight},
     discover::EtcdConfig,
     fleet::Fleet,
+    health,
     pool::Member,
 };
 
@@ -72,9 +73,29 @@ impl Gateway {
             .interval(MS * 100)
             .fast_interval(MS * 50)
             .down_interval(Duration::ZERO);
+        Self::of(pool, fleet, checker)
+    }
+
+    fn of<P: health::Probe<u32>>(pool: BackendPool<u32>, fleet: Fleet<u32>, checker: HealthChecker<u32, P>) -> Self {
         let checks = tokio::spawn(checker.run()).abort_handle();
         let run = tokio::spawn(fleet.run());
         Self { pool, fleet, checks, run }
+    }
+
+    /// Keeps those out that nobody has checked, and takes long over a check.
+    fn careful(number: usize, etcd: EtcdConfig) -> Self {
+        let pool = BackendPool::from_members((0..BACKENDS).map(|n| Member::new(n.to_string(), n))).unwrap();
+        let fleet = Fleet::new(&pool, etcd, "/gateways/web/")
+            .name(format!("gateway-{number}"))
+            .ttl(Duration::from_secs(2))
+            .probers(1)
+            .backoff(Backoff { base: MS * 50, cap: MS * 200 });
+        let probe = |_: u32| async {
+            tokio::time::sleep(MS * 500).await;
+            Ok::<_, BoxError>("well".to_owned())
+        };
+        let checker = HealthChecker::new(fleet.share(), probe).interval(MS * 200).out_until_checked();
+        Self::of(pool, fleet, checker)
     }
 
     fn out(&self) -> Vec<u32> {
@@ -194,6 +215,22 @@ async fn when_one_is_gone_others_ask_in_its_place_at_once_where_it_has_said_so()
 }
 
 #[tokio::test]
+async fn one_that_stops_takes_its_word_back_by_whichever_endpoint_answers() {
+    let Some(etcd) = Etcd::start("fleet-endpoints").await else { return };
+    let world = Arc::<World>::default();
+    // Nobody listens at the first.
+    let both = EtcdConfig::new([format!("http://{}", free()), format!("http://{}", etcd.client)]);
+    let gateways = [Gateway::start(0, both, &world)];
+    are_shared(&gateways).await;
+    let [stops] = gateways;
+    stops.fleet.stop();
+    stops.run.await.unwrap();
+    let mut client = etcd.client().await;
+    let left = client.get("/gateways/web/ballots/gateway-0", None).await.unwrap();
+    assert!(left.kvs().is_empty(), "it is there until its lease ends");
+}
+
+#[tokio::test]
 async fn without_etcd_each_is_alone_and_asks_everybody_and_nobody_changes_by_that() {
     let Some(mut etcd) = Etcd::start("fleet-alone").await else { return };
     let world = Arc::<World>::default();
@@ -221,6 +258,30 @@ async fn without_etcd_each_is_alone_and_asks_everybody_and_nobody_changes_by_tha
     are_shared(&gateways).await;
     // It hears the others again.
     are_out(&gateways, &[4]).await;
+}
+
+#[tokio::test]
+async fn one_that_is_known_is_not_taken_out_because_somebody_else_has_yet_to_check_it() {
+    let Some(mut etcd) = Etcd::start("fleet-careful").await else { return };
+    let mut gateways = vec![Gateway::careful(0, etcd.config())];
+    // A new one is out until somebody has.
+    until(|| async { gateways[0].out().len() == BACKENDS as usize }).await;
+    are_out(&gateways, &[]).await;
+    gateways.extend([Gateway::careful(1, etcd.config()), Gateway::careful(2, etcd.config())]);
+    let shared = || gateways.iter().all(|gateway| gateway.fleet.status().is_shared);
+    until(|| async { shared() && gateways.iter().map(Gateway::asked).sum::<usize>() == BACKENDS as usize }).await;
+    are_out(&gateways, &[]).await;
+    // Alone, each begins to ask those that others have asked.
+    etcd.kill();
+    until(|| async {
+        assert!(gateways.iter().all(|gateway| gateway.out().is_empty()), "out before anybody found it ill");
+        gateways.iter().all(|gateway| gateway.asked() == BACKENDS as usize)
+    })
+    .await;
+    for _ in 0..50 {
+        assert!(gateways.iter().all(|gateway| gateway.out().is_empty()), "out before anybody found it ill");
+        tokio::time::sleep(MS * 20).await;
+    }
 }
 
 #[tokio::test]

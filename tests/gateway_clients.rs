@@ -5,7 +5,7 @@ mod common;
 use bytes::Bytes;
 use common::{
     Server, answers_with,
-    gateway::{ConfigFile, Gateway, free_port},
+    gateway::{ConfigFile, Gateway, binary, free_port},
     get, says, send,
 };
 use http::{Request, header};
@@ -13,6 +13,7 @@ use http_body_util::Full;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
+    process::Command,
     time::Duration,
 };
 use tower::ServiceExt;
@@ -204,4 +205,37 @@ async fn a_connection_of_http2_that_waits_for_its_first_request_has_begun_no_hea
     let (response, _) = sender.ready().await.unwrap().send_request(request, true).unwrap();
     assert_eq!(response.await.unwrap().status(), 200);
     running.abort();
+}
+
+/// A network of its own, in which the name server never answers; in it a gateway, and one request to it.
+const WITHOUT_NAMES: &str = r#"
+command -v curl >/dev/null && ip link set lo up && ip route add 192.0.2.1/32 dev lo && mount --bind "$1" /etc/resolv.conf || exit 9
+"$2" --listen 127.0.0.1:3000 --admin off --config "$3" >/dev/null &
+gateway=$!
+refused=7 ended=$refused
+while [ $ended = $refused ]; do
+    status=$(curl --silent --output /dev/null --max-time 6 --data x --write-out '%{http_code}' http://127.0.0.1:3000/)
+    ended=$?
+done
+printf %s "$status"
+(sleep 4 >/dev/null 2>&1; printf ' and stays') &
+watch=$!
+kill $gateway
+wait $gateway
+kill $watch
+exit 0
+"#;
+
+#[test]
+fn a_name_that_nobody_looks_up_is_a_backend_that_cannot_be_reached_in_time() {
+    let servers = ConfigFile::new("nameserver 192.0.2.1\n");
+    let file = ConfigFile::new("[pools.web]\nbackends = [\"http://slow.example:80\"]\nhealth = \"off\"\n");
+    let arguments = [servers.path(), binary().to_str().unwrap(), file.path()].map(str::to_owned);
+    let run = Command::new("unshare").args(["-rmn", "sh", "-c", WITHOUT_NAMES, "sh"]).args(arguments).output();
+    let Some(output) = run.ok().filter(|output| !matches!(output.status.code(), Some(1 | 9 | 127))) else {
+        return eprintln!("SKIPPED: there are no networks of one's own, or no curl");
+    };
+    // A second to connect, and once more; the resolver goes on for ten, and nobody waits for it at the end either.
+    let status = String::from_utf8(output.stdout).unwrap();
+    assert!(["502", "503", "504"].contains(&&*status), "{status:?}");
 }

@@ -248,6 +248,30 @@ async fn a_gateway_that_is_cut_off_goes_on_and_what_is_ordered_in_etcd_is_done_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_gateway_with_many_pools_that_has_lost_its_etcd_ends_all_the_same() {
+    let Some(etcd) = Etcd::start("gateway-fleet-end").await else { return };
+    let servers = five().await;
+    let way = Way::open(free(), etcd.client).await;
+    let pools: String = (0..30).map(|n| format!("[pools.p{n}]\nbackends = [{:?}]\n", servers[0].url())).collect();
+    let routes = "[[routes]]\npool = \"web\"\n";
+    let one = start(&format!("{}{pools}{routes}", config(way.address, &servers)));
+    until(|| async { pools_shared(&one).await == 31 }).await;
+    let One { gateway, load, .. } = one;
+    load.end().await;
+    way.lose();
+    gateway.signal("-TERM");
+    let ended = tokio::task::spawn_blocking(move || gateway.code());
+    // Each of them has a second to say so, and all at once.
+    let ended = tokio::time::timeout(Duration::from_secs(15), ended).await.expect("one after the other");
+    assert_eq!(ended.unwrap(), Some(0));
+}
+
+async fn pools_shared(one: &One) -> usize {
+    let told = pools(&one.admin).await;
+    told["pools"].as_array().unwrap().iter().filter(|pool| pool["fleet"]["shared"] == true).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_gateway_whose_checks_alone_fail_takes_nobody_out_says_so_and_goes_on_serving() {
     let Some(etcd) = Etcd::start("gateway-fleet-ill").await else { return };
     let mut servers = Vec::new();

@@ -191,3 +191,40 @@ async fn what_is_in_flight_longer_than_the_grace_is_broken_off() {
     assert_eq!(gateway.code(), Some(0));
     assert!(request.await.unwrap());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_in_flight_until_it_is_closed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let echo = Server::raw(|mut stream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = stream.read_u8().await else { return };
+            head.push(byte);
+        }
+        const SWITCHES: &[u8] =
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        _ = stream.write_all(SWITCHES).await;
+        let (mut read, mut write) = stream.split();
+        _ = tokio::io::copy(&mut read, &mut write).await;
+    })
+    .await;
+    let file = ConfigFile::new(&format!("[pools.web]\nbackends = [{:?}]\nhealth = \"off\"", echo.url()));
+    let gateway = Gateway::by(&file);
+    let mut client = tokio::net::TcpStream::connect(gateway.url.trim_start_matches("http://")).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    gateway.signal("-TERM");
+    gateway.line("INFO: Stopping");
+    // Longer than whoever has nothing in flight is waited for.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut word = [0; 5];
+    client.write_all(b"still").await.unwrap();
+    client.read_exact(&mut word).await.expect("it was cut");
+    assert_eq!(&word, b"still");
+    drop(client);
+    assert_eq!(gateway.code(), Some(0));
+}

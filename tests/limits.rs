@@ -410,6 +410,79 @@ async fn an_answer_over_http2_of_which_nothing_is_taken_is_given_up() {
     drop(answer);
 }
 
+#[tokio::test]
+async fn an_answer_over_http2_of_which_nothing_is_taken_keeps_no_place() {
+    let endless = |mut stream: TcpStream| async move {
+        if wire::request(&mut stream).await.is_some() {
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+            while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+        }
+    };
+    let wire = Wire::handling(Limits { stall: SHORT, idle: SHORT * 2, ..Limits::default() }, endless).await;
+    let (mut client, connection) = http2(&wire).await;
+    let (answer, _) = client.send_request(get(&wire), true).unwrap();
+    let _answer = answer.await.unwrap();
+    // It says that it is there, whenever it is asked, and takes nothing.
+    _ = tokio::time::timeout(Duration::from_secs(10), connection).await.expect("it is still open");
+}
+
+#[tokio::test]
+async fn an_upload_over_http2_that_its_backend_does_not_read_keeps_no_other_from_its_own() {
+    const MUCH: usize = 200_000;
+    let picky = |mut stream: TcpStream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = stream.read_u8().await else { return };
+            head.push(byte);
+        }
+        if head.starts_with(b"POST /stuck") {
+            std::future::pending::<()>().await;
+        }
+        let mut body = vec![0; MUCH];
+        _ = stream.read_exact(&mut body).await;
+        _ = stream.write_all(OK.as_bytes()).await;
+    };
+    let wire = Wire::handling(Limits::default(), picky).await;
+    let (client, _connection) = http2(&wire).await;
+    let post = |path: &str| Request::post(format!("http://{}{path}", wire.front)).header("content-length", MUCH);
+    let stuck = Request::post(format!("http://{}/stuck", wire.front)).body(()).unwrap();
+    let (_answer, mut upload) = client.clone().ready().await.unwrap().send_request(stuck, false).unwrap();
+    // Until there is no room for more anywhere.
+    let room = async |upload: &mut h2::SendStream<Bytes>| {
+        upload.reserve_capacity(65_536);
+        let room = std::future::poll_fn(|cx| upload.poll_capacity(cx));
+        tokio::time::timeout(Duration::from_millis(500), room).await.ok().map(|room| room.unwrap().unwrap())
+    };
+    while let Some(room) = room(&mut upload).await {
+        upload.send_data(Bytes::from(vec![b'x'; room]), false).unwrap();
+    }
+    let (answer, mut upload) =
+        client.clone().ready().await.unwrap().send_request(post("/").body(()).unwrap(), false).unwrap();
+    upload.send_data(Bytes::from(vec![b'x'; MUCH]), true).unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(10), answer).await.expect("it waits for the other");
+    assert_eq!(answer.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_their_answers_are_not_given_up() {
+    let slow = |mut stream: TcpStream| async move {
+        while wire::request(&mut stream).await.is_some() {
+            tokio::time::sleep(SHORT * 3).await;
+            _ = stream.write_all(OK.as_bytes()).await;
+        }
+    };
+    let wire = Wire::handling(Limits { abandoned: 20, ..Limits::default() }, slow).await;
+    let (client, _connection) = http2(&wire).await;
+    let mut answers = Vec::new();
+    for _ in 0..60 {
+        answers.push(client.clone().ready().await.unwrap().send_request(get(&wire), true).unwrap().0);
+    }
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().status(), 200);
+    }
+    assert_eq!(wire.fired.count(Limit::Abandoned), 0);
+}
+
 async fn nothing_in_flight_after_some(wire: &Wire) {
     tokio::time::sleep(SHORT / 2).await;
     assert_eq!(wire.pool.backends()[0].load().in_flight(), 1);
@@ -597,6 +670,23 @@ async fn an_upload_over_http2_that_drips_is_given_up_unless_it_is_a_talk() {
     let (drips, steady, talk) =
         tokio::join!(upload("text/plain", 1), upload("text/plain", 200), upload("application/grpc", 1));
     assert!(!drips && steady && talk, "drips {drips}, steady {steady}, talk {talk}");
+}
+
+#[tokio::test]
+async fn an_upload_over_http2_in_bursts_of_small_pieces_is_as_fast_as_all_of_them() {
+    let limits = Limits { stall: SHORT * 5, min_rate: 1_000, ..Limits::default() };
+    let wire = Wire::with(OK, limits, |proxy| proxy).await;
+    let (client, _connection) = http2(&wire).await;
+    let request = Request::post(format!("http://{}/", wire.front)).body(()).unwrap();
+    let (answer, mut upload) = client.ready().await.unwrap().send_request(request, false).unwrap();
+    for _ in 0..15 {
+        for _ in 0..100 {
+            upload.send_data(Bytes::from_static(b"ten bytes!"), false).unwrap();
+        }
+        tokio::time::sleep(SHORT).await;
+    }
+    upload.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
 }
 
 #[tokio::test]

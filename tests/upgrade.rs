@@ -247,6 +247,29 @@ async fn a_websocket_begins_over_http2_as_well() {
 }
 
 #[tokio::test]
+async fn an_answer_over_http2_of_a_backend_that_does_not_switch_is_no_tunnel() {
+    // To a client any success says that what follows is the other protocol (RFC 8441, section 4).
+    for (status, expected) in [("200 OK", 502), ("204 No Content", 502), ("403 Forbidden", 403)] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nok");
+        let answer = if status.starts_with("204") { format!("HTTP/1.1 {status}\r\n\r\n") } else { answer };
+        let wire = Wire::answering(answer.leak()).await;
+        let (client, connection) = h2::client::handshake(wire.connect().await).await.unwrap();
+        let driving = tokio::spawn(connection);
+        while !client.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let request = Request::connect(format!("http://{}/chat", wire.front)).header("sec-websocket-version", "13");
+        let request = request.extension(h2::ext::Protocol::from_static("websocket")).body(()).unwrap();
+        let (answer, _send) = client.ready().await.unwrap().send_request(request, false).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), expected, "{status}");
+        assert_eq!(answer.headers().contains_key("content-type"), expected == 403, "{status}");
+        in_flight(&wire, 0).await;
+        driving.abort();
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_over_http2_is_no_idle_connection() {
     let idle = Duration::from_millis(500);
     let wire = echo(Limits { idle, ..Limits::default() }).await;

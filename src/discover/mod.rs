@@ -43,7 +43,8 @@
 //!
 //! # What a pool makes of it
 //!
-//! * Who stays keeps counters and health, by id; weight, tier, zone and target change in place.
+//! * Who stays keeps counters and health, by id; weight, tier, zone and target change in place. A weight that the host has set
+//!   holds until the source says another than it said last.
 //! * Who leaves is drained: it gets no new requests but those of its sessions, and is removed when it has none left, or after
 //!   [`drain`](Discoverer::drain). One that is back before then has never been away.
 //! * A source that fails changes nothing. It is asked again, after 1 s, 2 s, 4 s … ([`backoff`](Discoverer::backoff)).

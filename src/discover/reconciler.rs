@@ -1,18 +1,23 @@
 use super::{
-    DISCOVER_TARGET, Discoverer, Failure, Update,
+    DISCOVER_TARGET, Discoverer, Endpoint, Failure, Update,
     departures::Departures,
     ledger::{Ledger, Settled},
     run::now,
     update::News,
 };
-use crate::error::{BoxError, root_cause};
-use std::time::Instant;
+use crate::{
+    backend::{BackendId, Weight},
+    error::{BoxError, root_cause},
+};
+use std::{collections::HashMap, time::Instant};
 use tracing::{info, warn};
 
 /// Makes the pool agree with the ledger, and tells whoever wants to know.
 pub(super) struct Reconciler<'a, T: Clone + Send + Sync + 'static, S> {
     discoverer: &'a Discoverer<T, S>,
     departures: Departures<T>,
+    /// The weight of each, as the source said it last. What it says again is no news: somebody else may have set another since.
+    weights: HashMap<BackendId, Weight>,
 }
 
 /// What its health says of one that its source drains.
@@ -20,7 +25,7 @@ const DRAINED: &str = "its source drains it";
 
 impl<'a, T: Clone + Send + Sync + 'static, S> Reconciler<'a, T, S> {
     pub(super) fn new(discoverer: &'a Discoverer<T, S>) -> Self {
-        Self { discoverer, departures: Departures::new(discoverer.pool.clone()) }
+        Self { discoverer, departures: Departures::new(discoverer.pool.clone()), weights: HashMap::new() }
     }
 
     /// Puts into the pool who counts as there before the source has said who is.
@@ -82,8 +87,16 @@ impl<'a, T: Clone + Send + Sync + 'static, S> Reconciler<'a, T, S> {
 
     /// Puts into the pool who is there.
     fn put(&mut self, ledger: &Ledger<T>, now: Instant) {
+        let pool = &self.discoverer.pool;
+        self.weights.retain(|id, _| pool.get(id.as_str()).is_some());
+        let member = |endpoint: &Endpoint<T>| {
+            let member = endpoint.member.clone();
+            let is_news = self.weights.insert(member.id().clone(), member.said_weight()) != Some(member.said_weight());
+            if is_news { member } else { member.keep_weight() }
+        };
+        let members: Vec<_> = ledger.listed().map(member).collect();
         // Each id stands in the ledger once.
-        _ = self.discoverer.pool.update(ledger.listed().map(|endpoint| endpoint.member.clone()), []);
+        _ = pool.update(members, []);
         for endpoint in ledger.listed() {
             self.departures.recall(endpoint.id());
             if let Some(backend) = self.discoverer.pool.get(endpoint.id().as_str()) {

@@ -17,6 +17,8 @@ pub(super) enum Vote {
     Well,
     /// Why not.
     Ill(Arc<str>),
+    /// It is to be out until somebody has asked it, and nobody has here.
+    Unasked,
 }
 
 impl Vote {

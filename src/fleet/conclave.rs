@@ -131,6 +131,10 @@ fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
         let cause = health.cause()?;
         let vote = match health.state() {
             HealthState::Healthy => Vote::Well,
+            // The checker has taken it out before the first check: that says nothing to others, who may know more.
+            HealthState::Unhealthy if backend.tally().checks_passed() + backend.tally().checks_failed() == 0 => {
+                Vote::Unasked
+            }
             HealthState::Unhealthy => Vote::Ill(cause.into()),
             _ => return None,
         };
@@ -166,6 +170,7 @@ fn pass(backend: &Backend, verdict: &Verdict, now: Instant) {
                 _ => backend.mark_healthy(&format!("well by {well} of {of} gateways"), now),
             };
         }
+        Verdict::Unasked if health.cause().is_none() => _ = backend.mark_unhealthy("not checked yet", now),
         _ => {}
     }
 }

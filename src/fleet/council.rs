@@ -2,7 +2,7 @@ use super::ballot::{Ballot, Vote};
 use crate::hash::{hash_key, mix};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -42,6 +42,8 @@ pub(super) enum Verdict {
     },
     /// Votes are missing without which neither can be said: it stays as it is.
     Open,
+    /// The same; but one of whom nobody has said anything yet is to be out until somebody has.
+    Unasked,
 }
 
 /// What is the same for all backends of a round.
@@ -51,6 +53,8 @@ pub(super) struct Round<'a> {
     /// Who knows the same backends as this gateway.
     alike: Vec<Gateway<'a>>,
     votes: HashMap<&'a str, Vec<(Gateway<'a>, &'a Vote)>>,
+    /// Backends that somebody has yet to ask, which is no vote.
+    unasked: HashSet<&'a str>,
 }
 
 /// A gateway and the hash of its name.
@@ -99,17 +103,20 @@ impl Council {
 
     pub(super) fn round(&self) -> Round<'_> {
         let mine = self.mine();
-        let (mut alike, mut votes) = (Vec::new(), HashMap::<_, Vec<_>>::new());
+        let (mut alike, mut votes, mut unasked) = (Vec::new(), HashMap::<_, Vec<_>>::new(), HashSet::new());
         for (name, ballot) in &self.ballots {
             let gateway = Gateway { hash: hash_key(&**name), name };
             if ballot.digest == mine.digest {
                 alike.push(gateway);
             }
             for (backend, vote) in &ballot.votes {
-                votes.entry(&**backend).or_default().push((gateway, vote));
+                match vote {
+                    Vote::Unasked => _ = unasked.insert(&**backend),
+                    vote => votes.entry(&**backend).or_default().push((gateway, vote)),
+                }
             }
         }
-        Round { council: self, mine, alike, votes }
+        Round { council: self, mine, alike, votes, unasked }
     }
 }
 
@@ -148,6 +155,7 @@ impl<'a> Round<'a> {
         let verdict = match cause {
             Some(cause) if 2 * ill > needed => Verdict::Ill { ill, of: needed, cause: Arc::clone(cause) },
             _ if 2 * well >= needed && well > 0 => Verdict::Well { well, of: needed },
+            _ if self.unasked.contains(backend) => Verdict::Unasked,
             _ => Verdict::Open,
         };
         let mine_is_ill = self.mine.votes.get(backend).is_some_and(Vote::is_ill);

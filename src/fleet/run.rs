@@ -59,11 +59,20 @@ pub(super) async fn until_over<T: Clone + Send + Sync + 'static>(fleet: &Fleet<T
             }
         }
     }
-    // Others may take its place at once, not when the lease ends.
     if let Some(lease) = lease {
-        let left = async { fleet.config.in_time(fleet.config.connect(0).await?.lease_revoke(lease)).await };
-        if let Err(error) = left.await {
-            warn!(target: FLEET_TARGET, cause = root_cause(&*error), "the others notice the end when the lease ends");
+        leave(fleet, lease).await;
+    }
+}
+
+/// Ends the lease, by whichever endpoint answers: others may take its place at once.
+async fn leave<T>(fleet: &Fleet<T>, lease: i64) {
+    for turn in 0..fleet.config.endpoints() {
+        let left = async { fleet.config.in_time(fleet.config.connect(turn).await?.lease_revoke(lease)).await };
+        match left.await {
+            Ok(_) => return,
+            Err(error) => {
+                warn!(target: FLEET_TARGET, cause = root_cause(&*error), "the others notice the end when the lease ends");
+            }
         }
     }
 }

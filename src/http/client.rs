@@ -86,7 +86,7 @@ impl ClientConfig {
         Self { tls, ..self }
     }
 
-    /// How long connecting may take, over all addresses of a name and with TLS.
+    /// How long connecting may take: with looking up the name, over all of its addresses, and with TLS.
     pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
@@ -117,7 +117,6 @@ impl ClientConfig {
             protocol: self.protocol,
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
-            #[cfg(feature = "tls")]
             connect_timeout: self.connect_timeout,
             max_idle: self.max_idle,
             idle_timeout: self.idle_timeout,

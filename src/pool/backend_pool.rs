@@ -128,14 +128,14 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
 
     /// The backend of a member: the one that is there, with what has changed, or a new one.
     fn place(&self, old: &Members<T>, member: Member<T>, changes: &mut Vec<Change>) -> (Arc<Backend>, T) {
-        let Member { id, target, weight, locality } = member;
+        let Member { id, target, weight, keeps_weight, locality } = member;
         let Some((backend, _)) = old.find(id.as_str()) else {
             changes.push(Change::Added(id.clone()));
             let backend = self.shared.backend(id, weight);
             backend.set_locality(locality);
             return (backend, target);
         };
-        if backend.weight() != weight.get() {
+        if !keeps_weight && backend.weight() != weight.get() {
             backend.set_weight(weight);
             changes.push(Change::Weight(id.clone()));
         }

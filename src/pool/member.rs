@@ -21,13 +21,15 @@ pub struct Member<T> {
     pub(super) id: BackendId,
     pub(super) target: T,
     pub(super) weight: Weight,
+    /// Whether one that is there goes on with the weight that it has.
+    pub(super) keeps_weight: bool,
     pub(super) locality: Locality,
 }
 
 impl<T> Member<T> {
     /// The backend `id`, reached by `target`, with weight 1.
     pub fn new(id: impl Into<BackendId>, target: T) -> Self {
-        Self { id: id.into(), target, weight: Weight::ONE, locality: Locality::default() }
+        Self { id: id.into(), target, weight: Weight::ONE, keeps_weight: false, locality: Locality::default() }
     }
 
     /// The same with another weight.
@@ -44,6 +46,16 @@ impl<T> Member<T> {
     /// The same in a zone. Counts where the strategy is in [`Zones`](crate::strategy::Zones).
     pub fn zone(self, zone: impl Into<std::sync::Arc<str>>) -> Self {
         Self { locality: Locality { zone: Some(zone.into()), ..self.locality }, ..self }
+    }
+
+    /// Its share, as it is said here.
+    pub(crate) fn said_weight(&self) -> Weight {
+        self.weight
+    }
+
+    /// The same, where one that is there goes on with the weight that it has, whoever has set that.
+    pub(crate) fn keep_weight(self) -> Self {
+        Self { keeps_weight: true, ..self }
     }
 
     /// The name by which the backend is known.

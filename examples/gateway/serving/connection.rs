@@ -45,6 +45,11 @@ const FULL: &[u8] =
 const FAREWELL: Duration = Duration::from_secs(1);
 const FAREWELLS: usize = 256;
 
+/// What may arrive over HTTP/2 that no backend has read yet: of one request, and of all on a connection. Sixteen uploads have to be
+/// stuck before they keep others on the same connection from theirs.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
+
 /// How connections are served, and how many. Clones have their places together.
 #[derive(Clone)]
 pub struct Connections {
@@ -97,6 +102,8 @@ impl Connections {
             .timer(TokioTimer::new())
             .max_header_list_size(limits.head_bytes)
             .max_concurrent_streams(limits.streams)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_pending_accept_reset_streams(limits.pending_resets)
             .max_local_error_reset_streams(limits.provoked_resets)
             .keep_alive_interval(limits.ping_after)

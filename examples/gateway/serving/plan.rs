@@ -102,11 +102,11 @@ impl Plan {
     /// Tells the other gateways that this one ends, for so long at the most.
     #[cfg(feature = "etcd")]
     pub async fn leave(&self, most: Duration) {
-        for pool in &self.pools {
-            if let Some(Checks::Shared(share)) = &*pool.checks {
-                _ = timeout(most, share.leave()).await;
-            }
-        }
+        let leaving = self.pools.iter().filter_map(|pool| match pool.checks.as_ref() {
+            Some(Checks::Shared(share)) => Some(share.leave()),
+            _ => None,
+        });
+        _ = timeout(most, futures_util::future::join_all(leaving)).await;
     }
 
     /// Whether some pool could serve, and no empty one is about to be told of its backends: a gateway that takes over from

@@ -128,9 +128,9 @@ impl Body for Upload {
         let Some(press) = press else { return frame.map_err(Into::into) };
         let Press { credit, answered, since, fired } = &mut **press;
         if frame.is_ready() || answered.load(Ordering::Relaxed) {
-            if let Some((since, _)) = since.take() {
-                credit.spend(since.elapsed(), bytes(&frame));
-            }
+            // Of a burst only the first is waited for, and all of it counts.
+            let waited = since.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+            credit.spend(waited, bytes(&frame));
             return frame.map_err(Into::into);
         }
         let (_, alarm) = since.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(credit.left()))));
@@ -187,9 +187,9 @@ impl Answers {
         answer
     }
 
-    /// Whether there are any.
+    /// Whether there are any. One that was given up is none, though its stream has not heard of that.
     pub fn are_under_way(&self) -> bool {
-        locked(&self.0.all).iter().any(|answer| answer.strong_count() > 0)
+        self.all().iter().any(|answer| answer.is_under_way())
     }
 
     /// What `connection` comes to. Meanwhile, each time `now_and_then` is over, answers are given up of which the client takes
@@ -200,8 +200,11 @@ impl Answers {
 
     /// How many are given up.
     fn look(&self) -> usize {
-        let all: Vec<_> = locked(&self.0.all).iter().filter_map(Weak::upgrade).collect();
-        all.iter().filter(|answer| answer.look()).count()
+        self.all().iter().filter(|answer| answer.look()).count()
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Look>> {
+        locked(&self.0.all).iter().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -238,6 +241,8 @@ impl<C: Future<Output = Result<(), BoxError>>> Future for Watching<C> {
 trait Look: Send + Sync {
     /// Gives it up where the client has used up its time. Returns whether it does.
     fn look(&self) -> bool;
+
+    fn is_under_way(&self) -> bool;
 }
 
 /// The body of an answer, until it is given up. The stream that it belongs to does not ask for more of it when the client
@@ -260,6 +265,10 @@ impl<R: Send> Look for Answer<R> {
         let given_up = if too_long { answer.body.take() } else { None };
         drop(answer);
         given_up.is_some()
+    }
+
+    fn is_under_way(&self) -> bool {
+        locked(&self.0).body.is_some()
     }
 }
 

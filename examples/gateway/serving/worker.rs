@@ -13,12 +13,15 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, warn};
 
 /// A connection that was just opened has so long to say what it wants before a stop closes it.
 const LINGER: Duration = Duration::from_millis(100);
+
+/// How often somebody looks whether the tunnels are closed.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Where connections come in, until it is closed.
 pub struct Door {
@@ -69,7 +72,7 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
             Err(error) => {
                 // Out of file descriptors, mostly: connections that end free some.
                 warn!("cannot accept: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                sleep(Duration::from_millis(50)).await;
             }
         }
     }
@@ -89,11 +92,18 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
         }
     }
     drop(open);
-    tokio::time::sleep(LINGER).await;
+    sleep(LINGER).await;
     close.send_replace(true);
     drop(alive);
     let grace = router.shutdown_grace();
-    if timeout(grace, all_gone.recv()).await.is_err() {
+    let gone = async {
+        all_gone.recv().await;
+        // A tunnel is no task of ours any more, and has its place until it is closed.
+        while connections.open() > 0 {
+            sleep(LOOK).await;
+        }
+    };
+    if timeout(grace, gone).await.is_err() {
         warn!("Stopped with requests in flight after {grace:?}");
     }
     Ok(())

@@ -39,7 +39,12 @@ impl Workers {
             let listeners = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
             let (stop, open, connections) = (stop.clone(), open.clone(), connections.clone());
             let (door, plan, runtime) = (Door { listeners, connections, stop, open }, plan.clone(), runtime(0)?);
-            working.spawn_blocking(move || runtime.block_on(until_closed(door, plan)));
+            working.spawn_blocking(move || {
+                let ended = runtime.block_on(until_closed(door, plan));
+                // Names that are still being looked up are nobody's any more.
+                runtime.shutdown_background();
+                ended
+            });
         }
         Ok(Self { working, all_closed })
     }

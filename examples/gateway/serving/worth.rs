@@ -45,27 +45,33 @@ impl Tally {
 /// Of a connection over HTTP/1.1 nothing is counted: its server closes what is idle by itself, and giving up costs a connection.
 const HTTP1: u32 = u32::MAX;
 
-/// A request that counts as given up unless it is answered.
-struct Counted(Arc<Tally>);
+/// A request that counts as given up where it ends without an answer. One that waits for its answer is neither.
+struct Counted {
+    tally: Arc<Tally>,
+    is_answered: bool,
+}
 
 impl Counted {
     fn begin(tally: &Arc<Tally>) -> Self {
         tally.begun.fetch_add(1, Ordering::Relaxed);
-        tally.abandoned.fetch_add(1, Ordering::Relaxed);
         tally.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(tally))
+        Self { tally: Arc::clone(tally), is_answered: false }
     }
 
-    fn answered(self) {
-        // What it was begun with, and one that was given up before.
-        let forgive = |abandoned: u32| Some(abandoned.saturating_sub(2));
-        _ = self.0.abandoned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, forgive);
+    fn answered(mut self) {
+        self.is_answered = true;
+        // One that was given up before.
+        let forgive = |abandoned: u32| abandoned.checked_sub(1);
+        _ = self.tally.abandoned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, forgive);
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.tally.open.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_answered {
+            self.tally.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -142,7 +148,7 @@ where
         let Ok(response) = ready!(this.inner.poll(cx));
         if let Some(counted) = this.counted.take() {
             if *this.may_switch && response.status().is_success() {
-                counted.0.tunnel.store(true, Ordering::Relaxed);
+                counted.tally.tunnel.store(true, Ordering::Relaxed);
             }
             counted.answered();
         }

@@ -71,7 +71,7 @@ impl EtcdConfig {
     }
 
     /// How many endpoints there are.
-    pub(super) fn endpoints(&self) -> usize {
+    pub(crate) fn endpoints(&self) -> usize {
         self.endpoints.len()
     }
 

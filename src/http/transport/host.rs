@@ -19,7 +19,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 #[cfg(feature = "tls")]
 use tokio::{net::TcpStream, time::timeout_at};
 #[cfg(feature = "tls")]
@@ -117,9 +117,17 @@ impl<B> Host<B> {
         self.http1.purge(now, timeout) | self.http2.purge(now, timeout)
     }
 
-    /// A stream of bytes to it, for one of the protocols that `offered` stands for, and whether that is HTTP/2. All its addresses
-    /// are tried.
+    /// A stream of bytes to it, for one of the protocols that `offered` stands for, and whether that is HTTP/2.
     pub(super) async fn connect(&self, offered: Protocol) -> Result<(Wire, bool), ConnectError> {
+        let limit = self.settings.connect_timeout;
+        match timeout(limit, self.reach(offered)).await {
+            Ok(reached) => reached,
+            Err(_) => Err(ConnectError::new(format!("no connection within {limit:?}"))),
+        }
+    }
+
+    /// All its addresses are tried.
+    async fn reach(&self, offered: Protocol) -> Result<(Wire, bool), ConnectError> {
         #[cfg(feature = "tls")]
         let began = Instant::now();
         let stream = self.settings.connector.clone().oneshot(self.uri.clone()).await.map_err(ConnectError::new)?;

@@ -30,6 +30,10 @@ use tokio::time::Instant;
 /// beyond goes on another connection, that they do not wait behind each other.
 const MOST_STREAMS: usize = 100;
 
+/// What may arrive of an answer that nobody has read yet. The connection has room for that of all its streams: a client that
+/// takes nothing of its answer must not keep others from theirs.
+const WINDOW: u32 = 128 * 1024;
+
 /// How long a connection with requests on it may be silent before it is asked for a sign of life, and how long that may take.
 const PING_AFTER: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,6 +59,7 @@ where
         let mut builder = http2::Builder::new(TokioExecutor::new());
         // While requests wait on it, a connection that is dead without a word is found out, and not by them.
         builder.timer(TokioTimer::new()).keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
+        builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW * MOST_STREAMS as u32);
         let handshake = builder.initial_max_send_streams(most).handshake(stream);
         let (sender, mut connection) = handshake.await.map_err(ConnectError::new)?;
         let load = Arc::new(Load { most: AtomicUsize::new(most), ..Load::default() });

@@ -48,8 +48,7 @@ pub(super) struct Settings {
     pub(super) protocol: Protocol,
     #[cfg(feature = "tls")]
     pub(super) tls: TlsConfig,
-    /// The connector knows it, but not TLS.
-    #[cfg(feature = "tls")]
+    /// The connector knows it, but means neither the name that has to be looked up before nor TLS.
     pub(super) connect_timeout: Duration,
     pub(super) max_idle: usize,
     pub(super) idle_timeout: Duration,

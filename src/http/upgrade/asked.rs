@@ -72,6 +72,12 @@ impl Switching {
         Some(Self { client, to, over_http2, told })
     }
 
+    /// Whether the client would take `response` for the beginning of a tunnel, and it is none: over HTTP/2 any success is one (RFC
+    /// 8441 §4), and a backend that does not switch may well answer with one.
+    pub(super) fn is_misleading<R>(&self, response: &Response<R>) -> bool {
+        self.over_http2 && response.status().is_success()
+    }
+
     /// The two ends of a tunnel, where the backend has switched, which the client is told.
     pub(super) fn switch<R>(self, response: &mut Response<R>) -> Option<(OnUpgrade, OnUpgrade)> {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -5,7 +5,7 @@ mod tunnel;
 
 pub(super) use self::asked::Asked;
 use self::asked::Switching;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
@@ -83,7 +83,7 @@ impl<S> Layer<S> for UpgradeLayer {
 /// does not ask; [`Forward`](super::Forward) sees to that.
 ///
 /// From HTTP/2, `CONNECT` with such a `:protocol` ([RFC 8441](https://www.rfc-editor.org/rfc/rfc8441)) is asked as a `GET`, and
-/// answered with 200 where the backend answers 101.
+/// answered with 200 where the backend answers 101, and with 502 where it answers with success and does not switch.
 ///
 /// A tunnel runs as a task of tokio's, like the connections that it is made of: the server gives up its connection only
 /// when the answer is out.
@@ -135,11 +135,15 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        if let Some((switching, idle_timeout)) = this.switching.take().map(|switching| *switching)
-            && let Some((client, backend)) = switching.switch(&mut response)
-        {
-            let held = std::mem::take(response.body_mut());
-            tunnel::open(client, backend, held, idle_timeout);
+        if let Some((switching, idle_timeout)) = this.switching.take().map(|switching| *switching) {
+            if switching.is_misleading(&response) {
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+                response.headers_mut().clear();
+                *response.body_mut() = R::default();
+            } else if let Some((client, backend)) = switching.switch(&mut response) {
+                let held = std::mem::take(response.body_mut());
+                tunnel::open(client, backend, held, idle_timeout);
+            }
         }
         Poll::Ready(Ok(response))
     }
