@@ -5,6 +5,7 @@ mod common;
 use common::{
     Server,
     gateway::{ConfigFile, Gateway, free_port},
+    gateway_load::Load,
     get, says, until,
 };
 use std::{
@@ -204,6 +205,38 @@ async fn counts_outlive_a_reload_and_reloads_are_counted() {
     assert_eq!(seen.value(r#"gateway_responses_total{pool="web",code="200"}"#), 4.0);
     assert_eq!(seen.value(r#"balancer_pool_picks_total{pool="web"}"#), 4.0);
     assert!(seen.value(r#"gateway_reloads_total{result="taken_up"}"#) >= 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_was_gone_for_a_moment_is_counted_again() {
+    let server = Server::http(says("one")).await;
+    let admin = format!("127.0.0.1:{}", free_port());
+    let text = |pool: &str| {
+        let server_table = format!("[server]\nadmin = {admin:?}\nworkers = 1\nlog = \"off\"");
+        format!("{server_table}\n[pools.{pool}]\nhealth = \"off\"\nbackends = [{:?}]\n", server.url())
+    };
+    let config = ConfigFile::new(&text("web"));
+    let port = free_port();
+    let mut command = Command::new(common::gateway::binary());
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--config", config.path()]);
+    let gateway = Gateway::spawn(command, port);
+    until(|| async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }).await;
+    let load = Load::on(&gateway.url, 6);
+    let counted = || async {
+        let seen = Scrape::of(&admin).await;
+        seen.samples.get(r#"gateway_responses_total{pool="web",code="200"}"#).copied().unwrap_or_default()
+    };
+    // A worker that has something to do may see the last of these only.
+    for _ in 0..100 {
+        for pool in ["other", "web"] {
+            config.replace(&text(pool));
+            gateway.signal("-HUP");
+        }
+        until(|| async { Scrape::of(&admin).await.sum("gateway_pool_info", r#"pool="web""#) == 1.0 }).await;
+        let before = counted().await;
+        until(|| async { counted().await > before }).await;
+    }
+    assert!(load.end().await.1.is_empty());
 }
 
 /// The rows of the tables: of the library's metrics and of the gateway's own.

@@ -97,7 +97,9 @@ impl Table {
 impl Proxy {
     fn new(pool: &Pool, before: Option<(&Arc<Pool>, &Self)>) -> Self {
         let made_by = Arc::clone(&pool.proxy);
-        let responses = before.map_or_else(|| pool.responses.part(), |(_, proxy)| Arc::clone(&proxy.responses));
+        // One of the same name may have gone and come back between two looks at the plan: its counts are others.
+        let counted = before.filter(|(before, _)| Arc::ptr_eq(&before.responses, &pool.responses));
+        let responses = counted.map_or_else(|| pool.responses.part(), |(_, proxy)| Arc::clone(&proxy.responses));
         let client = match before {
             Some((_, proxy)) if Arc::ptr_eq(&proxy.made_by, &made_by) => {
                 let (client, service) = (proxy.client.clone(), proxy.service.clone());
