@@ -345,6 +345,29 @@ async fn what_own_requests_cannot_reach_is_out_here_alone_until_an_own_check_pas
 }
 
 #[tokio::test]
+async fn one_that_is_drained_and_cannot_be_reached_here_is_not_well_because_others_reach_it() {
+    let Some(etcd) = Etcd::start("fleet-drained").await else { return };
+    let world = Arc::<World>::default();
+    let gateways = three(&etcd, &world);
+    are_shared(&gateways).await;
+    are_out(&gateways, &[]).await;
+    gateways[0].pool.drain("2").unwrap();
+    are_out(&gateways, &[2]).await;
+    let backend = gateways[1].pool.get("2").unwrap();
+    let now = || Instant::now().into_std();
+    // Whether its sessions may go to it.
+    let is_well = || backend.is_draining(now(), Duration::from_secs(3_600));
+    until(|| async { is_well() }).await;
+    Lease::take(Arc::clone(&backend), now()).fail(Outcome::ConnectFault, "refused", now());
+    for _ in 0..80 {
+        assert!(!is_well(), "it is well to others");
+        tokio::time::sleep(MS * 20).await;
+    }
+    gateways[1].pool.enable("2");
+    are_out(&gateways, &[]).await;
+}
+
+#[tokio::test]
 async fn what_the_operator_says_at_one_is_done_at_all_and_at_those_that_come_later() {
     let Some(mut etcd) = Etcd::start("fleet-orders").await else { return };
     let world = Arc::<World>::default();

@@ -372,6 +372,12 @@ impl Backend {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).admin()
     }
 
+    /// Whether requests could not reach it and nothing has ended that since, whatever else is known of it.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).is_unreached()
+    }
+
     /// Takes in what the host wants of it.
     pub(crate) fn administer(&self, admin: Admin, now: Instant) -> bool {
         self.change(|standing| standing.administer(admin, now))

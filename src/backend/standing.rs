@@ -218,6 +218,12 @@ impl Standing {
         }
     }
 
+    /// Whether traffic has taken it out because it could not reach it.
+    #[cfg(feature = "etcd")]
+    pub(super) fn is_unreached(&self) -> bool {
+        self.unreachable() == Some(true)
+    }
+
     fn unreachable(&self) -> Option<bool> {
         match &self.passive {
             Passive::Ejected(ejected) | Passive::Probing { ejected, .. } => Some(ejected.unreachable),

@@ -161,9 +161,11 @@ fn pass(backend: &Backend, verdict: &Verdict, now: Instant) {
                 _ => backend.mark_unhealthy(&format!("{cause} ({ill} of {of} gateways)"), now),
             };
         }
-        // Of one that is drained it cannot be seen what was said before.
+        // Of one that is drained it cannot be seen what was said before, and traffic knows better.
         Verdict::Well { well, of }
-            if health.cause().is_none() || matches!(health.state(), Unhealthy | Draining | Disabled) =>
+            if health.cause().is_none()
+                || health.state() == Unhealthy
+                || matches!(health.state(), Draining | Disabled) && !backend.is_unreached() =>
         {
             match of {
                 1 => backend.mark_healthy("it passes its checks", now),
