@@ -1,11 +1,11 @@
 //! An etcd on loopback, and a way to it that can be cut.
 
-use super::until;
+use super::{gateway::free_port, until};
 use etcd_client::{Client, ConnectOptions};
 use std::{
     fs,
     future::pending,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -138,7 +138,7 @@ pub fn directory(name: &str) -> PathBuf {
 }
 
 pub fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    ([127, 0, 0, 1], free_port()).into()
 }
 
 /// The way to an etcd, which can be cut without its knowing, and on which everything can get lost without anybody knowing.

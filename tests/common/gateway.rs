@@ -132,8 +132,10 @@ impl Drop for ConfigFile {
     }
 }
 
+/// One that stays free until it is used: below those that connections are given, of which there are many meanwhile.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let mut some = std::iter::repeat_with(|| fastrand::u16(10_000..30_000));
+    some.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 pub fn run(arguments: &[&str]) -> Output {

@@ -28,7 +28,8 @@ pub use scenario::Scenario;
 pub use server::be_a_backend_if_told;
 pub use trial::Trial;
 
-/// A port of the loopback address that nobody has.
+/// A port of the loopback address that nobody has, below those that connections are given.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let mut some = std::iter::repeat_with(|| fastrand::u16(10_000..30_000));
+    some.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
