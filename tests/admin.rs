@@ -12,7 +12,10 @@ use common::{
 use http::StatusCode;
 use serde_json::json;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinHandle,
+};
 
 /// Nobody is checked again for an hour: what happens is what the test does.
 const QUIET: &str = "health = { interval = \"1h\", fast_interval = \"1h\" }\n";
@@ -121,21 +124,44 @@ async fn an_ejection_shows_its_reason_its_end_and_how_many_more_may_go() {
     assert_eq!((enabled.status, &enabled.json()["state"]), (200, &"healthy".into()));
 }
 
+/// A gateway before a backend that [holds] its requests and one that does not, both checked.
+struct Held {
+    gateway: Gateway,
+    operator: Operator,
+    slow: Server,
+    other: Server,
+    _file: ConfigFile,
+}
+
+impl Held {
+    async fn begin() -> Self {
+        let (slow, other) = (holds().await, Server::http(says("other")).await);
+        let file = ConfigFile::new(&format!(
+            "[pools.web]\nhealth = {{ path = \"/check\", interval = \"1h\", fast_interval = \"1h\" }}\nhedge = \"off\"\nbackends = [{:?}, {:?}]",
+            slow.url(),
+            other.url()
+        ));
+        let operator = Operator::new();
+        let gateway = start(&operator, &file);
+        (0..2).for_each(|_| _ = gateway.line("HEALTH: "));
+        Self { gateway, operator, slow, other, _file: file }
+    }
+
+    /// One that the slow one has now.
+    async fn request(&self) -> JoinHandle<(u16, String)> {
+        let url = self.gateway.url.clone();
+        let request = tokio::spawn(async move { get(url).await });
+        until(|| async { self.operator.backend("web", &self.slow.url()).await["in_flight"] == 1 }).await;
+        request
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_lets_requests_end_shows_how_far_it_is_and_is_told() {
-    let (slow, other) = (holds().await, Server::http(says("other")).await);
-    let file = ConfigFile::new(&format!(
-        "[pools.web]\nhealth = {{ path = \"/check\", interval = \"1h\", fast_interval = \"1h\" }}\nhedge = \"off\"\nbackends = [{:?}, {:?}]",
-        slow.url(),
-        other.url()
-    ));
-    let operator = Operator::new();
-    let gateway = start(&operator, &file);
-    (0..2).for_each(|_| _ = gateway.line("HEALTH: "));
+    let held = Held::begin().await;
+    let Held { gateway, operator, slow, other, .. } = &held;
     let mut events = operator.events().await;
-    let url = gateway.url.clone();
-    let request = tokio::spawn(async move { get(url).await });
-    until(|| async { operator.backend("web", &slow.url()).await["in_flight"] == 1 }).await;
+    let request = held.request().await;
 
     let draining = operator.post(&at("web", &slow.url(), "/drain?deadline=1h")).await;
     let told = draining.json();
@@ -181,19 +207,10 @@ async fn a_drain_lets_requests_end_shows_how_far_it_is_and_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_the_wait_and_not_the_requests() {
-    let (slow, other) = (holds().await, Server::http(says("other")).await);
-    let file = ConfigFile::new(&format!(
-        "[pools.web]\nhealth = {{ path = \"/check\", interval = \"1h\", fast_interval = \"1h\" }}\nhedge = \"off\"\nbackends = [{:?}, {:?}]",
-        slow.url(),
-        other.url()
-    ));
-    let operator = Operator::new();
-    let gateway = start(&operator, &file);
-    (0..2).for_each(|_| _ = gateway.line("HEALTH: "));
+    let held = Held::begin().await;
+    let Held { slow, operator, .. } = &held;
     let mut events = operator.events().await;
-    let url = gateway.url.clone();
-    let request = tokio::spawn(async move { get(url).await });
-    until(|| async { operator.backend("web", &slow.url()).await["in_flight"] == 1 }).await;
+    let request = held.request().await;
 
     let removed = operator.ask("DELETE", &at("web", &slow.url(), "?deadline=50ms"), "").await;
     assert_eq!((removed.status, &removed.json()["drain"]["removes"]), (202, &true.into()));
@@ -211,18 +228,9 @@ async fn a_deadline_ends_the_wait_and_not_the_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_is_taken_back_does_not_happen() {
-    let (slow, other) = (holds().await, Server::http(says("other")).await);
-    let file = ConfigFile::new(&format!(
-        "[pools.web]\nhealth = {{ path = \"/check\", interval = \"1h\", fast_interval = \"1h\" }}\nhedge = \"off\"\nbackends = [{:?}, {:?}]",
-        slow.url(),
-        other.url()
-    ));
-    let operator = Operator::new();
-    let gateway = start(&operator, &file);
-    (0..2).for_each(|_| _ = gateway.line("HEALTH: "));
-    let url = gateway.url.clone();
-    let request = tokio::spawn(async move { get(url).await });
-    until(|| async { operator.backend("web", &slow.url()).await["in_flight"] == 1 }).await;
+    let held = Held::begin().await;
+    let Held { slow, operator, .. } = &held;
+    let request = held.request().await;
     assert_eq!(operator.ask("DELETE", &at("web", &slow.url(), ""), "").await.status, 202);
     assert_eq!(operator.post(&at("web", &slow.url(), "/enable")).await.json()["state"], "healthy");
     assert_eq!(request.await.unwrap(), (200, "done".into()));

@@ -3,9 +3,10 @@ use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// What one backend is doing and has done, counted over every balancer of the process.
 ///
-/// The counters of one backend share two cache lines with nothing else, and how long answers took two more, so that busy backends do not slow each other
-/// down. What ends well, as nearly all does, is one change of one word. They are statistics: each is exact once the threads that count have been joined, and none orders any other
-/// memory access, hence `Relaxed` throughout.
+/// The counters of one backend share two cache lines with nothing else, and the times of its answers two more, so that busy
+/// backends do not slow each other down. What ends well, as nearly all does, is one change of one word. They are statistics:
+/// each is exact once the threads that count have been joined, and none orders any other memory access, hence `Relaxed`
+/// throughout.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Load {

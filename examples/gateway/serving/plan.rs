@@ -288,16 +288,9 @@ fn discovery(
 /// Makes `pool` what `config` says, where that is not what it said `before`: what an operator has done since is left alone
 /// until the file says something else about the same thing.
 fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Option<&config::pool::Pool>) {
-    let was_discovered = before.is_some_and(|before| before.discover.is_some());
-    let were = before.map_or(&[][..], |before| &before.backends);
-    let (news, gone) = (news(&config.backends, were), gone(&config.backends, were));
-    if config.discover.is_some() {
-        // Its source says who is there.
-    } else if was_discovered {
-        _ = pool.replace(members(&config.backends));
-    } else if !news.is_empty() || !gone.is_empty() {
-        // No backend is there twice: that has been validated.
-        _ = pool.update(members(&news), gone);
+    // Where there is a source, it says who is there.
+    if config.discover.is_none() {
+        list(pool, config, before);
     }
     if before.is_none_or(|before| before.outlier != config.outlier) {
         pool.set_ejection(config.outlier.ejection());
@@ -311,6 +304,20 @@ fn settle(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Optio
     let changed = before.is_none_or(|before| before.limits != config.limits || before.backends != config.backends);
     if changed && config.limits.adaptive.is_none() {
         pool.backends().iter().for_each(|backend| backend.set_limit(limit));
+    }
+}
+
+/// Puts in and takes out whom the file lists now, and did not list `before`. No backend is there twice: that has been validated.
+fn list(pool: &BackendPool<Origin>, config: &config::pool::Pool, before: Option<&config::pool::Pool>) {
+    if before.is_some_and(|before| before.discover.is_some()) {
+        // Whoever was brought by the source leaves.
+        _ = pool.replace(members(&config.backends));
+        return;
+    }
+    let were = before.map_or(&[][..], |before| &before.backends);
+    let (news, gone) = (news(&config.backends, were), gone(&config.backends, were));
+    if !news.is_empty() || !gone.is_empty() {
+        _ = pool.update(members(&news), gone);
     }
 }
 
