@@ -130,21 +130,22 @@ struct Held {
     operator: Operator,
     slow: Server,
     other: Server,
-    _file: ConfigFile,
+    file: ConfigFile,
 }
 
 impl Held {
     async fn begin() -> Self {
         let (slow, other) = (holds().await, Server::http(says("other")).await);
-        let file = ConfigFile::new(&format!(
-            "[pools.web]\nhealth = {{ path = \"/check\", interval = \"1h\", fast_interval = \"1h\" }}\nhedge = \"off\"\nbackends = [{:?}, {:?}]",
-            slow.url(),
-            other.url()
-        ));
+        let file = ConfigFile::new(&Self::listing(&format!("{:?}, {:?}", slow.url(), other.url())));
         let operator = Operator::new();
         let gateway = start(&operator, &file);
         (0..2).for_each(|_| _ = gateway.line("HEALTH: "));
-        Self { gateway, operator, slow, other, _file: file }
+        Self { gateway, operator, slow, other, file }
+    }
+
+    fn listing(backends: &str) -> String {
+        let health = "health = { path = \"/check\", interval = \"1h\", fast_interval = \"1h\" }";
+        format!("[pools.web]\nstrategy = \"weighted_round_robin\"\nhedge = \"off\"\n{health}\nbackends = [{backends}]")
     }
 
     /// One that the slow one has now.
@@ -237,6 +238,22 @@ async fn a_removal_that_is_taken_back_does_not_happen() {
     // Longer than anyone takes to notice that it is empty.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(operator.backend("web", &slow.url()).await["state"], "healthy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_under_way_is_off_where_the_file_says_something_new_of_its_backend() {
+    let held = Held::begin().await;
+    let Held { gateway, slow, other, operator, file } = &held;
+    let mut events = operator.events().await;
+    let request = held.request().await;
+    assert_eq!(operator.ask("DELETE", &at("web", &slow.url(), ""), "").await.status, 202);
+    file.write(&Held::listing(&format!("{{ url = {:?}, weight = 2 }}, {:?}", slow.url(), other.url())));
+    gateway.line("INFO: Configuration reloaded");
+    assert_eq!(request.await.unwrap(), (200, "done".into()));
+    let drained = events.find(|event| event["kind"] == "drained").await;
+    assert_eq!(drained["backend"], slow.url());
+    until(|| async { operator.backend("web", &slow.url()).await["state"] == "healthy" }).await;
+    assert_eq!(operator.backend("web", &slow.url()).await["weight"], 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

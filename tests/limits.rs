@@ -9,7 +9,10 @@ use http::Request;
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -105,6 +108,38 @@ async fn a_client_that_takes_nothing_of_its_answer_loses_it() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     until(&mut stream, "\r\n\r\n").await;
     nothing_in_flight(&wire).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_a_client_does_not_take_its_backend_need_not_send() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let endless = move |mut stream: TcpStream| {
+        let sent = Arc::clone(&counted);
+        async move {
+            // What the kernel keeps on the way to us is the backend's.
+            socket2::SockRef::from(&stream).set_send_buffer_size(64 * 1024).unwrap();
+            if wire::request(&mut stream).await.is_some() {
+                _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+                while stream.write_all(&[b'x'; 4_096]).await.is_ok() {
+                    sent.fetch_add(4_096, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    let wire = Wire::handling(Limits::default(), endless).await;
+    let mut stream = wire.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until(&mut stream, "\r\n\r\n").await;
+    let (mut before, mut now) = (usize::MAX, 0);
+    while before != now {
+        before = now;
+        tokio::time::sleep(SHORT * 3).await;
+        now = sent.load(Ordering::Relaxed);
+    }
+    // Of what it may send to a client at once alone, the kernel would keep four times as much.
+    assert!(now < 2 << 20, "{now} bytes");
 }
 
 #[tokio::test]
@@ -286,6 +321,21 @@ async fn a_ping_now_and_then_is_never_too_much() {
 }
 
 #[tokio::test]
+async fn a_window_is_opened_for_what_was_sent_and_else_for_nothing() {
+    let window = frame(8, 0, 0, &[0, 0, 0, 1]);
+    let mut frames = Frames::new(100);
+    frames.read(PREFACE).unwrap();
+    // Two for each frame, of a byte of content.
+    for _ in 0..100_000 {
+        frames.wrote(10);
+        frames.read(&window).unwrap();
+        frames.read(&window).unwrap();
+    }
+    let in_vain = (0..).take_while(|_| frames.read(&window).is_ok()).count();
+    assert_eq!(in_vain, 100);
+}
+
+#[tokio::test]
 async fn how_frames_are_cut_makes_no_difference() {
     // Settings, content, a ping, nothing, an end.
     let ping = frame(6, 0, 0, &[0; 8]);
@@ -314,6 +364,34 @@ async fn a_header_list_that_is_too_large_is_refused_alone() {
     let mut client = client.ready().await.unwrap();
     let (answer, _) = client.send_request(get(&wire), true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn over_http2_too_many_header_lines_are_refused_and_cookies_are_none() {
+    let limits = Limits { headers: 10, abandoned: 20, ..Limits::default() };
+    let fired = limits.fired.clone();
+    let wire = Wire::with(OK, limits, |proxy| proxy).await;
+    let (mut client, _connection) = http2(&wire).await;
+    let mut status = async |name: &'static str, lines: usize| {
+        let mut request = get(&wire);
+        (0..lines).for_each(|_| _ = request.headers_mut().append(name, "1".parse().unwrap()));
+        client = client.clone().ready().await?;
+        let (answer, _) = client.send_request(request, true)?;
+        Ok::<_, h2::Error>(answer.await?.status().as_u16())
+    };
+    assert_eq!(status("cookie", 50).await.unwrap(), 200);
+    assert_eq!(status("x", 10).await.unwrap(), 200);
+    assert_eq!(status("x", 11).await.unwrap(), 431);
+    assert_eq!(fired.count(Limit::Headers), 1);
+    assert_eq!(status("x", 1).await.unwrap(), 200);
+    // Who asks for nothing else is cut off.
+    let refused = async {
+        while let Ok(status) = status("x", 11).await {
+            assert_eq!(status, 431);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
+    assert_eq!(fired.count(Limit::Abandoned), 1);
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ pub mod patience;
 mod pressing;
 #[path = "../../examples/gateway/serving/tls.rs"]
 pub mod tls;
+#[path = "../../examples/gateway/serving/turns.rs"]
+mod turns;
 #[path = "../../examples/gateway/serving/worth.rs"]
 mod worth;
 

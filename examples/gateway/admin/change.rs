@@ -5,6 +5,7 @@ use super::{
     audit::{Change, summary},
     clock::now,
     describe,
+    drains::Removal,
     input::{Asked, Input, Named},
     problem::Problem,
 };
@@ -74,7 +75,7 @@ pub async fn drain(
 ) -> Answer<describe::Backend> {
     let chosen = admin.choose(&pool, &id)?;
     let deadline = going.deadline()?;
-    chosen.changed("drain", &peer, &admin, || chosen.drain(going.force, deadline, false, &admin))?;
+    chosen.changed("drain", &peer, &admin, || chosen.drain(going.force, deadline, None, &admin))?;
     Ok(Json(chosen.described(&admin)))
 }
 
@@ -88,7 +89,8 @@ pub async fn remove(
     let chosen = admin.choose(&pool, &id)?;
     listed_here(&chosen.pool)?;
     let deadline = going.deadline()?.unwrap_or(DEFAULT_DRAIN);
-    chosen.changed("remove", &peer, &admin, || chosen.drain(going.force, Some(deadline), true, &admin))?;
+    let removal = chosen.removal(&admin);
+    chosen.changed("remove", &peer, &admin, || chosen.drain(going.force, Some(deadline), Some(removal), &admin))?;
     Ok((StatusCode::ACCEPTED, Json(chosen.described(&admin))))
 }
 
@@ -261,15 +263,32 @@ impl Chosen {
         self.backend.id().as_str()
     }
 
-    fn drain(&self, force: bool, deadline: Option<Duration>, removes: bool, admin: &Admin) -> Result<(), Problem> {
+    fn drain(
+        &self,
+        force: bool,
+        deadline: Option<Duration>,
+        removal: Option<Removal>,
+        admin: &Admin,
+    ) -> Result<(), Problem> {
         let (pool, id) = (&self.pool.backends, self.id());
         let draining = if force { pool.drain_anyway(id) } else { pool.drain(id) };
         let draining = draining.map_err(|error| match error {
             CannotDrain::Last(_) => self.is_last(),
             error => Problem::not_found(error.to_string()),
         })?;
-        admin.drains.begin(&self.pool.name, pool, Arc::clone(&self.backend), draining, deadline, removes);
+        admin.drains.begin(&self.pool.name, Arc::clone(&self.backend), draining, deadline, removal);
         Ok(())
+    }
+
+    /// For as long as the file says nothing else of it.
+    fn removal(&self, admin: &Admin) -> Removal {
+        let (admin, name, id) = (admin.clone(), Arc::clone(&self.pool.name), self.backend.id().clone());
+        let entry = move || {
+            let pool = admin.pool(&name).ok()?;
+            pool.config.backends.iter().find(|listed| *listed.url.id() == id).cloned()
+        };
+        let before = entry();
+        Removal { pool: self.pool.backends.clone(), holds: Box::new(move || entry() == before) }
     }
 
     fn is_last(&self) -> Problem {

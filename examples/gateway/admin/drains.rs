@@ -25,6 +25,13 @@ pub struct Drains {
 /// A pool, and a backend of it.
 type Key = (Arc<str>, BackendId);
 
+/// How a backend leaves `pool` at the end.
+pub struct Removal {
+    pub pool: BackendPool<Origin>,
+    /// Whether the file still says of it what it said when this was asked for; else it is the file's again.
+    pub holds: Box<dyn Fn() -> bool + Send>,
+}
+
 struct UnderWay {
     backend: Arc<Backend>,
     until: Option<Instant>,
@@ -55,28 +62,28 @@ impl Drains {
         Self { journal, under_way: Arc::default() }
     }
 
-    /// Waits for the end of a drain that has begun, for `deadline` or as long as it takes; with `removes` the backend leaves
-    /// `pool` then. One that was waited for already is waited for anew.
+    /// Waits for the end of a drain that has begun, for `deadline` or as long as it takes; then there may be a removal.
+    /// One that was waited for already is waited for anew.
     pub fn begin(
         &self,
         name: &Arc<str>,
-        pool: &BackendPool<Origin>,
         backend: Arc<Backend>,
         draining: Draining,
         deadline: Option<Duration>,
-        removes: bool,
+        removal: Option<Removal>,
     ) {
         let key = (Arc::clone(name), backend.id().clone());
         let until = deadline.and_then(|deadline| now().checked_add(deadline));
+        let removes = removal.is_some();
         let mut under_way = self.under_way();
-        let (drains, pool, ended) = (self.clone(), pool.clone(), (key.clone(), Arc::clone(&backend)));
+        let (drains, ended) = (self.clone(), (key.clone(), Arc::clone(&backend)));
         let waiting = tokio::spawn(async move {
             match deadline {
                 Some(deadline) => _ = timeout(deadline, draining.done()).await,
                 None => draining.done().await,
             }
             let (key, backend) = ended;
-            drains.end(&key, &backend, removes.then_some(&pool));
+            drains.end(&key, &backend, removal);
         });
         under_way.insert(key, UnderWay { backend, until, removes, waiting: waiting.abort_handle() });
     }
@@ -107,7 +114,7 @@ impl Drains {
         })
     }
 
-    fn end(&self, (name, id): &Key, backend: &Arc<Backend>, remove_from: Option<&BackendPool<Origin>>) {
+    fn end(&self, (name, id): &Key, backend: &Arc<Backend>, removal: Option<Removal>) {
         let mut under_way = self.under_way();
         // Somebody may have said something else in between.
         let key = (Arc::clone(name), id.clone());
@@ -116,6 +123,10 @@ impl Drains {
         }
         under_way.remove(&key);
         drop(under_way);
+        // Also elsewhere: another gateway has enabled it for all.
+        if backend.health().state() != HealthState::Draining {
+            return;
+        }
         let left = match backend.load().in_flight() {
             0 => "no request left".to_owned(),
             left => format!("no time left, and {left} requests"),
@@ -123,9 +134,9 @@ impl Drains {
         let event = Event::new(Kind::Drained, format_args!("{id} has {left}")).pool(name).backend(id).reason(&left);
         self.journal.tell(event);
         // Another may have its id by now.
-        let is_there = |pool: &&BackendPool<Origin>| pool.get(id.as_str()).is_some_and(|it| Arc::ptr_eq(&it, backend));
-        if let Some(pool) = remove_from.filter(is_there) {
-            pool.remove(id.as_str());
+        let is_there = |pool: &BackendPool<Origin>| pool.get(id.as_str()).is_some_and(|it| Arc::ptr_eq(&it, backend));
+        if let Some(Removal { pool, holds }) = removal.filter(|removal| is_there(&removal.pool)) {
+            _ = if holds() { pool.remove(id.as_str()) } else { pool.enable(id.as_str()) };
         }
     }
 

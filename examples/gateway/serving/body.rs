@@ -22,6 +22,13 @@ pin_project! {
     }
 }
 
+/// Nothing.
+impl Default for Body {
+    fn default() -> Self {
+        Self { inner: Either::Right(Full::default()), place: None }
+    }
+}
+
 impl Body {
     /// A pool's, with its place among the requests in flight.
     pub fn of(body: ProxyBody, place: Option<OwnedSemaphorePermit>) -> Self {

@@ -45,6 +45,10 @@ const FULL: &[u8] =
 const FAREWELL: Duration = Duration::from_secs(1);
 const FAREWELLS: usize = 256;
 
+/// What may lie in a socket and wait to be sent.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 256 * 1024;
+
 /// What may arrive over HTTP/2 that no backend has read yet: of one request, and of all on a connection. Sixteen uploads have to be
 /// stuck before they keep others on the same connection from theirs.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -124,6 +128,11 @@ impl Connections {
     pub fn admit(&self, stream: TcpStream) -> Option<Client> {
         // Small answers go out at once.
         _ = stream.set_nodelay(true);
+        // What the client has no room for waits with the backend, not with the kernel, which would take megabytes of it.
+        #[cfg(target_os = "linux")]
+        {
+            _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+        }
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => {
                 self.accepted.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +160,7 @@ impl Connections {
         F: Future<Output = ()> + Send + 'static,
         S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
-        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
         let Client { stream, place } = client;
         match self.tls.clone() {
@@ -179,7 +188,7 @@ impl Connections {
         F: Future<Output = ()> + Send + 'static,
         S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
-        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
         let stream = Patient::new(Coalesce::new(stream), &self.limits, place);
         let (switch, stream) = (stream.switch(), TokioIo::new(stream));
@@ -197,7 +206,7 @@ impl Connections {
         let fired = self.fired().clone();
         let service = Pressing::new(service, Credit::new(stall, min_rate), fired.clone());
         let answers = service.answers();
-        let connection = Counting::new(service, answers.clone()).on(connect, &self.limits, stop);
+        let connection = Counting::new(service, answers.clone(), &self.limits).on(connect, &self.limits, stop);
         Box::pin(answers.watched_on(connection, stall, fired))
     }
 }

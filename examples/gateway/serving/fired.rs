@@ -14,6 +14,7 @@ pub enum Limit {
     Connections,
     HeadTime,
     HeadSize,
+    Headers,
     Idle,
     Stall,
     /// Resets, or frames without end, on a connection over HTTP/2: `pending_resets`, `provoked_resets` and limits of the
@@ -24,10 +25,11 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connections,
         Self::HeadTime,
         Self::HeadSize,
+        Self::Headers,
         Self::Idle,
         Self::Stall,
         Self::Flood,
@@ -40,6 +42,7 @@ impl Limit {
             Self::Connections => "max_connections",
             Self::HeadTime => "header_read_timeout",
             Self::HeadSize => "max_header_bytes",
+            Self::Headers => "max_headers",
             Self::Idle => "idle_timeout",
             Self::Stall => "stall",
             Self::Flood => "flood",

@@ -11,9 +11,12 @@ const HEAD: usize = 9;
 /// More than the 17 bytes of the answer to a ping.
 const COST: u32 = 32;
 
-/// A window is opened for what was sent, and by some clients for each frame of it, twice: they must not be cut off where
-/// these are small.
-const WINDOW_COST: u32 = 4;
+/// A window is opened for what was sent, and by some clients for each frame of it, twice: so each goes with so many bytes,
+/// of which a frame has ten at least.
+const OPENED_FOR: u32 = 5;
+
+/// A stream that was reset had a request on it; and who only resets is cut off for that.
+const RESET_COST: u32 = 4;
 
 /// After so long all is forgiven: who only keeps a quiet connection alive does no harm.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -25,6 +28,8 @@ pub struct Frames {
     owes: u32,
     /// How much it may.
     most: u32,
+    /// Bytes that were sent, and for which no window was opened yet.
+    sent: u32,
     since: Option<Instant>,
 }
 
@@ -41,7 +46,17 @@ enum Expects {
 impl Frames {
     /// `most` frames may bring nothing in a minute.
     pub fn new(most: u32) -> Self {
-        Self { expects: Expects::Preface(PREFACE), owes: 0, most: most.saturating_mul(COST), since: None }
+        Self { expects: Expects::Preface(PREFACE), owes: 0, most: most.saturating_mul(COST), sent: 0, since: None }
+    }
+
+    /// How many bytes belong together: what is left of a frame, or of the preface. `None` where this is not HTTP/2.
+    pub fn left(&self) -> Option<usize> {
+        match self.expects {
+            Expects::Preface(left) => Some(left.len()),
+            Expects::Head(..) => Some(0),
+            Expects::Payload(left) => Some(left),
+            Expects::Anything => None,
+        }
     }
 
     /// Looks at what was read. It fails where that is too much of nothing.
@@ -57,7 +72,9 @@ impl Frames {
     /// So many bytes were sent.
     #[inline]
     pub fn wrote(&mut self, bytes: usize) {
-        self.owes = self.owes.saturating_sub(bytes.try_into().unwrap_or(u32::MAX));
+        let bytes = bytes.try_into().unwrap_or(u32::MAX);
+        self.owes = self.owes.saturating_sub(bytes);
+        self.sent = self.sent.saturating_add(bytes);
     }
 
     fn look_at(&mut self, mut bytes: &[u8]) {
@@ -106,8 +123,10 @@ impl Frames {
             // DATA, HEADERS and CONTINUATION.
             0 | 1 | 9 if length > 0 => self.owes = self.owes.saturating_sub(length),
             0 if flags & END_STREAM != 0 => {}
-            // RST_STREAM, of which requests that are given up are counted elsewhere, and WINDOW_UPDATE.
-            3 | 8 => self.owes = self.owes.saturating_add(WINDOW_COST),
+            // RST_STREAM.
+            3 => self.owes = self.owes.saturating_add(RESET_COST),
+            // WINDOW_UPDATE.
+            8 if self.sent >= OPENED_FOR => self.sent -= OPENED_FOR,
             _ => self.owes = self.owes.saturating_add(COST),
         }
         self.expects = if length == 0 { Expects::Head([0; HEAD], 0) } else { Expects::Payload(length as usize) };

@@ -12,7 +12,7 @@ pub struct Limits {
     pub head_time: Duration,
     /// Bytes of a head, that is of the request line and all header lines; of a header list in HTTP/2. Beyond: 431.
     pub head_bytes: u32,
-    /// Header lines of a request over HTTP/1.1. Beyond: 431.
+    /// Header lines of a request, over HTTP/2 without those of cookies, which some clients send crumb by crumb. Beyond: 431.
     pub headers: usize,
     /// How long a client may send nothing in the middle of a request's body, or take nothing of an answer. Then its connection
     /// is closed.
@@ -30,10 +30,10 @@ pub struct Limits {
     /// (CVE-2025-8671).
     pub provoked_resets: usize,
     /// How many more requests a client may give up than have answered, on a connection over HTTP/2, where giving up costs
-    /// nothing. Beyond, it is closed.
+    /// nothing; those with too many header lines are among them. Beyond, it is closed.
     pub abandoned: u32,
-    /// Frames of HTTP/2 in a minute that bring nothing: pings, settings, priorities, empty data, and what is known to nobody. What
-    /// is sent or answered otherwise makes up for some. Beyond, the connection is closed (CVE-2019-9511 to 9518).
+    /// Frames of HTTP/2 in a minute that bring nothing: pings, settings, priorities, empty data, windows that are opened for
+    /// nothing, and what is known to nobody. What is sent or answered otherwise makes up for some. Beyond, the connection is closed (CVE-2019-9511 to 9518).
     pub empty_frames: u32,
     /// How long a connection is kept on which no request begins; over HTTP/2 up to twice as long. What is under way goes on to
     /// its end.

@@ -10,7 +10,7 @@
 //!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ answering.rs ─▶ the pool's ReverseProxy
 //!               accepts       tls.rs          by the plan  limit.rs
 //!                             patience.rs     of the moment
-//!                             frames.rs
+//!                             frames.rs, turns.rs
 //!                             pressing.rs, both by credit.rs
 //!                             worth.rs, all by limits.rs, counted in fired.rs
 //!                             farewell.rs; answers in responses.rs
@@ -36,6 +36,7 @@ mod responses;
 mod router;
 mod stack;
 pub mod tls;
+mod turns;
 mod worker;
 mod workers;
 mod worth;

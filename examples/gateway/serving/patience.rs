@@ -5,6 +5,7 @@ use super::{
     fired::{Fired, Limit},
     frames::Frames,
     limits::Limits,
+    turns,
 };
 use std::{
     io::{self, IoSlice},
@@ -160,12 +161,17 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        let inner = Pin::new(&mut this.inner);
+        let read = match this.frames.left() {
+            Some(left) => turns::read_frames(inner, cx, buf, left),
+            None => inner.poll_read(cx, buf),
+        };
         if read.is_pending() {
             return if this.is_out_of_patience(cx) { timed_out() } else { read };
         }
         this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Flood))?;
         let bytes = buf.filled().len() - before;
+        turns::read(cx, bytes);
         this.opening = this.opening.saturating_sub(bytes);
         // A byte now and then is no beginning and no head, but it is something of a body.
         if let Some((Awaited::Body, since)) = this.awaited {

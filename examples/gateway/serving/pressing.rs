@@ -281,6 +281,12 @@ pin_project! {
     }
 }
 
+impl<R: Default> Default for Download<R> {
+    fn default() -> Self {
+        Self::Direct { body: R::default() }
+    }
+}
+
 impl<R: Body<Error: Into<BoxError>>> Body for Download<R> {
     type Data = R::Data;
     type Error = BoxError;

@@ -1,6 +1,6 @@
 //! One worker: HTTP/1.1 and HTTP/2 on one port, and an orderly end.
 
-use super::{connection::Connections, farewell::Farewell, plan::Plan, router::Router};
+use super::{connection::Connections, farewell::Farewell, plan::Plan, router::Router, turns};
 use std::{
     future::poll_fn,
     io,
@@ -113,7 +113,11 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
 async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
     poll_fn(|cx| {
         let mut ready = listeners.iter().map(|listener| listener.poll_accept(cx)).filter(Poll::is_ready);
-        ready.next().unwrap_or(Poll::Pending)
+        let accepted = ready.next().unwrap_or(Poll::Pending);
+        if accepted.is_ready() {
+            turns::accepted(cx);
+        }
+        accepted
     })
     .await
 }

@@ -5,7 +5,7 @@ use super::{
     limits::Limits,
     pressing::Answers,
 };
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::{ext::Protocol, service::Service};
 use hyper_util::server::graceful::GracefulConnection;
 use pin_project_lite::pin_project;
@@ -81,12 +81,15 @@ pub struct Counting<S> {
     inner: S,
     tally: Arc<Tally>,
     answers: Answers,
+    /// That a request may have.
+    headers: usize,
+    fired: Fired,
 }
 
 impl<S> Counting<S> {
     /// Of which these are the answers.
-    pub fn new(inner: S, answers: Answers) -> Self {
-        Self { inner, tally: Arc::default(), answers }
+    pub fn new(inner: S, answers: Answers, limits: &Limits) -> Self {
+        Self { inner, tally: Arc::default(), answers, headers: limits.headers, fired: limits.fired.clone() }
     }
 
     /// A connection on which this is served: it is closed where so many more of its requests were given up than answered, and
@@ -112,6 +115,7 @@ impl<S> Counting<S> {
 impl<S, B, R> Service<Request<B>> for Counting<S>
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
+    R: Default,
 {
     type Response = Response<R>;
     type Error = Infallible;
@@ -123,14 +127,27 @@ where
             self.tally.begun.store(HTTP1, Ordering::Relaxed);
         }
         let may_switch = counted.is_some() && request.extensions().get::<Protocol>().is_some();
-        CountedFuture { inner: self.inner.call(request), counted, may_switch }
+        // Over HTTP/1.1 the server counts them as it reads.
+        let refused = counted.is_some() && lines(request.headers(), self.headers) > self.headers;
+        if refused {
+            self.fired.one(Limit::Headers);
+        }
+        let inner = (!refused).then(|| self.inner.call(request));
+        CountedFuture { inner, counted, may_switch }
     }
+}
+
+/// How many header lines there are; those of cookies are left out where it would be more than `most`.
+fn lines(headers: &HeaderMap, most: usize) -> usize {
+    let all = headers.len();
+    if all > most { all - headers.get_all(header::COOKIE).iter().count() } else { all }
 }
 
 pin_project! {
     pub struct CountedFuture<F> {
+        // None where it is refused.
         #[pin]
-        inner: F,
+        inner: Option<F>,
         counted: Option<Counted>,
         // Over HTTP/2 (RFC 8441).
         may_switch: bool,
@@ -140,12 +157,18 @@ pin_project! {
 impl<F, R> Future for CountedFuture<F>
 where
     F: Future<Output = Result<Response<R>, Infallible>>,
+    R: Default,
 {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let Ok(response) = ready!(this.inner.poll(cx));
+        let Some(inner) = this.inner.as_pin_mut() else {
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Poll::Ready(Ok(response));
+        };
+        let Ok(response) = ready!(inner.poll(cx));
         if let Some(counted) = this.counted.take() {
             if *this.may_switch && response.status().is_success() {
                 counted.tally.tunnel.store(true, Ordering::Relaxed);

@@ -17,6 +17,10 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// What is read of an answer at a time, and the largest head that it may have. hyper's own 400 KiB are held for each client
+/// that reads slowly, twice.
+const BUFFER: usize = 64 * 1024;
+
 /// A connection, whole: who holds it is the only one on it. It stays in its box, wherever it goes.
 pub(super) struct Connection<B> {
     pub(super) sender: SendRequest<B>,
@@ -32,7 +36,8 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     pub(super) async fn over(stream: Wire) -> Result<Box<Self>, ConnectError> {
-        let (sender, connection) = http1::handshake(stream).await.map_err(ConnectError::new)?;
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(BUFFER).handshake(stream).await.map_err(ConnectError::new)?;
         TokioExecutor::new().execute(async move {
             // What goes wrong, the request on it is told.
             _ = connection.with_upgrades().await;
