@@ -1,6 +1,9 @@
 //! What the gateway tells whoever follows it: in order, once, again after a lost connection, and to nobody's cost.
 
 mod common;
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "the gateway's own, of which a part is asked here")]
+#[path = "../examples/gateway/events/mod.rs"]
+mod events;
 
 use common::{
     Server,
@@ -221,4 +224,19 @@ async fn a_quiet_connection_is_kept_alive() {
     // How soon it may be asked again, at once: who asks knows that he is heard.
     assert_eq!(events.block().await.unwrap(), "retry: 1000");
     assert_eq!(comments(&mut events).await, ": nothing new");
+}
+
+#[tokio::test]
+async fn of_long_events_fewer_are_kept_and_the_last_one_always() {
+    use events::{Event, Journal, Kind};
+    let journal = Journal::new();
+    let long = "x".repeat(100_000);
+    (0..100).for_each(|_| journal.tell(Event::new(Kind::Health, "").backend(&long)));
+    let mut all = journal.read(Some("of another process"));
+    let missed = String::from_utf8(all.next().await.to_vec()).unwrap();
+    assert!(missed.contains("\"missed\":80"), "{missed}");
+    journal.tell(Event::new(Kind::Health, "").backend("x".repeat(10_000_000)));
+    let mut last = journal.read(Some("of another process"));
+    assert!(last.next().await.len() < 1_000);
+    assert!(last.next().await.len() > 10_000_000);
 }

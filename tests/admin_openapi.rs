@@ -213,6 +213,8 @@ async fn every_route_and_every_field_is_described_and_there() {
         .schemas()
         .iter()
         .filter(|(name, _)| !name.starts_with("New"))
+        // There are none in every build: the tests of these see to them.
+        .filter(|(name, _)| *name != "Discover" && *name != "Fleet")
         .flat_map(|(name, schema)| {
             schema["properties"].as_object().unwrap().keys().map(move |field| (name.clone(), field.clone()))
         })

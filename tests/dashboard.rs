@@ -118,9 +118,10 @@ async fn it_follows_what_happens_and_says_when_it_cannot() {
     let Desk { operator, gateway, file, browser, _alone } = desk;
     let again = Server::http_at(address, says("dies")).await;
     drop(gateway);
-    browser.until("document.querySelector('#live').dataset.is === 'lost'").await;
-    let words = browser.run("return document.querySelector('#live').textContent").await;
-    assert_eq!(words, "connection lost (no connection): trying again");
+    browser
+        .until("document.querySelector('#live').textContent === 'connection lost (no connection): trying again'")
+        .await;
+    assert_eq!(browser.run("return document.querySelector('#live').dataset.is").await, "lost");
     let _gateway = Gateway::start(&["--admin", &operator.address, "--config", file.path()]);
     browser.until("document.querySelector('#live').textContent === 'live'").await;
     browser.until(&format!("document.querySelector('tr[data-id={two:?}][data-state=healthy]')")).await;
@@ -178,6 +179,68 @@ async fn a_drain_takes_a_button_and_a_confirmation_and_the_last_one_takes_more()
     desk.shows(&two, "disabled").await;
     browser.until("[...document.querySelectorAll('.flag.bad')].some(flag => !flag.hidden)").await;
     assert_eq!(get(&desk.gateway.url).await.0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_is_weighed_removed_and_added_and_what_is_wrong_is_said() {
+    let servers = [Server::http(says("one")).await, Server::http(says("two")).await, Server::http(says("three")).await];
+    let [one, two, three] = servers.each_ref().map(Server::url);
+    let Some(desk) = Desk::open(&web(&[&one, &two], "strategy = \"weighted_round_robin\"")).await else { return };
+    desk.shows(&one, "healthy").await;
+    let browser = &desk.browser;
+    browser.click(&button("weigh", &one)).await;
+    browser.until("document.querySelector('#confirm').open").await;
+    assert_eq!(
+        browser.run("return [document.activeElement.id, document.activeElement.value]").await,
+        json!(["weight", "1"])
+    );
+    browser.run("document.activeElement.value = '2.5'").await;
+    browser.click("#confirm-yes").await;
+    browser.until("!document.querySelector('#confirm').open").await;
+    assert_eq!(desk.operator.backend("web", &one).await["weight"], 2.5);
+    browser.until(&format!("document.querySelector('tr[data-id={one:?}]').innerText.includes('2.5')")).await;
+
+    browser.click(&button("drain", &two)).await;
+    browser.click("#leaves").await;
+    browser.click("#confirm-yes").await;
+    browser.until(&format!("!document.querySelector('tr[data-id={two:?}]')")).await;
+    assert_eq!(desk.operator.backend("web", &two).await, json!(null));
+    desk.is_well().await;
+
+    let add = async |url: &str| {
+        browser
+            .run(&format!(
+                "const url = document.querySelector('#url-0'); url.closest('details').open = true; url.value = {url:?}"
+            ))
+            .await;
+        browser.click("button[data-act=add]").await;
+    };
+    add("three").await;
+    browser.until("document.querySelector('#url-0').closest('details').querySelector('.problem').textContent.includes('expected')").await;
+    // The browser notes the 422 itself.
+    assert_eq!(browser.console().await.len(), 1);
+    add(&three).await;
+    desk.shows(&three, "healthy").await;
+    assert_eq!(browser.run("return document.querySelector('#url-0').value").await, "");
+    desk.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_hears_of_no_events_says_so() {
+    let server = Server::http(says("one")).await;
+    let Some(desk) = Desk::open(&web(&[&server.url()], "")).await else { return };
+    desk.is_live().await;
+    // When the gateway is back, only its pools are.
+    let script = "const real = window.fetch;
+        window.fetch = (path, options) => path === '/events' ? Promise.reject(new TypeError('refused')) : real(path, options)";
+    desk.browser.run(script).await;
+    let Desk { operator, gateway, file, browser, _alone } = desk;
+    drop(gateway);
+    browser.until("document.querySelector('#live').textContent.startsWith('connection lost')").await;
+    let _gateway = Gateway::start(&["--admin", &operator.address, "--config", file.path()]);
+    browser.until("document.querySelector('#live').textContent === 'no events (no connection): trying again'").await;
+    browser.until(&format!("document.querySelector('tr[data-id={:?}][data-state=healthy]')", server.url())).await;
+    assert_eq!(browser.run("return document.querySelector('#live').dataset.is").await, "lost");
 }
 
 #[tokio::test(flavor = "multi_thread")]

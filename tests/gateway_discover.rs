@@ -9,6 +9,7 @@ mod tls;
 
 use common::{
     Server,
+    admin::is_described,
     gateway::{ConfigFile, Gateway, free_port, run},
     gateway_load::{Load, pools},
     get, says, until,
@@ -25,7 +26,11 @@ fn gateway(text: &str) -> (Gateway, String, ConfigFile) {
 }
 
 async fn discover(admin: &str) -> Value {
-    pools(admin).await["pools"][0]["discover"].clone()
+    let told = pools(admin).await["pools"][0]["discover"].clone();
+    if told.is_object() {
+        is_described("Discover", &told);
+    }
+    told
 }
 
 /// Those that take requests.

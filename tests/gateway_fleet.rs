@@ -5,7 +5,7 @@ mod common;
 
 use common::{
     Server,
-    admin::{Operator, at},
+    admin::{Operator, at, is_described},
     etcd::{Etcd, Way, free},
     gateway::{ConfigFile, Gateway, free_port, run},
     gateway_load::{Load, pools},
@@ -91,6 +91,7 @@ async fn are_shared(gateways: &[One]) {
         let mut asked = 0;
         for one in gateways {
             let fleet = one.told().await["fleet"].clone();
+            is_described("Fleet", &fleet);
             if fleet["shared"] != true || fleet["gateways"] != gateways.len() {
                 return false;
             }

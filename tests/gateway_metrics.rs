@@ -2,16 +2,20 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{
-    Server,
+    Server, answers_with,
     gateway::{ConfigFile, Gateway, free_port},
     gateway_load::Load,
     get, says, until,
 };
+use http::Response;
+use http_body_util::Full;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
     process::{Command, Stdio},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -72,6 +76,9 @@ async fn a_killed_backend_is_seen_in_the_numbers_and_so_is_its_return() {
     assert_eq!(before.sum("balancer_backend_outcomes_total", r#"outcome="success""#), 6.0);
     assert_eq!(before.sum("balancer_backend_response_seconds_count", ""), 6.0);
     assert_eq!(before.sum("balancer_backend_response_seconds_bucket", r#"le="+Inf""#), 6.0);
+    assert_eq!(before.value(r#"gateway_response_seconds_count{pool="web"}"#), 6.0);
+    // A rate begins with what was there before.
+    assert_eq!(before.value(r#"gateway_responses_total{pool="web",code="502"}"#), 0.0);
     assert_eq!(before.value(&format!(r#"balancer_backend_state{{{},state="healthy"}}"#, labels(&bad))), 1.0);
     assert!(before.value(r#"gateway_connections_total"#) >= 6.0);
     assert_eq!(before.value(r#"gateway_pool_info{pool="web",strategy="round_robin"}"#), 1.0);
@@ -109,6 +116,35 @@ async fn a_killed_backend_is_seen_in_the_numbers_and_so_is_its_return() {
             assert!(after.samples[sample] >= *value, "{sample} fell from {value} to {}", after.samples[sample]);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stands_in_line_is_counted_while_he_does_and_what_he_waits_is_his_time() {
+    let slow = Server::http(answers_with(|_| async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        Response::new(Full::<Bytes>::from("done"))
+    }))
+    .await;
+    let admin = format!("127.0.0.1:{}", free_port());
+    let limits = "limits = { max_in_flight = 1, max_waiting = 2, wait = \"20s\" }\nhealth = \"off\"\nhedge = \"off\"";
+    let config = format!("[server]\nadmin = \"{admin}\"\n[pools.web]\n{limits}\nbackends = [{:?}]\n", slow.url());
+    let gateway = Gateway::start(&["--config", ConfigFile::new(&config).path()]);
+    let waiting = || async { Scrape::of(&admin).await.value(r#"gateway_waiting{pool="web"}"#) };
+    assert_eq!(waiting().await, 0.0);
+    let requests: Vec<_> = (0..3).map(|_| tokio::spawn(get(gateway.url.clone()))).collect();
+    until(|| async { waiting().await == 2.0 }).await;
+    for request in requests {
+        assert_eq!(request.await.unwrap().0, 200);
+    }
+    assert_eq!(waiting().await, 0.0);
+    // One has waited once, one twice, one three times; the backend has answered each at once.
+    let seen = Scrape::of(&admin).await;
+    let below = |name: &str, le: &str| seen.sum(&format!("{name}_bucket"), &format!(r#"le="{le}""#));
+    assert_eq!(below("gateway_response_seconds", "0.5"), 0.0);
+    assert!(below("gateway_response_seconds", "1") < 3.0);
+    let (clients, backend) =
+        (seen.sum("gateway_response_seconds_sum", ""), seen.sum("balancer_backend_response_seconds_sum", ""));
+    assert!(clients > 1.5 * backend, "{clients} and {backend}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,14 @@ impl ResponseTimes {
         self.counts.iter().map(|count| count.load(Ordering::Relaxed))
     }
 
+    /// Counts all of `others` as well: those of another thread, say.
+    pub fn add(&self, others: &Self) {
+        for (count, more) in self.counts.iter().zip(others.counts()) {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+        self.micros.fetch_add(others.micros.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Each bound with the answers that took up to so long; beyond the last bound, `None`, are all.
     pub fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
         let bounds = Self::bounds().map(Some).chain([None]);
@@ -83,7 +91,8 @@ impl ResponseTimes {
         Duration::from_micros(self.micros.load(Ordering::Relaxed))
     }
 
-    pub(super) fn record(&self, took: Duration) {
+    /// Counts one answer more, which took so long. For the times of something else than a backend.
+    pub fn record(&self, took: Duration) {
         let micros = took.as_micros() as u64;
         self.counts[bucket(micros)].fetch_add(1, Ordering::Relaxed);
         self.micros.fetch_add(micros, Ordering::Relaxed);

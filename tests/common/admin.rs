@@ -38,6 +38,13 @@ impl Answer {
     }
 }
 
+/// That `value` has the fields that the description gives to `schema`, and no others.
+pub fn is_described(schema: &str, value: &Value) {
+    let description: Value = serde_json::from_str(include_str!("../../examples/gateway/admin/openapi.json")).unwrap();
+    let described = description["components"]["schemas"][schema]["properties"].as_object().unwrap();
+    assert!(value.as_object().unwrap().keys().eq(described.keys()), "{schema}: {value}");
+}
+
 impl Operator {
     /// Of an admin server that will be on a free port.
     pub fn new() -> Self {

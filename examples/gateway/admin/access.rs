@@ -72,6 +72,7 @@ pub async fn same_site(State(admin): State<Admin>, request: Request, next: Next)
     }
     let changes = ![Method::GET, Method::HEAD].contains(request.method());
     if changes && let Some(stranger) = stranger(request.headers(), &host) {
+        warn!("a page of another origin tried {} {}: {stranger}", request.method(), request.uri().path());
         return Err(Problem::forbidden(format!("{stranger}: only our own page may change something")));
     }
     Ok(next.run(request).await)

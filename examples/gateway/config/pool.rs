@@ -14,7 +14,7 @@ use super::{
     value::{Fault, Value},
 };
 use serde::Deserialize;
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -55,11 +55,10 @@ impl Pool {
 
     /// What one key alone does not show.
     pub fn validate(&self) -> Result<(), Fault> {
-        for (place, backend) in self.backends.iter().enumerate() {
-            if self.backends[..place].iter().any(|other| *other.url == *backend.url) {
-                let words = format!("duplicate backend {}: expected each backend once", *backend.url);
-                return Err(backend.url.fault(words));
-            }
+        let mut seen = HashSet::new();
+        if let Some(again) = self.backends.iter().find(|backend| !seen.insert(backend.url.id())) {
+            let words = format!("duplicate backend {}: expected each backend once", *again.url);
+            return Err(again.url.fault(words));
         }
         if let Some(fail_open) = self.fail_open.as_ref().filter(|fail_open| ***fail_open == FailOpen::Wait)
             && self.limits.waiting().is_none()

@@ -10,8 +10,9 @@ use std::{
 };
 use tokio::{sync::watch, time::timeout};
 
-/// Events that are kept, of less than 2 KiB each.
+/// Events that are kept, and their bytes: the name of a backend may be as long as a source likes.
 const KEPT: usize = 1_000;
+const BYTES: usize = 2 << 20;
 
 /// Where nothing happens, readers hear so often that the connection is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -34,11 +35,22 @@ struct Shared {
 struct Kept {
     first: u64,
     frames: VecDeque<Bytes>,
+    bytes: usize,
 }
 
 impl Kept {
     fn next(&self) -> u64 {
         self.first + self.frames.len() as u64
+    }
+
+    /// The last one is kept, whatever its size.
+    fn keep(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+        while self.frames.len() > KEPT || (self.bytes > BYTES && self.frames.len() > 1) {
+            self.bytes -= self.frames.pop_front().map_or(0, |oldest| oldest.len());
+            self.first += 1;
+        }
     }
 }
 
@@ -64,11 +76,7 @@ impl Journal {
     pub fn tell(&self, event: Event) {
         let mut kept = self.kept();
         let number = kept.next();
-        kept.frames.push_back(self.frame(number, &event));
-        if kept.frames.len() > KEPT {
-            kept.frames.pop_front();
-            kept.first += 1;
-        }
+        kept.keep(self.frame(number, &event));
         self.0.next.send_replace(number + 1);
     }
 

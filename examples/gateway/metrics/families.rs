@@ -12,6 +12,13 @@ pub const OWN: Family = Family::counter(
     &["pool", "reason"],
     "Those of them that the gateway answered itself because no backend did, by the reason",
 );
+pub const TIMES: Family = Family::histogram(
+    "gateway_response_seconds",
+    &["pool"],
+    "Time from the head of a client's request to that of its answer, with all waiting and all attempts",
+);
+pub const WAITING: Family =
+    Family::gauge("gateway_waiting", &["pool"], "Requests that wait for a place under max_in_flight");
 pub const UNROUTED: Family =
     Family::counter("gateway_unrouted_total", &[], "Requests that no route was for, answered 404");
 pub const CONNECTIONS: Family = Family::gauge("gateway_connections", &[], "Connections of clients that are open");

@@ -8,6 +8,8 @@
 //! | `gateway_pool_info` | gauge | | `pool`, `strategy` | 1, with the strategy of the pool |
 //! | `gateway_responses_total` | counter | | `pool`, `code` | Requests that clients were answered, by the status, when its head was there |
 //! | `gateway_own_responses_total` | counter | | `pool`, `reason` | Those of them that the gateway answered itself because no backend did, by the reason |
+//! | `gateway_response_seconds` | histogram | seconds | `pool` | Time from the head of a client's request to that of its answer, with all waiting and all attempts |
+//! | `gateway_waiting` | gauge | | `pool` | Requests that wait for a place under max_in_flight |
 //! | `gateway_unrouted_total` | counter | | | Requests that no route was for, answered 404 |
 //! | `gateway_connections` | gauge | | | Connections of clients that are open |
 //! | `gateway_connections_total` | counter | | | Connections of clients that there was a place for |
@@ -91,6 +93,8 @@ impl Metrics {
             for reason in OwnAnswer::ALL {
                 text.counter(families::OWN, &[&pool.name, reason.as_str()], pool.responses.own(reason));
             }
+            text.histogram(families::TIMES, &[&pool.name], &pool.responses.times());
+            text.sample(families::WAITING, &[&pool.name], pool.limit.as_ref().map_or(0, |limit| limit.waiting()));
         }
         text.counter(families::UNROUTED, &[], plan.unrouted.load(Ordering::Relaxed));
         text.sample(families::CONNECTIONS, &[], self.connections.open());

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tower::Service;
 use tower_balancer::{ReverseProxy, proxy::ResponseFuture, strategy::AnyStrategy};
 
@@ -21,7 +21,8 @@ pin_project! {
     pub struct Answering {
         #[pin]
         stage: Stage,
-        counts: Option<Arc<Part>>,
+        // Where it counts, and since when it is waited for.
+        counts: Option<(Arc<Part>, Instant)>,
     }
 }
 
@@ -57,7 +58,7 @@ impl Answering {
 
     /// What comes of it is one of these.
     pub fn counted_in(self, counts: &Arc<Part>) -> Self {
-        Self { counts: Some(Arc::clone(counts)), ..self }
+        Self { counts: Some((Arc::clone(counts), Instant::now())), ..self }
     }
 }
 
@@ -91,8 +92,8 @@ impl Future for Answering {
             StageProjection::Waiting { waiting } => ready!(waiting.as_mut().poll(cx)),
             StageProjection::Told { response } => response.take().expect("polled after it was ready"),
         };
-        if let Some(counts) = this.counts {
-            counts.count(&response);
+        if let Some((counts, since)) = this.counts {
+            counts.count(&response, since.elapsed());
         }
         Poll::Ready(Ok(response))
     }

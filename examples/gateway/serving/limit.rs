@@ -12,14 +12,21 @@ pub struct Limit {
     in_flight: Arc<Semaphore>,
     /// Places in line, and how long one stands there.
     line: Semaphore,
+    places: usize,
     wait: Duration,
 }
 
 impl Limit {
     pub fn of(limits: &Limits) -> Option<Arc<Self>> {
         let most = limits.max_in_flight.0?.get() as usize;
-        let (wait, line) = limits.waiting().unwrap_or_default();
-        Some(Arc::new(Self { in_flight: Arc::new(Semaphore::new(most)), line: Semaphore::new(line), wait }))
+        let (wait, places) = limits.waiting().unwrap_or_default();
+        let (in_flight, line) = (Arc::new(Semaphore::new(most)), Semaphore::new(places));
+        Some(Arc::new(Self { in_flight, line, places, wait }))
+    }
+
+    /// How many stand in line.
+    pub fn waiting(&self) -> usize {
+        self.places - self.line.available_permits()
     }
 
     /// A place among those in flight, for as long as it is held, where one is free.
