@@ -2,7 +2,8 @@ use super::{
     ballot::{Ballot, Vote, digest},
     council::{Council, Verdict},
     fleets::{FLEET_TARGET, Fleet},
-    orders::Orders,
+    order::clock,
+    told::Told,
     wire::News,
 };
 use crate::{
@@ -16,7 +17,7 @@ use tracing::{info, warn};
 pub(super) struct Conclave<'a, T> {
     fleet: &'a Fleet<T>,
     council: Council,
-    orders: Orders,
+    told: Told,
     /// Whom this gateway alone finds ill.
     dissents: BTreeSet<BackendId>,
     /// When etcd last answered; `None` where this gateway is alone.
@@ -27,9 +28,9 @@ pub(super) struct Conclave<'a, T> {
 
 impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
     pub(super) fn new(fleet: &'a Fleet<T>) -> Self {
-        let (orders, dissents) = Default::default();
+        let (told, dissents) = Default::default();
         let council = Council::new(Arc::clone(&fleet.name), fleet.probers);
-        Self { fleet, council, orders, dissents, contact: None, members: None }
+        Self { fleet, council, told, dissents, contact: None, members: None }
     }
 
     /// When this gateway is alone unless etcd answers before.
@@ -38,12 +39,10 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
     }
 
     pub(super) fn hear(&mut self, news: News, now: Instant) {
-        let pending = &self.fleet.pending;
         match news {
-            News::All { ballots, orders } => {
+            News::All(ballots) => {
                 self.council.is_alone();
                 ballots.into_iter().for_each(|(name, ballot)| self.council.hear(name, Some(ballot)));
-                self.orders.hear_all(orders, pending);
                 if self.contact.is_none() {
                     let gateways = self.council.gateways();
                     info!(target: FLEET_TARGET, gateways, "the health checks are shared");
@@ -51,7 +50,6 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
                 self.contact = Some(now);
             }
             News::Ballot(name, ballot) => self.council.hear(name, ballot),
-            News::Order(backend, order) => self.orders.hear(backend, order, pending),
             News::Alive => self.contact = Some(now),
         }
     }
@@ -65,7 +63,12 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
             warn!(target: FLEET_TARGET, "etcd does not answer: this gateway checks all backends by itself");
         }
         let (pool, share) = (&self.fleet.pool, &self.fleet.share);
-        self.orders.settle(pool, &self.fleet.pending, now);
+        // Whom nobody may have whose backends are not known here.
+        let knows_all = self.contact.is_some() && self.council.is_unanimous();
+        self.fleet.orders.send_if_modified(|orders| {
+            let is_news = self.told.settle(pool, orders, now, clock());
+            orders.tidy(|id| !knows_all || pool.get(id).is_some(), now, clock()) || is_news
+        });
 
         let members = pool.members();
         self.council.vote(ballot(&members, &share.members()));
@@ -161,15 +164,13 @@ fn pass(backend: &Backend, verdict: &Verdict, now: Instant) {
                 _ => backend.mark_unhealthy(&format!("{cause} ({ill} of {of} gateways)"), now),
             };
         }
-        // Of one that is drained it cannot be seen what was said before, and traffic knows better.
+        // Of one that is drained it cannot be seen what was said before.
         Verdict::Well { well, of }
-            if health.cause().is_none()
-                || health.state() == Unhealthy
-                || matches!(health.state(), Draining | Disabled) && !backend.is_unreached() =>
+            if health.cause().is_none() || matches!(health.state(), Unhealthy | Draining | Disabled) =>
         {
             match of {
-                1 => backend.mark_healthy("it passes its checks", now),
-                _ => backend.mark_healthy(&format!("well by {well} of {of} gateways"), now),
+                1 => backend.acquit("it passes its checks", now),
+                _ => backend.acquit(&format!("well by {well} of {of} gateways"), now),
             };
         }
         Verdict::Unasked if health.cause().is_none() => _ = backend.mark_unhealthy("not checked yet", now),
@@ -181,13 +182,10 @@ fn pass(backend: &Backend, verdict: &Verdict, now: Instant) {
 fn reach(backend: &Backend, asked: Option<&Backend>, now: Instant) {
     let Some(asked) = asked else { return };
     let (out, found) = (backend.health(), asked.health());
-    if found.state() != HealthState::Healthy {
+    let Some((cause, since)) = found.cause().zip(found.since()) else { return };
+    if found.state() != HealthState::Healthy || (out.since() <= Some(since) && backend.mark_healthy(cause, since)) {
         return;
     }
-    match (found.cause().zip(found.since()), out.since()) {
-        (Some((cause, since)), Some(out)) if since >= out => _ = backend.mark_healthy(cause, since),
-        // What traffic has found counts as a check that failed, and the next is at once.
-        (Some(_), _) => _ = asked.mark_unhealthy(out.cause().unwrap_or_default(), now),
-        (None, _) => {}
-    }
+    // What traffic has found counts as a check that failed, and the next is at once.
+    asked.mark_unhealthy(out.cause().unwrap_or_default(), now);
 }
