@@ -47,6 +47,10 @@
 //! once, and have to be less than 4 MB. Of what two operators say at the same time the clocks of their gateways decide. What is
 //! taken out of etcd by hand while a gateway is cut off it puts back, unless another has seen it go.
 
+// What the checks find goes to the others and back as ballots, what the host says as orders:
+//
+//   HealthChecker ─▶ share ─▶ conclave ─▶ ballot ─▶ wire ─▶ etcd ─▶ wire ─▶ council ─▶ conclave ─▶ pool
+//            host ─▶ pool ─▶ told ─▶ order(s) ─▶ wire ─▶ etcd ─▶ wire ─▶ order(s) ─▶ told ─▶ pool
 mod ballot;
 mod conclave;
 mod council;
