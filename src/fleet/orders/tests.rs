@@ -88,11 +88,13 @@ fn what_another_has_taken_out_is_forgotten_and_not_told_again() {
     assert_eq!((orders.of("a"), orders.untold()), (Order::default(), None));
 }
 
+/// What stands in etcd, and its revision.
+type Stands = Option<(Order, u64)>;
+
 /// Two gateways and an etcd that holds the order of one backend.
 #[derive(Clone, Default)]
 struct World {
-    /// What stands there, and its revision.
-    etcd: Option<(Order, u64)>,
+    etcd: Stands,
     revision: u64,
     /// What etcd has told and tells those who are connected.
     changes: Vec<Option<Order>>,
@@ -111,7 +113,7 @@ struct Gateway {
     /// How many changes it has heard.
     heard: usize,
     /// What it has read, before it writes.
-    read: Option<(Option<Order>, Option<(Order, u64)>)>,
+    read: Option<(Option<Order>, Stands)>,
     words: usize,
     cuts: usize,
 }
