@@ -463,6 +463,31 @@ async fn an_older_word_never_takes_the_place_of_a_newer_one_whoever_brings_it_an
 }
 
 #[tokio::test]
+async fn an_old_order_that_wants_nothing_leaves_etcd_after_an_hour_and_one_that_does_stays() {
+    let Some(etcd) = Etcd::start("fleet-tidy").await else { return };
+    let world = Arc::<World>::default();
+    etcd.put("/gateways/web/orders/1", r#"{"state": "enabled", "state_said": 1}"#).await;
+    etcd.put("/gateways/web/orders/2", r#"{"state": "draining", "state_said": 1}"#).await;
+    etcd.put("/gateways/web/orders/3", r#"{"state": "enabled"}"#).await;
+    let gateways = [Gateway::start(0, etcd.config(), &world)];
+    are_shared(&gateways).await;
+    are_out(&gateways, &[2]).await;
+    let orders = async || {
+        let options = etcd_client::GetOptions::new().with_prefix();
+        let found = etcd.client().await.get("/gateways/web/orders/", Some(options)).await.unwrap();
+        found.kvs().iter().map(|pair| pair.key_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(orders().await.len(), 3);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3_601)).await;
+    tokio::time::resume();
+    until(|| async { orders().await.len() < 3 }).await;
+    are_shared(&gateways).await;
+    assert_eq!(orders().await, ["/gateways/web/orders/2", "/gateways/web/orders/3"], "that was said a moment ago");
+    assert_eq!(gateways[0].out(), [2]);
+}
+
+#[tokio::test]
 async fn who_is_well_again_to_others_is_back_where_it_could_not_be_reached_by_an_own_check_alone() {
     let Some(etcd) = Etcd::start("fleet-again").await else { return };
     let world = Arc::<World>::default();
