@@ -3,6 +3,7 @@ use super::{
     council::{Council, Verdict},
     fleets::{FLEET_TARGET, Fleet},
     order::clock,
+    sentence::{is_out_of_reach, pass, reach},
     told::Told,
     wire::News,
 };
@@ -145,47 +146,4 @@ fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
     };
     let digest = digest(members.backends().iter().map(|backend| backend.id()));
     Ballot { digest, votes: share.backends().iter().filter_map(vote).collect() }
-}
-
-/// Whether this gateway's own requests could not reach it.
-fn is_out_of_reach(backend: &Backend) -> bool {
-    let health = backend.health();
-    health.state() == HealthState::Ejected && !health.is_ejected_for_answers()
-}
-
-/// Makes the pool say what the council says. One that traffic has taken out stays out: being well to others does not help here.
-fn pass(backend: &Backend, verdict: &Verdict, now: Instant) {
-    use HealthState::{Disabled, Draining, Unhealthy};
-    let health = backend.health();
-    match verdict {
-        Verdict::Ill { ill, of, cause } if health.state() != Unhealthy => {
-            match of {
-                1 => backend.mark_unhealthy(cause, now),
-                _ => backend.mark_unhealthy(&format!("{cause} ({ill} of {of} gateways)"), now),
-            };
-        }
-        // Of one that is drained it cannot be seen what was said before.
-        Verdict::Well { well, of }
-            if health.cause().is_none() || matches!(health.state(), Unhealthy | Draining | Disabled) =>
-        {
-            match of {
-                1 => backend.acquit("it passes its checks", now),
-                _ => backend.acquit(&format!("well by {well} of {of} gateways"), now),
-            };
-        }
-        Verdict::Unasked if health.cause().is_none() => _ = backend.mark_unhealthy("not checked yet", now),
-        _ => {}
-    }
-}
-
-/// Lets `backend`, which requests could not reach, back in where a check that began later could; else has it checked.
-fn reach(backend: &Backend, asked: Option<&Backend>, now: Instant) {
-    let Some(asked) = asked else { return };
-    let (out, found) = (backend.health(), asked.health());
-    let Some((cause, since)) = found.cause().zip(found.since()) else { return };
-    if found.state() != HealthState::Healthy || (out.since() <= Some(since) && backend.mark_healthy(cause, since)) {
-        return;
-    }
-    // What traffic has found counts as a check that failed, and the next is at once.
-    asked.mark_unhealthy(out.cause().unwrap_or_default(), now);
 }

@@ -49,7 +49,7 @@
 
 // What the checks find goes to the others and back as ballots, what the host says as orders:
 //
-//   HealthChecker ─▶ share ─▶ conclave ─▶ ballot ─▶ wire ─▶ etcd ─▶ wire ─▶ council ─▶ conclave ─▶ pool
+//   HealthChecker ─▶ share ─▶ conclave ─▶ ballot ─▶ wire ─▶ etcd ─▶ wire ─▶ council ─▶ sentence ─▶ pool
 //            host ─▶ pool ─▶ told ─▶ order(s) ─▶ wire ─▶ etcd ─▶ wire ─▶ order(s) ─▶ told ─▶ pool
 mod ballot;
 mod conclave;
@@ -58,6 +58,7 @@ mod fleets;
 mod order;
 mod orders;
 mod run;
+mod sentence;
 mod told;
 mod wire;
 

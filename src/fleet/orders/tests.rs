@@ -223,6 +223,9 @@ impl World {
                 });
             }
         }
+        if let (Step::Write(_), Some((before, _)), Some((after, _))) = (step, self.etcd, world.etcd) {
+            assert_eq!(before.join(after), after, "what stands in etcd has become older");
+        }
         for (before, after) in self.gateways.iter().zip(&world.gateways) {
             let (before, after) = (before.orders.of(BACKEND), after.orders.of(BACKEND));
             assert_eq!(before.join(after), after, "{step:?} has put an older word in the place of a newer one");
