@@ -12,7 +12,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -254,6 +254,30 @@ async fn who_has_to_say_who_he_is_says_it() {
         until(|| async { discoverer.status().failures > 0 }).await;
         assert!(ports(&pool).is_empty());
     }
+}
+
+#[tokio::test]
+async fn what_says_who_asks_is_read_before_each_connection() {
+    let Some(etcd) = Etcd::start("rotated").await else { return };
+    etcd.put_all([1]).await;
+    let mut root = etcd.with_user("gateway", "first").await;
+    let way = Way::open(free(), etcd.client).await;
+    let password = Arc::new(Mutex::new(Some("first")));
+    let read = Arc::clone(&password);
+    let config = EtcdConfig::new([format!("http://{}", way.address)]).timeout(MS * 1_000).reading(move |config| {
+        let password = read.lock().unwrap().ok_or("cannot be read")?;
+        Ok(config.credentials("gateway", password))
+    });
+    let (pool, discoverer) = follow(config, Guard::default());
+    are_there(&pool, &[1]).await;
+    root.user_change_password("gateway", "second").await.unwrap();
+    *password.lock().unwrap() = None;
+    let _way = Way::open(way.cut().await, etcd.client).await;
+    let cause = || discoverer.status().last_failure.map(|failure| failure.cause);
+    until(|| async { cause().as_deref() == Some("cannot be read") }).await;
+    *password.lock().unwrap() = Some("second");
+    root.put("/web/2", r#"{"url": "http://10.0.0.1:2"}"#, None).await.unwrap();
+    are_there(&pool, &[1, 2]).await;
 }
 
 /// A root, and a certificate for 127.0.0.1 that it has signed, for servers and clients.

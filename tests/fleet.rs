@@ -407,3 +407,112 @@ async fn what_the_operator_says_at_one_is_done_at_all_and_at_those_that_come_lat
     are_out(&gateways, &[1]).await;
     until(|| async { gateways.iter().all(|gateway| gateway.pool.get("3").unwrap().weight() == 7.0) }).await;
 }
+
+#[tokio::test]
+async fn an_older_word_never_takes_the_place_of_a_newer_one_whoever_brings_it_and_whatever_etcd_has_lost() {
+    let Some(mut etcd) = Etcd::start("fleet-older").await else { return };
+    let world = Arc::<World>::default();
+    let (near, far) = (Way::open(free(), etcd.client).await, Way::open(free(), etcd.client).await);
+    let through = |way: &Way| EtcdConfig::new([format!("http://{}", way.address)]).timeout(MS * 500);
+    let gateways = [Gateway::start(0, through(&near), &world), Gateway::start(1, through(&far), &world)];
+    are_shared(&gateways).await;
+    let is_alone = |gateway: &Gateway| !gateway.fleet.status().is_shared;
+    gateways[0].pool.drain("1").unwrap();
+    assert!(gateways[0].pool.disable("2"));
+    are_out(&gateways, &[1, 2]).await;
+
+    // While one is cut off, one is taken back and the other taken out by hand.
+    let far = far.cut().await;
+    until(|| async { is_alone(&gateways[1]) }).await;
+    gateways[0].pool.enable("1");
+    etcd.delete("/gateways/web/orders/2").await;
+    are_out(&gateways[..1], &[]).await;
+    until(|| async {
+        let found = etcd.client().await.get("/gateways/web/orders/2", None).await.unwrap();
+        found.kvs().first().is_some_and(|pair| pair.value_str().unwrap().contains("enabled"))
+    })
+    .await;
+    assert_eq!(gateways[1].out(), [1, 2]);
+    let far = Way::open(far, etcd.client).await;
+    are_out(&gateways, &[]).await;
+    are_shared(&gateways).await;
+
+    // The same, and etcd loses its data, and the one that was cut off is back first.
+    assert!(gateways[0].pool.disable("2"));
+    are_out(&gateways, &[2]).await;
+    let far = far.cut().await;
+    until(|| async { is_alone(&gateways[1]) }).await;
+    gateways[0].pool.enable("2");
+    gateways[0].pool.drain("3").unwrap();
+    are_out(&gateways[..1], &[3]).await;
+    tokio::time::sleep(MS * 300).await;
+    let near = near.cut().await;
+    etcd.kill();
+    std::fs::remove_dir_all(etcd.directory.join("data")).unwrap();
+    etcd.run().await;
+    let _far = Way::open(far, etcd.client).await;
+    until(|| async {
+        let found = etcd.client().await.get("/gateways/web/orders/2", None).await.unwrap();
+        found.kvs().first().is_some_and(|pair| pair.value_str().unwrap().contains("disabled"))
+    })
+    .await;
+    assert_eq!((gateways[0].out(), gateways[1].out()), (vec![3], vec![2]));
+    let _near = Way::open(near, etcd.client).await;
+    are_out(&gateways, &[3]).await;
+    are_shared(&gateways).await;
+}
+
+#[tokio::test]
+async fn an_old_order_that_wants_nothing_leaves_etcd_after_an_hour_and_one_that_does_stays() {
+    let Some(etcd) = Etcd::start("fleet-tidy").await else { return };
+    let world = Arc::<World>::default();
+    etcd.put("/gateways/web/orders/1", r#"{"state": "enabled", "state_said": 1}"#).await;
+    etcd.put("/gateways/web/orders/2", r#"{"state": "draining", "state_said": 1}"#).await;
+    etcd.put("/gateways/web/orders/3", r#"{"state": "enabled"}"#).await;
+    let gateways = [Gateway::start(0, etcd.config(), &world)];
+    are_shared(&gateways).await;
+    are_out(&gateways, &[2]).await;
+    let orders = async || {
+        let options = etcd_client::GetOptions::new().with_prefix();
+        let found = etcd.client().await.get("/gateways/web/orders/", Some(options)).await.unwrap();
+        found.kvs().iter().map(|pair| pair.key_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(orders().await.len(), 3);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3_601)).await;
+    tokio::time::resume();
+    until(|| async { orders().await.len() < 3 }).await;
+    are_shared(&gateways).await;
+    assert_eq!(orders().await, ["/gateways/web/orders/2", "/gateways/web/orders/3"], "that was said a moment ago");
+    assert_eq!(gateways[0].out(), [2]);
+}
+
+#[tokio::test]
+async fn who_is_well_again_to_others_is_back_where_it_could_not_be_reached_by_an_own_check_alone() {
+    let Some(etcd) = Etcd::start("fleet-again").await else { return };
+    let world = Arc::<World>::default();
+    let gateways = three_that_last(&etcd, &world);
+    are_shared(&gateways).await;
+    are_out(&gateways, &[]).await;
+    for (gateway, target) in [(0, 1), (1, 2), (2, 3)] {
+        let id = target.to_string();
+        world.cut.lock().unwrap().insert((gateway, target));
+        let backend = gateways[gateway].pool.get(&id).unwrap();
+        let now = || Instant::now().into_std();
+        Lease::take(Arc::clone(&backend), now()).fail(Outcome::ConnectFault, "refused", now());
+        // All find it ill, and then well.
+        world.ill.lock().unwrap().insert(target);
+        let states = || gateways.iter().map(|gateway| gateway.pool.get(&id).unwrap().health().state());
+        until(|| async { states().all(|state| state == HealthState::Unhealthy) }).await;
+        world.ill.lock().unwrap().clear();
+        let others = || gateways.iter().enumerate().filter(|(other, _)| *other != gateway);
+        until(|| async { others().all(|(_, other)| other.out().is_empty()) }).await;
+        for _ in 0..10 {
+            assert_eq!(gateways[gateway].out(), [target], "an own check has not passed");
+            tokio::time::sleep(MS * 20).await;
+        }
+        world.cut.lock().unwrap().clear();
+        are_out(&gateways, &[]).await;
+        are_shared(&gateways).await;
+    }
+}

@@ -65,20 +65,22 @@ fn what_is_wrong_with_a_source_is_told_by_key() {
         let said = String::from_utf8(output.stderr).unwrap().replace(file.path(), "FILE");
         (output.status.code().unwrap(), said)
     };
-    let etcd = "etcd = [\"http://127.0.0.1:1\"]";
+    let etcd = "etcd = \"http://127.0.0.1:1\"";
+    let by = |more: &str| format!("{{ etcd = {{ endpoints = [\"http://127.0.0.1:1\"], {more} }}, prefix = \"/a/\" }}");
     for (discover, expected) in [
         ("{}".to_owned(), "FILE:2: pools.web.discover: no source: expected one of dns, file, etcd"),
         ("{ file = \"a\", dns = \"b\" }".to_owned(), "more than one source: expected one of dns, file, etcd"),
         ("{ file = \"a\", port = 80 }".to_owned(), "pools.web.discover.port: this is of a source by dns"),
-        ("{ dns = \"a\", user = \"b\" }".to_owned(), "discover.user: this is of a source by etcd"),
+        ("{ dns = \"a\", prefix = \"b\" }".to_owned(), "discover.prefix: this is of a source by etcd"),
         (format!("{{ {etcd}, prefix = \"/a/\", refresh = \"1s\" }}"), "discover.refresh: etcd tells of changes"),
-        (format!("{{ {etcd} }}"), "discover.etcd[0]: expected prefix as well"),
+        (format!("{{ {etcd} }}"), "discover.etcd: expected prefix as well"),
         ("{ etcd = \"127.0.0.1:2379\", prefix = \"/a/\" }".to_owned(), "discover.etcd: invalid endpoint"),
-        (format!("{{ {etcd}, prefix = \"/a/\", user = \"b\" }}"), "discover.user: expected password or password_file"),
-        (format!("{{ {etcd}, prefix = \"/a/\", cert = \"b\" }}"), "discover.cert: expected key as well"),
+        (by("user = \"b\""), "discover.etcd.user: expected password or password_file"),
+        (by("cert = \"b\""), "discover.etcd.cert: expected key as well"),
+        (by("users = \"b\""), "discover.etcd.users: unknown field"),
         (
-            format!("{{ {etcd}, prefix = \"/a/\", user = \"b\", password_file = \"/nowhere\" }}"),
-            "discover.password_file: /nowhere: cannot be read: No such file",
+            by("user = \"b\", password_file = \"/nowhere\""),
+            "discover.etcd.password_file: /nowhere: cannot be read: No such file",
         ),
         ("{ etcd = \"https://127.0.0.1:2379\", prefix = \"/a/\" }".to_owned(), "discover.etcd: expected ca as well"),
     ] {

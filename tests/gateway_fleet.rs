@@ -131,7 +131,10 @@ fn what_is_wrong_with_a_fleet_is_told_by_key() {
         ("[fleet]\netcd = \"http://a:1\"\nprefix = \"/a/\"\nttl = \"1s\"\n", ":4: fleet.ttl: invalid ttl"),
         ("[fleet]\netcd = \"http://a:1\"\nprefix = \"/a/\"\nk = 0\n", ":4: fleet.k: invalid number"),
         ("[fleet]\netcd = \"a:1\"\nprefix = \"/a/\"\n", ":2: fleet.etcd: invalid endpoint"),
-        ("[fleet]\netcd = \"http://a:1\"\nprefix = \"/a/\"\nuser = \"b\"\n", ":4: fleet.user: expected password"),
+        (
+            "[fleet]\netcd = { endpoints = \"http://a:1\", user = \"b\" }\nprefix = \"/a/\"\n",
+            ":2: fleet.etcd.user: expected password",
+        ),
     ] {
         let file = ConfigFile::new(&format!("{text}{rest}"));
         let output = run(&["--check", "--config", file.path()]);
@@ -324,10 +327,57 @@ async fn what_an_operator_says_at_one_gateway_is_done_at_all_and_at_one_that_beg
     for one in &gateways {
         until(|| async { one.told().await["backends"][3]["weight"] == 7.0 }).await;
     }
+    // Who there is the files say, at each of them.
+    let new = serde_json::json!({ "url": "http://127.0.0.1:9" }).to_string();
+    for refused in [
+        operator(&gateways[0]).ask("DELETE", &path(1, ""), "").await,
+        operator(&gateways[0]).ask("POST", "/pools/web/backends", &new).await,
+    ] {
+        assert_eq!(refused.status, 409);
+        let words =
+            "the file of each gateway of the fleet of pool web says who is there: expected a change in all of them";
+        assert!(refused.error().starts_with(words), "{}", refused.body);
+    }
     // Taken back by another than who said it.
     assert_eq!(operator(&gateways[3]).post(&path(1, "/enable")).await.status, 200);
     are_out(&gateways, &[(2, "disabled")]).await;
     for one in gateways {
         one.ends_well().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_password_that_is_replaced_in_its_file_is_used_for_the_next_connection() {
+    let Some(etcd) = Etcd::start("gateway-fleet-password").await else { return };
+    let servers = five().await;
+    etcd.put("/web/0", &format!("{{\"url\": {:?}}}", servers[0].url())).await;
+    let mut root = etcd.with_user("gateway", "first").await;
+    let password = ConfigFile::new("first\n");
+    let way = Way::open(free(), etcd.client).await;
+    let access = format!(
+        "etcd = {{ endpoints = \"http://{}\", user = \"gateway\", password_file = {:?} }}",
+        way.address,
+        password.path()
+    );
+    let one = start(&format!(
+        "[fleet]\n{access}\nprefix = \"/gateways/\"\nttl = \"2s\"\n\
+        [pools.web]\ndiscover = {{ {access}, prefix = \"/web/\", at_once = 1, confirm_after = \"0s\" }}\n"
+    ));
+    let knows = async |members: usize, is_shared: bool| {
+        until(|| async {
+            let told = one.told().await;
+            told["discover"]["members"] == members && told["fleet"]["shared"] == is_shared
+        })
+        .await;
+    };
+    knows(1, true).await;
+    root.user_change_password("gateway", "second").await.unwrap();
+    let address = way.cut().await;
+    knows(1, false).await;
+    password.replace("second\n");
+    let _way = Way::open(address, etcd.client).await;
+    knows(1, true).await;
+    root.put("/web/1", format!("{{\"url\": {:?}}}", servers[1].url()), None).await.unwrap();
+    knows(2, true).await;
+    one.ends_well().await;
 }

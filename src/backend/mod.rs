@@ -366,16 +366,16 @@ impl Backend {
         due
     }
 
-    /// What the host wants of it.
+    /// What the host wants of it, and since when, where it has said something.
     #[cfg(feature = "etcd")]
-    pub(crate) fn admin(&self) -> Admin {
+    pub(crate) fn admin(&self) -> (Admin, Option<Instant>) {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).admin()
     }
 
-    /// Whether requests could not reach it and nothing has ended that since, whatever else is known of it.
+    /// Takes in that others find it well, because of `cause`: out is then only whom this process cannot reach.
     #[cfg(feature = "etcd")]
-    pub(crate) fn is_unreached(&self) -> bool {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner).is_unreached()
+    pub(crate) fn acquit(&self, cause: &str, now: Instant) -> bool {
+        self.change(|standing| standing.acquit(cause, now))
     }
 
     /// Takes in what the host wants of it.

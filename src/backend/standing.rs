@@ -110,10 +110,10 @@ impl Standing {
         }
     }
 
-    /// The operator's last word.
+    /// The operator's last word, and when he said it.
     #[cfg(feature = "etcd")]
-    pub(super) fn admin(&self) -> Admin {
-        self.admin
+    pub(super) fn admin(&self) -> (Admin, Option<Instant>) {
+        (self.admin, self.told)
     }
 
     /// The operator's word.
@@ -145,15 +145,26 @@ impl Standing {
             return;
         }
         self.latest = Some(when);
+        self.note(healthy, cause, when);
+        if healthy && matches!(self.unreachable(), Some(true)) {
+            self.readmit(when);
+        }
+    }
+
+    /// The word of others that they find it well: what was observed against it no longer counts. That it cannot be reached from
+    /// here does; of that they know nothing.
+    #[cfg(feature = "etcd")]
+    pub(super) fn acquit(&mut self, cause: &str, when: Instant) {
+        self.note(true, cause, when);
+    }
+
+    fn note(&mut self, healthy: bool, cause: &str, when: Instant) {
         let confirmed = self.active.as_ref().filter(|active| active.healthy == healthy);
         let since = confirmed.map_or(when, |active| active.since);
         // A cause that stays the same, as it mostly does, is shared.
         let same = self.active.as_ref().filter(|active| *active.cause == *cause);
         let cause = same.map_or_else(|| cause.into(), |active| Arc::clone(&active.cause));
         self.active = Some(Observed { healthy, cause, since });
-        if healthy && matches!(self.unreachable(), Some(true)) {
-            self.readmit(when);
-        }
     }
 
     /// Takes it out for a while, for what traffic has found. One that is out stays out as it is; that it could not be reached
@@ -216,12 +227,6 @@ impl Standing {
             Passive::Ejected(ejected) if self.admin == Admin::Enabled && self.leaving.is_none() => Some(ejected.until),
             _ => None,
         }
-    }
-
-    /// Whether traffic has taken it out because it could not reach it.
-    #[cfg(feature = "etcd")]
-    pub(super) fn is_unreached(&self) -> bool {
-        self.unreachable() == Some(true)
     }
 
     fn unreachable(&self) -> Option<bool> {
@@ -299,6 +304,20 @@ mod tests {
         assert_eq!(standing.health().state(), Ejected);
         standing.advance(start + seconds(60), false, BACKOFF);
         assert_eq!(standing.health().state(), Probing);
+    }
+
+    #[cfg(feature = "etcd")]
+    #[test]
+    fn what_could_not_be_reached_does_not_come_back_because_others_reach_it() {
+        let start = origin();
+        let mut standing = Standing::assumed();
+        standing.eject("Connection refused", true, start + seconds(1), BACKOFF, 1);
+        standing.observe(false, "refused (2 of 2 gateways)", start + seconds(3));
+        standing.acquit("well by 2 of 2 gateways", start + seconds(5));
+        assert_eq!((standing.health().state(), standing.health().since()), (Ejected, Some(start + seconds(1))));
+        // A check of our own that began after anything else that was known from here.
+        standing.observe(true, "status: 200", start + seconds(4));
+        assert_eq!(standing.health().state(), Healthy);
     }
 
     #[test]

@@ -2,7 +2,9 @@ use super::{
     ballot::{Ballot, Vote, digest},
     council::{Council, Verdict},
     fleets::{FLEET_TARGET, Fleet},
-    orders::Orders,
+    order::clock,
+    sentence::{is_out_of_reach, pass, reach},
+    told::Told,
     wire::News,
 };
 use crate::{
@@ -16,7 +18,7 @@ use tracing::{info, warn};
 pub(super) struct Conclave<'a, T> {
     fleet: &'a Fleet<T>,
     council: Council,
-    orders: Orders,
+    told: Told,
     /// Whom this gateway alone finds ill.
     dissents: BTreeSet<BackendId>,
     /// When etcd last answered; `None` where this gateway is alone.
@@ -27,9 +29,9 @@ pub(super) struct Conclave<'a, T> {
 
 impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
     pub(super) fn new(fleet: &'a Fleet<T>) -> Self {
-        let (orders, dissents) = Default::default();
+        let (told, dissents) = Default::default();
         let council = Council::new(Arc::clone(&fleet.name), fleet.probers);
-        Self { fleet, council, orders, dissents, contact: None, members: None }
+        Self { fleet, council, told, dissents, contact: None, members: None }
     }
 
     /// When this gateway is alone unless etcd answers before.
@@ -38,12 +40,10 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
     }
 
     pub(super) fn hear(&mut self, news: News, now: Instant) {
-        let pending = &self.fleet.pending;
         match news {
-            News::All { ballots, orders } => {
+            News::All(ballots) => {
                 self.council.is_alone();
                 ballots.into_iter().for_each(|(name, ballot)| self.council.hear(name, Some(ballot)));
-                self.orders.hear_all(orders, pending);
                 if self.contact.is_none() {
                     let gateways = self.council.gateways();
                     info!(target: FLEET_TARGET, gateways, "the health checks are shared");
@@ -51,7 +51,6 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
                 self.contact = Some(now);
             }
             News::Ballot(name, ballot) => self.council.hear(name, ballot),
-            News::Order(backend, order) => self.orders.hear(backend, order, pending),
             News::Alive => self.contact = Some(now),
         }
     }
@@ -65,7 +64,12 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
             warn!(target: FLEET_TARGET, "etcd does not answer: this gateway checks all backends by itself");
         }
         let (pool, share) = (&self.fleet.pool, &self.fleet.share);
-        self.orders.settle(pool, &self.fleet.pending, now);
+        // Whom nobody may have whose backends are not known here.
+        let knows_all = self.contact.is_some() && self.council.is_unanimous();
+        self.fleet.orders.send_if_modified(|orders| {
+            let is_news = self.told.settle(pool, orders, now, clock());
+            orders.tidy(|id| !knows_all || pool.get(id).is_some(), now, clock()) || is_news
+        });
 
         let members = pool.members();
         self.council.vote(ballot(&members, &share.members()));
@@ -142,52 +146,4 @@ fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
     };
     let digest = digest(members.backends().iter().map(|backend| backend.id()));
     Ballot { digest, votes: share.backends().iter().filter_map(vote).collect() }
-}
-
-/// Whether this gateway's own requests could not reach it.
-fn is_out_of_reach(backend: &Backend) -> bool {
-    let health = backend.health();
-    health.state() == HealthState::Ejected && !health.is_ejected_for_answers()
-}
-
-/// Makes the pool say what the council says. One that traffic has taken out stays out: being well to others does not help here.
-fn pass(backend: &Backend, verdict: &Verdict, now: Instant) {
-    use HealthState::{Disabled, Draining, Unhealthy};
-    let health = backend.health();
-    match verdict {
-        Verdict::Ill { ill, of, cause } if health.state() != Unhealthy => {
-            match of {
-                1 => backend.mark_unhealthy(cause, now),
-                _ => backend.mark_unhealthy(&format!("{cause} ({ill} of {of} gateways)"), now),
-            };
-        }
-        // Of one that is drained it cannot be seen what was said before, and traffic knows better.
-        Verdict::Well { well, of }
-            if health.cause().is_none()
-                || health.state() == Unhealthy
-                || matches!(health.state(), Draining | Disabled) && !backend.is_unreached() =>
-        {
-            match of {
-                1 => backend.mark_healthy("it passes its checks", now),
-                _ => backend.mark_healthy(&format!("well by {well} of {of} gateways"), now),
-            };
-        }
-        Verdict::Unasked if health.cause().is_none() => _ = backend.mark_unhealthy("not checked yet", now),
-        _ => {}
-    }
-}
-
-/// Lets `backend`, which requests could not reach, back in where a check that began later could; else has it checked.
-fn reach(backend: &Backend, asked: Option<&Backend>, now: Instant) {
-    let Some(asked) = asked else { return };
-    let (out, found) = (backend.health(), asked.health());
-    if found.state() != HealthState::Healthy {
-        return;
-    }
-    match (found.cause().zip(found.since()), out.since()) {
-        (Some((cause, since)), Some(out)) if since >= out => _ = backend.mark_healthy(cause, since),
-        // What traffic has found counts as a check that failed, and the next is at once.
-        (Some(_), _) => _ = asked.mark_unhealthy(out.cause().unwrap_or_default(), now),
-        (None, _) => {}
-    }
 }

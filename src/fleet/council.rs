@@ -97,6 +97,11 @@ impl Council {
         self.ballots.retain(|gateway, _| *gateway == self.me);
     }
 
+    /// Whether all know the same backends.
+    pub(super) fn is_unanimous(&self) -> bool {
+        self.ballots.values().all(|ballot| ballot.digest == self.mine().digest)
+    }
+
     pub(super) fn mine(&self) -> &Ballot {
         &self.ballots[&self.me]
     }

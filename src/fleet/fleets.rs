@@ -1,8 +1,4 @@
-use super::{
-    ballot::Ballot,
-    orders::{Order, Pending},
-    run::until_over,
-};
+use super::{ballot::Ballot, order::clock, orders::Orders, run::until_over};
 use crate::{
     backend::{BackendId, Backoff, Weight},
     discover::{DEFAULT_BACKOFF, EtcdConfig, Failure},
@@ -34,7 +30,7 @@ pub struct Fleet<T> {
     pub(super) ttl: Duration,
     pub(super) backoff: Backoff,
     pub(super) ballot: watch::Sender<Ballot>,
-    pub(super) pending: watch::Sender<Pending>,
+    pub(super) orders: watch::Sender<Orders>,
     pub(super) status: watch::Sender<FleetStatus>,
     running: Running,
 }
@@ -73,7 +69,7 @@ impl<T: Clone + Send + Sync + 'static> Fleet<T> {
             ttl: TTL,
             backoff: Backoff { cap: Duration::from_secs(5), ..DEFAULT_BACKOFF },
             ballot: watch::Sender::default(),
-            pending: watch::Sender::default(),
+            orders: watch::Sender::default(),
             status: watch::Sender::new(FleetStatus {
                 name: Arc::default(),
                 is_shared: false,
@@ -125,11 +121,11 @@ impl<T: Clone + Send + Sync + 'static> Fleet<T> {
     /// Changes the share of the traffic of the backend `id`, here and at all other gateways; it goes before what a source says.
     /// Returns whether the pool has it.
     pub fn set_weight(&self, id: &str, weight: Weight) -> bool {
-        let Some(backend) = self.pool.get(id) else { return false };
-        self.pool.set_weight(id, weight);
-        let order = Order::default().state(backend.admin()).weight(weight);
-        self.pending.send_modify(|pending| _ = pending.insert(id.into(), order));
-        true
+        let is_there = self.pool.set_weight(id, weight);
+        if is_there {
+            self.orders.send_if_modified(|orders| orders.say(id.into(), orders.of(id).then_weight(weight, clock())));
+        }
+        is_there
     }
 
     /// Begins a run: a future that takes part until [`stop`](Self::stop). Then this gateway's word is taken out of etcd, and
@@ -176,7 +172,7 @@ impl<T> Clone for Fleet<T> {
             ttl: self.ttl,
             backoff: self.backoff,
             ballot: self.ballot.clone(),
-            pending: self.pending.clone(),
+            orders: self.orders.clone(),
             status: self.status.clone(),
             running: self.running.clone(),
         }

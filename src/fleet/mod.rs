@@ -11,7 +11,10 @@
 //!   does, and it is back here when an own check passes.
 //! * Without the etcd each gateway is alone: after the [`ttl`](Fleet::ttl) it asks everybody and decides by itself, until the
 //!   etcd is back. Nobody changes his state by that.
-//! * What is drained, disabled or enabled at one gateway is so at all, also at those that come later.
+//! * What is drained, disabled or enabled at one gateway is so at all, also at those that come later. Each word has its time, and
+//!   the last one counts, wherever and while whoever was cut off it was said. A backend that comes back is drained as it was. An
+//!   order that nobody has needed for an hour, because it wants nothing or no gateway has its backend, and that is a week old
+//!   leaves etcd.
 //!
 //! The backends that fall to this gateway are a pool of their own, [`Fleet::share`]. An ordinary
 //! [`HealthChecker`](crate::HealthChecker) asks those; and the host spawns both futures.
@@ -29,17 +32,34 @@
 //! # }
 //! ```
 //!
+//! # By hand
+//!
+//! An order is a key below the prefix; what it does not name stays as it is, and what is taken out is no longer wanted:
+//!
+//! ```text
+//! etcdctl put /gateways/web/orders/http://10.0.0.1:8080 '{"state": "draining", "weight": 2}'
+//! ```
+//!
 //! # Limits
 //!
-//! Each change is looked at together with all backends: O(backends × gateways). What one gateway has found out is one value in etcd, which has to be less than 1.5 MB: some 20 000
-//! backends a gateway. All of them together are read at once, and have to be less than 4 MB.
+//! Each change is looked at together with all backends: O(backends × gateways). What one gateway has found out is one value in
+//! etcd, which has to be less than 1.5 MB: some 20 000 backends a gateway. All of them together, with the orders, are read at
+//! once, and have to be less than 4 MB. Of what two operators say at the same time the clocks of their gateways decide. What is
+//! taken out of etcd by hand while a gateway is cut off it puts back, unless another has seen it go.
 
+// What the checks find goes to the others and back as ballots, what the host says as orders:
+//
+//   HealthChecker ─▶ share ─▶ conclave ─▶ ballot ─▶ wire ─▶ etcd ─▶ wire ─▶ council ─▶ sentence ─▶ pool
+//            host ─▶ pool ─▶ told ─▶ order(s) ─▶ wire ─▶ etcd ─▶ wire ─▶ order(s) ─▶ told ─▶ pool
 mod ballot;
 mod conclave;
 mod council;
 mod fleets;
+mod order;
 mod orders;
 mod run;
+mod sentence;
+mod told;
 mod wire;
 
 pub use self::fleets::{FLEET_TARGET, Fleet, FleetStatus};

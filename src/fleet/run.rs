@@ -30,7 +30,7 @@ pub(super) async fn until_over<T: Clone + Send + Sync + 'static>(fleet: &Fleet<T
     let mut lease = None;
     let mut conclave = Conclave::new(fleet);
     // Watching starts before the pools are read, so that no change in between is missed.
-    let (mut pool, mut share) = (fleet.pool.watch(), fleet.share.watch());
+    let (mut pool, mut share, mut orders) = (fleet.pool.watch(), fleet.share.watch(), fleet.orders.subscribe());
     {
         let mut connected = std::pin::pin!(stay_connected(fleet, &mut lease, &news));
         loop {
@@ -43,6 +43,7 @@ pub(super) async fn until_over<T: Clone + Send + Sync + 'static>(fleet: &Fleet<T
                 Some(told) = heard.recv() => conclave.hear(told, now()),
                 change = pool.next() => if change.is_none() { break },
                 _ = share.next() => {}
+                Ok(()) = orders.changed() => {}
                 () = alone => {}
                 () = sleep(LOOK) => {}
             }
@@ -55,6 +56,7 @@ pub(super) async fn until_over<T: Clone + Send + Sync + 'static>(fleet: &Fleet<T
                     Some(told) = heard.recv() => conclave.hear(told, now()),
                     Some(_) = pool.next() => {}
                     _ = share.next() => {}
+                    Ok(()) = orders.changed() => {}
                 }
             }
         }

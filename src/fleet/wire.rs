@@ -1,21 +1,22 @@
-use super::{ballot::Ballot, fleets::Fleet, orders::Order};
+use super::{
+    ballot::Ballot,
+    fleets::Fleet,
+    order::{Order, clock},
+    orders::{Revision, revise},
+};
 use crate::{discover::causal, error::BoxError};
-use etcd_client::{Client, EventType, GetOptions, PutOptions, WatchOptions};
+use etcd_client::{Client, Compare, CompareOp, EventType, GetOptions, PutOptions, Txn, TxnOp, WatchOptions};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::UnboundedSender,
     time::{Instant, interval, sleep_until},
 };
 
-/// What etcd has to say.
+/// What etcd has to say of the other gateways.
 #[derive(Debug)]
 pub(super) enum News {
-    All {
-        ballots: BTreeMap<Arc<str>, Ballot>,
-        orders: BTreeMap<Arc<str>, Order>,
-    },
+    All(BTreeMap<Arc<str>, Ballot>),
     Ballot(Arc<str>, Option<Ballot>),
-    Order(Arc<str>, Option<Order>),
     /// The lease was renewed.
     Alive,
 }
@@ -23,8 +24,8 @@ pub(super) enum News {
 /// What changes within this time is written once.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Keeps this gateway's ballot in etcd and tells of all that stands there, until that fails. `lease` is left with the last
-/// lease, to be given back.
+/// Keeps this gateway's ballot in etcd, makes the orders here and there agree, and tells of the other ballots, until that fails.
+/// `lease` is left with the last lease, to be given back.
 pub(super) async fn keep<T>(
     fleet: &Fleet<T>,
     turn: usize,
@@ -52,11 +53,12 @@ pub(super) async fn keep<T>(
     }
     // Whoever receives it is polled beside this, and is there as long as this is.
     let tell = |told| _ = news.send(told);
-    tell(News::All { ballots: all.0, orders: all.1 });
+    fleet.orders.send_modify(|known| known.hear_all(all.1, clock()));
+    tell(News::All(all.0));
 
-    let (mut own, mut pending) = (fleet.ballot.subscribe(), fleet.pending.subscribe());
+    let (mut own, mut changed) = (fleet.ballot.subscribe(), fleet.orders.subscribe());
     own.mark_changed();
-    pending.mark_changed();
+    changed.mark_changed();
     let (mut keeper, mut kept) = config.in_time(client.lease_keep_alive(id)).await?;
     // Several may be lost before it ends.
     let mut beats = interval(fleet.ttl / 4);
@@ -70,12 +72,16 @@ pub(super) async fn keep<T>(
                 }
                 for event in change.events() {
                     let Some(pair) = event.kv() else { continue };
-                    let value = (event.event_type() == EventType::Put).then_some(pair.value());
+                    let is_put = event.event_type() == EventType::Put;
                     let key = String::from_utf8_lossy(pair.key());
                     if let Some(name) = key.strip_prefix(&ballots) {
-                        tell(News::Ballot(name.into(), value.and_then(read)));
+                        tell(News::Ballot(name.into(), is_put.then(|| read(pair.value())).flatten()));
                     } else if let Some(backend) = key.strip_prefix(&orders) {
-                        tell(News::Order(backend.into(), value.and_then(read)));
+                        let order = read(pair.value());
+                        // What cannot be read is not what was taken out.
+                        if order.is_some() || !is_put {
+                            fleet.orders.send_modify(|known| known.hear(backend.into(), order, clock()));
+                        }
                     }
                 }
             }
@@ -85,18 +91,15 @@ pub(super) async fn keep<T>(
                 config.in_time(client.put(format!("{ballots}{}", fleet.name), value, Some(options))).await?;
                 gathered = Instant::now() + GATHER;
             }
-            Ok(()) = pending.changed() => {
-                let wanted = pending.borrow_and_update().clone();
-                for (backend, order) in wanted {
-                    put(fleet, &mut client, &format!("{orders}{backend}"), &order).await?;
-                    tell(News::Order(Arc::clone(&backend), Some(order)));
-                    // Unless something else was said meanwhile.
-                    fleet.pending.send_if_modified(|pending| {
-                        if pending.get(&backend) == Some(&order) {
-                            pending.remove(&backend);
-                        }
-                        false
-                    });
+            Ok(()) = changed.changed() => {
+                let untold = changed.borrow_and_update().untold();
+                // One at a time: the lease has to be kept alive meanwhile.
+                if let Some((backend, order)) = untold {
+                    let key = format!("{orders}{backend}");
+                    if let Some(stands) = settle(fleet, &mut client, &key, order).await? {
+                        fleet.orders.send_modify(|known| known.told(backend, stands, clock()));
+                    }
+                    changed.mark_changed();
                 }
             }
             _ = beats.tick() => {
@@ -111,9 +114,24 @@ pub(super) async fn keep<T>(
     }
 }
 
-async fn put<T>(fleet: &Fleet<T>, client: &mut Client, key: &str, order: &Order) -> Result<(), BoxError> {
-    let value = serde_json::to_vec(order)?;
-    fleet.config.in_time(client.put(key, value, None)).await.map(drop)
+/// Makes what stands under `key` agree with `order`, and says what stands there then; `None` where somebody else was faster.
+async fn settle<T>(
+    fleet: &Fleet<T>,
+    client: &mut Client,
+    key: &str,
+    order: Option<Order>,
+) -> Result<Option<Option<Order>>, BoxError> {
+    let found = fleet.config.in_time(client.get(key, None)).await?;
+    let revision = found.kvs().first().map_or(0, |pair| pair.mod_revision());
+    let found = found.kvs().first().and_then(|pair| read(pair.value()));
+    let (change, stands) = match revise(order, found, clock()) {
+        Revision::Keep => return Ok(Some(found)),
+        Revision::Put(order) => (TxnOp::put(key, serde_json::to_vec(&order)?, None), Some(order)),
+        Revision::TakeOut => (TxnOp::delete(key, None), None),
+    };
+    let is_as_found = Compare::mod_revision(key, CompareOp::Equal, revision);
+    let changed = fleet.config.in_time(client.txn(Txn::new().when([is_as_found]).and_then([change]))).await?;
+    Ok(changed.succeeded().then_some(stands))
 }
 
 /// What somebody has written who is newer than this, or wrong, counts for nothing.

@@ -48,12 +48,16 @@ impl Etcd {
     }
 
     pub async fn start_with(name: &str, tls: Option<Certificates>) -> Option<Self> {
+        Self::start_at(free(), name, tls).await
+    }
+
+    pub async fn start_at(client: SocketAddr, name: &str, tls: Option<Certificates>) -> Option<Self> {
         if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
             eprintln!("SKIPPED: {name}: no etcd is installed (apt-get install etcd-server)");
             return None;
         }
         let directory = directory(name);
-        let mut etcd = Self { directory, client: free(), peer: free(), tls, process: None };
+        let mut etcd = Self { directory, client, peer: free(), tls, process: None };
         etcd.run().await;
         Some(etcd)
     }
@@ -110,6 +114,18 @@ impl Etcd {
 
     pub async fn put(&self, key: &str, value: &str) {
         self.client().await.put(key, value, None).await.unwrap();
+    }
+
+    /// From now on it asks who is there, and knows root, as whom this answers, and `user`, who may do everything as well.
+    pub async fn with_user(&self, user: &str, password: &str) -> Client {
+        let mut client = self.client().await;
+        for (user, password) in [("root", "root"), (user, password)] {
+            client.user_add(user, password, None).await.unwrap();
+            client.user_grant_role(user, "root").await.unwrap();
+        }
+        client.auth_enable().await.unwrap();
+        let options = ConnectOptions::new().with_user("root", "root");
+        Client::connect([self.url()], Some(options)).await.unwrap()
     }
 
     pub async fn put_all(&self, ports: impl IntoIterator<Item = u16>) {

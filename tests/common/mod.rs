@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod gateway_load;
 #[cfg(feature = "dns")]
 pub mod name_server;
+pub mod network;
 
 use axum::{Router, body::Body};
 use bytes::Bytes;

@@ -209,15 +209,17 @@ impl NewBackend {
     }
 }
 
-/// Where a source says who is there, its next word would undo what is said here.
+/// Where a source says who is there, its next word would undo what is said here; in a fleet it would not reach the others.
 fn listed_here(pool: &Pool) -> Result<(), Problem> {
-    match &pool.discovery {
-        None => Ok(()),
-        Some(_) => Err(Problem::conflict(format!(
-            "the source of pool {} says who is there: expected a change at the source, or to drain or disable here",
-            pool.name
-        ))),
-    }
+    let (says_who, change) = match &pool.discovery {
+        Some(_) => (format!("the source of pool {}", pool.name), "at the source"),
+        None if pool.is_in_fleet() => {
+            (format!("the file of each gateway of the fleet of pool {}", pool.name), "in all of them")
+        }
+        None => return Ok(()),
+    };
+    let words = format!("{says_who} says who is there: expected a change {change}, or to drain or disable here");
+    Err(Problem::conflict(words))
 }
 
 /// A weight, where weights count.

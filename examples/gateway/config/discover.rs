@@ -1,9 +1,8 @@
 //! `discover`: who tells which backends a pool has. One of `dns`, `file` and `etcd`.
 
 use super::{
-    etcd::{Access, Endpoint, Secret},
+    etcd::Etcd,
     scalars::{Share, UpTo},
-    shapes::Many,
     value::{Fault, Value, only_if},
 };
 use humantime::format_duration;
@@ -19,15 +18,8 @@ pub struct Discover {
     pub port: Option<Value<NonZero<u16>>>,
     pub servers: Vec<Value<SocketAddr>>,
     pub file: Option<Value<String>>,
-    pub etcd: Option<Many<Endpoint>>,
+    pub etcd: Option<Etcd>,
     pub prefix: Option<Value<String>>,
-    pub user: Option<Value<String>>,
-    pub password: Option<Value<Secret>>,
-    pub password_file: Option<Value<String>>,
-    pub ca: Option<Value<String>>,
-    pub cert: Option<Value<String>>,
-    pub key: Option<Value<String>>,
-    pub server_name: Option<Value<String>>,
     pub refresh: Option<Value<Duration>>,
     pub drain: Option<Value<UpTo<Duration>>>,
     pub at_once: Option<Value<Share>>,
@@ -39,7 +31,7 @@ pub struct Discover {
 pub enum Where<'a> {
     Dns(&'a Value<String>),
     File(&'a Value<String>),
-    Etcd { access: Access<'a>, prefix: &'a str },
+    Etcd { etcd: &'a Etcd, prefix: &'a str },
 }
 
 impl Where<'_> {
@@ -58,19 +50,7 @@ impl Discover {
         match (&self.dns, &self.file, &self.etcd) {
             (Some(name), ..) => Where::Dns(name),
             (_, Some(path), _) => Where::File(path),
-            (_, _, Some(endpoints)) => {
-                let access = Access {
-                    endpoints,
-                    user: self.user.as_ref(),
-                    password: self.password.as_ref(),
-                    password_file: self.password_file.as_ref(),
-                    ca: self.ca.as_ref(),
-                    cert: self.cert.as_ref(),
-                    key: self.key.as_ref(),
-                    server_name: self.server_name.as_ref(),
-                };
-                Where::Etcd { access, prefix: self.prefix.as_deref().map_or("/", String::as_str) }
-            }
+            (_, _, Some(etcd)) => Where::Etcd { etcd, prefix: self.prefix.as_deref().map_or("/", String::as_str) },
             (None, None, None) => unreachable!("one of them was read"),
         }
     }
@@ -107,18 +87,14 @@ impl Discover {
         only_if(dns, self.port.as_ref(), of("dns"))?;
         only_if(dns, self.servers.first(), of("dns"))?;
         only_if(etcd, self.prefix.as_ref(), of("etcd"))?;
-        for text in [&self.user, &self.password_file, &self.ca, &self.cert, &self.key, &self.server_name] {
-            only_if(etcd, text.as_ref(), of("etcd"))?;
-        }
-        only_if(etcd, self.password.as_ref(), of("etcd"))?;
         let told = || "etcd tells of changes as they happen: expected no refresh".to_owned();
         only_if(!etcd, self.refresh.as_ref(), told)?;
         // What is wrong with it is of more use than what it takes to build it.
-        if let Where::Etcd { access, .. } = place {
+        if let Where::Etcd { etcd, .. } = place {
             let Some(_) = &self.prefix else {
-                return Err(access.endpoints[0].fault("expected prefix as well, such as prefix = \"/web/\""));
+                return Err(etcd.endpoints[0].fault("expected prefix as well, such as prefix = \"/web/\""));
             };
-            access.load()?;
+            etcd.validate()?;
         }
         #[cfg(feature = "dns")]
         if let Where::Dns(name) = place {
@@ -129,7 +105,7 @@ impl Discover {
             (feature, false) => {
                 let fault = match place {
                     Where::Dns(value) | Where::File(value) => Value::fault(value, ""),
-                    Where::Etcd { access, .. } => access.endpoints[0].fault(""),
+                    Where::Etcd { etcd, .. } => etcd.endpoints[0].fault(""),
                 };
                 let command = format!("cargo build --release --features {feature} --example gateway");
                 let protoc = if feature == "etcd" { ", which needs protoc" } else { "" };
@@ -162,8 +138,8 @@ impl Discover {
 
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Where::Etcd { access, prefix } = self.place() {
-            warnings.extend(access.warning());
+        if let Where::Etcd { etcd, prefix } = self.place() {
+            warnings.extend(etcd.warning());
             if !prefix.ends_with('/') {
                 warnings.push(format!("discover.prefix {prefix:?} does not end in a slash: longer names begin so too"));
             }
@@ -199,7 +175,7 @@ impl fmt::Display for Discover {
                 let every = self.refresh.as_deref().copied().unwrap_or(Duration::from_secs(1));
                 write!(f, "file {}, read every {}", **path, format_duration(every))?;
             }
-            Where::Etcd { access, prefix } => write!(f, "{access}, keys that begin with {prefix}")?,
+            Where::Etcd { etcd, prefix } => write!(f, "{etcd}, keys that begin with {prefix}")?,
         }
         write!(f, "; who leaves has {} for its requests", format_duration(self.drain()))
     }

@@ -1,10 +1,11 @@
-//! How an etcd is reached, and who asks: the same keys in `discover` and in `[fleet]`.
+//! How an etcd is reached, and who asks: the same in `discover` and in `[fleet]`.
 
 use super::{
-    shapes::Many,
+    shapes::{Many, Short},
     value::{Fault, Scalar, Value},
 };
 use http::{Uri, uri::Scheme};
+use serde::{Deserialize, Deserializer};
 use std::fmt;
 
 /// An endpoint, `http://host:port` or `https://host:port`.
@@ -51,33 +52,43 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a table says of its etcd.
-#[derive(Clone, Copy, Debug)]
-pub struct Access<'a> {
-    pub endpoints: &'a Many<Endpoint>,
-    pub user: Option<&'a Value<String>>,
-    pub password: Option<&'a Value<Secret>>,
-    pub password_file: Option<&'a Value<String>>,
-    pub ca: Option<&'a Value<String>>,
-    pub cert: Option<&'a Value<String>>,
-    pub key: Option<&'a Value<String>>,
-    pub server_name: Option<&'a Value<String>>,
+/// An etcd, and who asks; without more than an endpoint in short.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct Etcd {
+    pub endpoints: Many<Endpoint>,
+    #[serde(default)]
+    user: Option<Value<String>>,
+    #[serde(default)]
+    password: Option<Value<Secret>>,
+    #[serde(default)]
+    password_file: Option<Value<String>>,
+    #[serde(default)]
+    ca: Option<Value<String>>,
+    #[serde(default)]
+    cert: Option<Value<String>>,
+    #[serde(default)]
+    key: Option<Value<String>>,
+    #[serde(default)]
+    server_name: Option<Value<String>>,
 }
 
-/// The same with what is in the files.
+/// What is secret, or in files.
 #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "read to be checked"))]
-pub struct Loaded {
-    endpoints: Vec<String>,
+struct Loaded {
     credentials: Option<(String, String)>,
     ca: Option<Vec<u8>>,
     identity: Option<(Vec<u8>, Vec<u8>)>,
-    server_name: Option<String>,
 }
 
-impl Access<'_> {
+impl Etcd {
+    pub fn validate(&self) -> Result<(), Fault> {
+        self.load().map(drop)
+    }
+
     /// What is in its files, now.
-    pub fn load(&self) -> Result<Loaded, Fault> {
-        let password = match (self.password, self.password_file) {
+    fn load(&self) -> Result<Loaded, Fault> {
+        let password = match (&self.password, &self.password_file) {
             (Some(_), Some(file)) => return Err(file.fault("there is a password as well: expected one of them")),
             (Some(password), None) => Some(password.0.clone()),
             (None, Some(file)) => {
@@ -86,30 +97,47 @@ impl Access<'_> {
             }
             (None, None) => None,
         };
-        let credentials = match (self.user, password) {
+        let credentials = match (&self.user, password) {
             (Some(user), None) => return Err(user.fault("expected password or password_file as well")),
             (None, Some(_)) => return Err(self.endpoints[0].fault("there is a password: expected user as well")),
             (Some(user), Some(password)) => Some((String::clone(user), password)),
             (None, None) => None,
         };
-        let identity = match (self.cert, self.key) {
+        let identity = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some((read_pem(cert)?, read_pem(key)?)),
             (Some(alone), None) => return Err(alone.fault("expected key as well")),
             (None, Some(alone)) => return Err(alone.fault("expected cert as well")),
             (None, None) => None,
         };
-        let ca = self.ca.map(read_pem).transpose()?;
+        let ca = self.ca.as_ref().map(read_pem).transpose()?;
         if let Some(tls) = self.endpoints.iter().find(|endpoint| endpoint.is_tls())
             && ca.is_none()
         {
             return Err(tls.fault("expected ca as well, the certificate by which those of https endpoints are judged"));
         }
-        Ok(Loaded {
-            endpoints: self.endpoints.iter().map(|endpoint| endpoint.to_string()).collect(),
-            credentials,
-            ca,
-            identity,
-            server_name: self.server_name.map(|name| String::clone(name)),
+        Ok(Loaded { credentials, ca, identity })
+    }
+
+    /// Its files are read again before each connection.
+    #[cfg(feature = "etcd")]
+    pub fn config(&self) -> tower_balancer::discover::EtcdConfig {
+        let config = tower_balancer::discover::EtcdConfig::new(self.endpoints.iter().map(|it| it.to_string()));
+        let etcd = self.clone();
+        config.reading(move |mut config| {
+            let Loaded { credentials, ca, identity } = etcd.load().map_err(|fault| fault.words)?;
+            if let Some((user, password)) = credentials {
+                config = config.credentials(user, password);
+            }
+            if let Some(ca) = ca {
+                config = config.ca(ca);
+            }
+            if let Some((certificate, key)) = identity {
+                config = config.identity(certificate, key);
+            }
+            Ok(match &etcd.server_name {
+                Some(name) => config.server_name(name.as_str()),
+                None => config,
+            })
         })
     }
 
@@ -120,31 +148,30 @@ impl Access<'_> {
     }
 }
 
-impl fmt::Display for Access<'_> {
+impl fmt::Display for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoints: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.to_string()).collect();
         write!(f, "etcd {}", endpoints.join(", "))?;
-        self.user.map_or(Ok(()), |user| write!(f, " as {}", **user))
+        self.user.as_ref().map_or(Ok(()), |user| write!(f, " as {}", **user))
     }
 }
 
-#[cfg(feature = "etcd")]
-impl Loaded {
-    pub fn config(self) -> tower_balancer::discover::EtcdConfig {
-        let mut config = tower_balancer::discover::EtcdConfig::new(self.endpoints);
-        if let Some((user, password)) = self.credentials {
-            config = config.credentials(user, password);
-        }
-        if let Some(ca) = self.ca {
-            config = config.ca(ca);
-        }
-        if let Some((certificate, key)) = self.identity {
-            config = config.identity(certificate, key);
-        }
-        match self.server_name {
-            Some(name) => config.server_name(name),
-            None => config,
-        }
+impl Short for Etcd {
+    type Scalar = Endpoint;
+
+    fn short(endpoint: Value<Endpoint>) -> Self {
+        let (user, password, password_file, ca, cert, key, server_name) = Default::default();
+        Self { endpoints: Many(vec![endpoint]), user, password, password_file, ca, cert, key, server_name }
+    }
+
+    fn full<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
+        Self::deserialize(table)
+    }
+}
+
+impl<'de> Deserialize<'de> for Etcd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <Self as Short>::read(deserializer)
     }
 }
 

@@ -1,8 +1,7 @@
 //! `[fleet]`: the gateways that share their health checks, and the etcd through which they do.
 
 use super::{
-    etcd::{Access, Endpoint, Secret},
-    shapes::Many,
+    etcd::Etcd,
     value::{Fault, Scalar, Value},
 };
 use serde::Deserialize;
@@ -11,7 +10,7 @@ use std::{fmt, num::NonZero, time::Duration};
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fleet {
-    pub etcd: Many<Endpoint>,
+    pub etcd: Etcd,
     pub prefix: Value<Prefix>,
     /// How many gateways ask each backend.
     #[serde(default)]
@@ -21,20 +20,6 @@ pub struct Fleet {
     pub name: Option<Value<String>>,
     #[serde(default)]
     pub ttl: Option<Value<Ttl>>,
-    #[serde(default)]
-    pub user: Option<Value<String>>,
-    #[serde(default)]
-    pub password: Option<Value<Secret>>,
-    #[serde(default)]
-    pub password_file: Option<Value<String>>,
-    #[serde(default)]
-    pub ca: Option<Value<String>>,
-    #[serde(default)]
-    pub cert: Option<Value<String>>,
-    #[serde(default)]
-    pub key: Option<Value<String>>,
-    #[serde(default)]
-    pub server_name: Option<Value<String>>,
 }
 
 /// Two see more than one.
@@ -71,19 +56,6 @@ impl Scalar for Ttl {
 }
 
 impl Fleet {
-    pub fn access(&self) -> Access<'_> {
-        Access {
-            endpoints: &self.etcd,
-            user: self.user.as_ref(),
-            password: self.password.as_ref(),
-            password_file: self.password_file.as_ref(),
-            ca: self.ca.as_ref(),
-            cert: self.cert.as_ref(),
-            key: self.key.as_ref(),
-            server_name: self.server_name.as_ref(),
-        }
-    }
-
     pub fn probers(&self) -> u32 {
         self.k.as_deref().map_or(PROBERS, |k| k.get())
     }
@@ -93,19 +65,20 @@ impl Fleet {
     }
 
     pub fn validate(&self) -> Result<(), Fault> {
-        self.access().load()?;
+        self.etcd.validate()?;
         if cfg!(feature = "etcd") {
             return Ok(());
         }
         let command = "cargo build --release --features etcd --example gateway";
-        Err(self.etcd[0].fault(format!("a fleet is not in this build: build it with `{command}`, which needs protoc")))
+        Err(self.etcd.endpoints[0]
+            .fault(format!("a fleet is not in this build: build it with `{command}`, which needs protoc")))
     }
 }
 
 impl fmt::Display for Fleet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (access, prefix, k) = (self.access(), &self.prefix.value.0, self.probers());
+        let (etcd, prefix, k) = (&self.etcd, &self.prefix.value.0, self.probers());
         let ttl = humantime::format_duration(self.ttl());
-        write!(f, "{access}, keys that begin with {prefix}; {k} gateways ask each backend; alone after {ttl}")
+        write!(f, "{etcd}, keys that begin with {prefix}; {k} gateways ask each backend; alone after {ttl}")
     }
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Config {
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.server.warnings();
-        warnings.extend(self.fleet.iter().filter_map(|fleet| fleet.access().warning()));
+        warnings.extend(self.fleet.iter().filter_map(|fleet| fleet.etcd.warning()));
         for (name, pool) in &self.pools {
             if !self.routes.is_empty() && !self.routes.iter().any(|route| *route.pool == *name) {
                 warnings.push(format!("no route leads to pool {name}"));

@@ -97,10 +97,8 @@ impl Checks {
         let health = &checked.config.health;
         #[cfg(feature = "etcd")]
         if let Some(fleet) = checked.fleet {
-            match super::fleet::Share::of(fleet, checked.name, checked.pool) {
-                Ok(share) => return Self::Shared(Box::new(share.checked_by(probe, health))),
-                Err(problem) => tracing::error!("This gateway checks alone: {problem}"),
-            }
+            let share = super::fleet::Share::of(fleet, checked.name, checked.pool);
+            return Self::Shared(Box::new(share.checked_by(probe, health)));
         }
         Self::Alone { _task: Task::spawn(health.set_up(HealthChecker::new(checked.pool, probe)).run()) }
     }

@@ -117,15 +117,11 @@ impl AnySource {
                 })
             }
             #[cfg(feature = "etcd")]
-            Where::Etcd { access, prefix } => match access.load() {
-                Ok(loaded) => {
-                    let server = server.clone();
-                    let target = move |url: &str| server.discovered(url);
-                    Self::Etcd(tower_balancer::discover::EtcdSource::with(loaded.config(), prefix, target))
-                }
-                // A file that was there when the configuration was read.
-                Err(fault) => Self::Broken(fault.words),
-            },
+            Where::Etcd { etcd, prefix } => {
+                let server = server.clone();
+                let target = move |url: &str| server.discovered(url);
+                Self::Etcd(tower_balancer::discover::EtcdSource::with(etcd.config(), prefix, target))
+            }
             #[cfg(not(all(feature = "dns", feature = "file", feature = "etcd")))]
             _ => {
                 let _ = (upstream, server);

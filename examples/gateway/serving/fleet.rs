@@ -22,10 +22,8 @@ pub struct Share {
 }
 
 impl Share {
-    pub fn of(settings: &Fleet, name: &str, pool: &BackendPool<Origin>) -> Result<Self, String> {
-        // A file that was there when the configuration was read may be gone.
-        let etcd = settings.access().load().map_err(|fault| fault.words)?.config();
-        let fleet = fleet::Fleet::new(pool, etcd, format!("{}{name}/", settings.prefix.0))
+    pub fn of(settings: &Fleet, name: &str, pool: &BackendPool<Origin>) -> Self {
+        let fleet = fleet::Fleet::new(pool, settings.etcd.config(), format!("{}{name}/", settings.prefix.0))
             .probers(settings.probers() as usize)
             .ttl(settings.ttl());
         let fleet = match settings.name.as_deref() {
@@ -33,7 +31,7 @@ impl Share {
             None => fleet,
         };
         let taking_part = tokio::spawn(fleet.run()).abort_handle();
-        Ok(Self { fleet, taking_part, checks: None })
+        Self { fleet, taking_part, checks: None }
     }
 
     /// The same, where those that fall to this gateway are asked by `probe`.

@@ -157,6 +157,11 @@ impl Pool {
         }
     }
 
+    /// Whether what is done to its backends here is done at other gateways as well.
+    pub fn is_in_fleet(&self) -> bool {
+        !matches!(&*self.checks, None | Some(Checks::Alone { .. }))
+    }
+
     /// What is as it was `before` goes on: the backends with their counters and their health, the proxy with its
     /// connections, the checks.
     fn new(name: &str, config: &Config, pool: &config::pool::Pool, before: Option<&Self>, journal: &Journal) -> Self {

@@ -1,6 +1,6 @@
 use crate::error::BoxError;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// Where an etcd is, and who asks.
@@ -23,7 +23,11 @@ pub struct EtcdConfig {
     identity: Option<(Vec<u8>, Vec<u8>)>,
     server_name: Option<String>,
     timeout: Duration,
+    reading: Option<Reading>,
 }
+
+/// What is read before each connection.
+type Reading = Arc<dyn Fn(EtcdConfig) -> Result<EtcdConfig, BoxError> + Send + Sync>;
 
 /// An etcd answers within milliseconds, or has no leader for as long as an election takes.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,8 +40,8 @@ impl EtcdConfig {
     /// next.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
-        let (credentials, ca, identity, server_name) = Default::default();
-        Self { endpoints, credentials, ca, identity, server_name, timeout: TIMEOUT }
+        let (credentials, ca, identity, server_name, reading) = Default::default();
+        Self { endpoints, credentials, ca, identity, server_name, timeout: TIMEOUT, reading }
     }
 
     /// The user to be, where etcd asks for one.
@@ -70,6 +74,24 @@ impl EtcdConfig {
         self
     }
 
+    /// Asks `read` before each connection what to make of this: for passwords and certificates that are replaced while the
+    /// process runs. Where it fails the connection fails, and is tried again.
+    ///
+    /// It is called on the runtime, so it should read small local files at most.
+    ///
+    /// ```
+    /// use std::fs::read_to_string;
+    /// use tower_balancer::discover::EtcdConfig;
+    ///
+    /// let config = EtcdConfig::new(["http://10.0.0.1:2379"])
+    ///     .reading(|config| Ok(config.credentials("gateway", read_to_string("/run/etcd-password")?.trim_end())));
+    /// # let _ = config;
+    /// ```
+    pub fn reading(mut self, read: impl Fn(Self) -> Result<Self, BoxError> + Send + Sync + 'static) -> Self {
+        self.reading = Some(Arc::new(read));
+        self
+    }
+
     /// How many endpoints there are.
     pub(crate) fn endpoints(&self) -> usize {
         self.endpoints.len()
@@ -79,8 +101,15 @@ impl EtcdConfig {
     ///
     /// # Errors
     ///
-    /// Where there is no endpoint, one is none, or the user is not let in.
+    /// Where there is no endpoint, one is none, the user is not let in, or what is to be [read](Self::reading) cannot be.
     pub(crate) async fn connect(&self, turn: usize) -> Result<Client, BoxError> {
+        match &self.reading {
+            Some(read) => read(Self { reading: None, ..self.clone() })?.open(turn).await,
+            None => self.open(turn).await,
+        }
+    }
+
+    async fn open(&self, turn: usize) -> Result<Client, BoxError> {
         let endpoint =
             self.endpoints.get(turn % self.endpoints.len().max(1)).ok_or("there are no endpoints of etcd")?;
         let mut options = ConnectOptions::new()
