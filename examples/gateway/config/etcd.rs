@@ -52,7 +52,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// An etcd, and who asks; without more than an endpoint in short.
+/// An etcd, and who asks; in short an endpoint, or a list of them.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Etcd {
@@ -82,6 +82,11 @@ struct Loaded {
 }
 
 impl Etcd {
+    fn at(endpoints: Many<Endpoint>) -> Self {
+        let (user, password, password_file, ca, cert, key, server_name) = Default::default();
+        Self { endpoints, user, password, password_file, ca, cert, key, server_name }
+    }
+
     pub fn validate(&self) -> Result<(), Fault> {
         self.load().map(drop)
     }
@@ -160,8 +165,11 @@ impl Short for Etcd {
     type Scalar = Endpoint;
 
     fn short(endpoint: Value<Endpoint>) -> Self {
-        let (user, password, password_file, ca, cert, key, server_name) = Default::default();
-        Self { endpoints: Many(vec![endpoint]), user, password, password_file, ca, cert, key, server_name }
+        Self::at(Many(vec![endpoint]))
+    }
+
+    fn list(endpoints: Many<Endpoint>) -> Option<Self> {
+        Some(Self::at(endpoints))
     }
 
     fn full<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {

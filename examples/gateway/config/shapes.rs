@@ -3,7 +3,7 @@
 use super::value::{Scalar, Value};
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    de::{self, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 use std::{fmt, marker::PhantomData, ops::Deref};
 use toml::Spanned;
@@ -13,6 +13,11 @@ pub trait Short: Sized {
     type Scalar: Scalar;
 
     fn short(value: Value<Self::Scalar>) -> Self;
+
+    /// From a list of such values, where it may be that as well.
+    fn list(_values: Many<Self::Scalar>) -> Option<Self> {
+        None
+    }
 
     /// From the table in full.
     fn full<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error>;
@@ -30,6 +35,7 @@ pub trait Short: Sized {
 
 enum Either<T: Short> {
     Short(T::Scalar),
+    /// A table, or a list.
     Full(T),
 }
 
@@ -50,6 +56,11 @@ impl<'de, T: Short> Visitor<'de> for OfEither<T> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Either<T>, E> {
         T::Scalar::read(text).map(Either::Short).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Either<T>, A::Error> {
+        let is_no_list = || de::Error::invalid_type(Unexpected::Seq, &"a string or a table");
+        T::list(Many(values(list)?)).map(Either::Full).ok_or_else(is_no_list)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Either<T>, A::Error> {
@@ -104,14 +115,16 @@ impl<'de, T: Scalar> Visitor<'de> for OfMany<T> {
         T::read(text).map(OneOrMore::One).map_err(E::custom)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore<T>, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element()? {
-            values.push(value);
-        }
-        if values.is_empty() {
-            return Err(de::Error::custom("the list is empty: expected one or more"));
-        }
-        Ok(OneOrMore::More(values))
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<OneOrMore<T>, A::Error> {
+        values(list).map(OneOrMore::More)
     }
+}
+
+/// All of a list that is not empty.
+fn values<'de, T: Scalar, A: SeqAccess<'de>>(mut list: A) -> Result<Vec<Value<T>>, A::Error> {
+    let mut values = Vec::new();
+    while let Some(value) = list.next_element()? {
+        values.push(value);
+    }
+    if values.is_empty() { Err(de::Error::custom("the list is empty: expected one or more")) } else { Ok(values) }
 }
