@@ -188,6 +188,39 @@ async fn one_that_reaches_nobody_takes_nobody_out_not_even_here_and_says_so() {
 }
 
 #[tokio::test]
+async fn one_that_begins_and_reaches_nobody_takes_nobody_out_before_it_has_heard_the_others() {
+    let Some(etcd) = Etcd::start("fleet-begins").await else { return };
+    let world = Arc::<World>::default();
+    let mut gateways = three_that_last(&etcd, &world);
+    are_shared(&gateways).await;
+    are_out(&gateways, &[]).await;
+    gateways.truncate(2);
+    world.blind.lock().unwrap().extend([3, 4]);
+    let way = Way::open(free(), etcd.client).await;
+    way.lose();
+    let through = || EtcdConfig::new([format!("http://{}", way.address)]).timeout(MS * 500);
+    let begins = Gateway::lasting(3, through(), &world, Duration::from_secs(60));
+    let finds_all_ill = |gateway: &Gateway| {
+        let share = gateway.fleet.share().backends();
+        let is_ill = |state| state == HealthState::Unhealthy;
+        share.len() == BACKENDS as usize && share.iter().all(|backend| is_ill(backend.health().state()))
+    };
+    until(|| async { finds_all_ill(&begins) }).await;
+    for _ in 0..20 {
+        assert_eq!(begins.out(), [0], "whom earlier checks have found ill");
+        tokio::time::sleep(MS * 20).await;
+    }
+    // Nor is anybody waited for longer than for one that is gone.
+    let waits = Gateway::start(4, through(), &world);
+    until(|| async { waits.out().len() == BACKENDS as usize }).await;
+    waits.crash();
+    way.find();
+    gateways.push(begins);
+    until(|| async { gateways[2].fleet.status().is_shared && !gateways[2].fleet.status().dissents.is_empty() }).await;
+    are_out(&gateways, &[]).await;
+}
+
+#[tokio::test]
 async fn when_one_is_gone_others_ask_in_its_place_at_once_where_it_has_said_so() {
     let Some(etcd) = Etcd::start("fleet-gone").await else { return };
     let world = Arc::<World>::default();

@@ -65,7 +65,7 @@ impl One {
 
     /// No request has failed.
     async fn ends_well(self) {
-        self.load.more(20).await;
+        self.load.more(51).await;
         let (answered, failed) = self.load.end().await;
         assert!(answered > 50, "{answered}");
         assert!(failed.is_empty(), "{} of {answered} failed: {:#?}", failed.len(), &failed[..failed.len().min(10)]);

@@ -23,20 +23,22 @@ pub(super) struct Conclave<'a, T> {
     dissents: BTreeSet<BackendId>,
     /// When etcd last answered; `None` where this gateway is alone.
     contact: Option<Instant>,
+    /// When this run began, until etcd answers for the first time: others may know more of those whom this gateway finds ill.
+    begun: Option<Instant>,
     /// What the share was made of.
     members: Option<Arc<Members<T>>>,
 }
 
 impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
-    pub(super) fn new(fleet: &'a Fleet<T>) -> Self {
+    pub(super) fn new(fleet: &'a Fleet<T>, now: Instant) -> Self {
         let (told, dissents) = Default::default();
         let council = Council::new(Arc::clone(&fleet.name), fleet.probers);
-        Self { fleet, council, told, dissents, contact: None, members: None }
+        Self { fleet, council, told, dissents, contact: None, begun: Some(now), members: None }
     }
 
     /// When this gateway is alone unless etcd answers before.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.contact.map(|contact| contact + self.fleet.ttl)
+        self.contact.or(self.begun).map(|contact| contact + self.fleet.ttl)
     }
 
     pub(super) fn hear(&mut self, news: News, now: Instant) {
@@ -48,7 +50,7 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
                     let gateways = self.council.gateways();
                     info!(target: FLEET_TARGET, gateways, "the health checks are shared");
                 }
-                self.contact = Some(now);
+                (self.contact, self.begun) = (Some(now), None);
             }
             News::Ballot(name, ballot) => self.council.hear(name, ballot),
             News::Alive => self.contact = Some(now),
@@ -59,7 +61,7 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
     pub(super) fn settle(&mut self, now: Instant) {
         if self.due().is_some_and(|due| due <= now) {
             // From here on the others count this one as gone as well.
-            self.contact = None;
+            (self.contact, self.begun) = (None, None);
             self.council.is_alone();
             warn!(target: FLEET_TARGET, "etcd does not answer: this gateway checks all backends by itself");
         }
@@ -91,8 +93,11 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
             if ruling.dissents {
                 dissents.insert(backend.id().clone());
             }
-            pass(backend, &ruling.verdict, now);
-            if !matches!(ruling.verdict, Verdict::Ill { .. }) && is_out_of_reach(backend) {
+            let is_ill = matches!(ruling.verdict, Verdict::Ill { .. });
+            if !is_ill || self.begun.is_none() {
+                pass(backend, &ruling.verdict, now);
+            }
+            if !is_ill && is_out_of_reach(backend) {
                 reach(backend, share.get(backend.id().as_str()).as_deref(), now);
             }
         }

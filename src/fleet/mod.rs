@@ -9,6 +9,7 @@
 //! * The majority of the `k` decides, for all. One that alone finds a backend ill suspects itself, and says so.
 //! * Beside that counts what each gateway's own traffic finds. What its requests cannot reach it asks itself, whoever else
 //!   does, and it is back here when an own check passes.
+//! * One that begins takes nobody out on its own word before the etcd has answered.
 //! * Without the etcd each gateway is alone: after the [`ttl`](Fleet::ttl) it asks everybody and decides by itself, until the
 //!   etcd is back. Nobody changes his state by that.
 //! * What is drained, disabled or enabled at one gateway is so at all, also at those that come later. Each word has its time, and

@@ -28,7 +28,7 @@ pub(super) async fn until_over<T: Clone + Send + Sync + 'static>(fleet: &Fleet<T
     let _checked = fleet.pool.checked();
     let (news, mut heard) = unbounded_channel();
     let mut lease = None;
-    let mut conclave = Conclave::new(fleet);
+    let mut conclave = Conclave::new(fleet, now());
     // Watching starts before the pools are read, so that no change in between is missed.
     let (mut pool, mut share, mut orders) = (fleet.pool.watch(), fleet.share.watch(), fleet.orders.subscribe());
     {
