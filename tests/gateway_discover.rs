@@ -68,9 +68,19 @@ fn what_is_wrong_with_a_source_is_told_by_key() {
     let etcd = "etcd = \"http://127.0.0.1:1\"";
     let by = |more: &str| format!("{{ etcd = {{ endpoints = [\"http://127.0.0.1:1\"], {more} }}, prefix = \"/a/\" }}");
     for (discover, expected) in [
-        ("{}".to_owned(), "FILE:2: pools.web.discover: no source: expected one of dns, file, etcd"),
-        ("{ file = \"a\", dns = \"b\" }".to_owned(), "more than one source: expected one of dns, file, etcd"),
-        ("{ file = \"a\", port = 80 }".to_owned(), "pools.web.discover.port: this is of a source by dns"),
+        ("{}".to_owned(), "FILE:2: pools.web.discover: no source: expected one of dns, file, etcd, kubernetes"),
+        (
+            "{ file = \"a\", dns = \"b\" }".to_owned(),
+            "more than one source: expected one of dns, file, etcd, kubernetes",
+        ),
+        ("{ file = \"a\", port = 80 }".to_owned(), "pools.web.discover.port: this is of a source by dns or kubernetes"),
+        (
+            "{ dns = \"a\", port = \"http\" }".to_owned(),
+            "discover.port: invalid port \"http\": expected a number from 1",
+        ),
+        ("{ dns = \"a\", kubeconfig = \"b\" }".to_owned(), "discover.kubeconfig: this is of a source by kubernetes"),
+        ("{ kubernetes = \"a\", context = \"b\" }".to_owned(), "discover.context: expected kubeconfig as well"),
+        ("{ kubernetes = \"a\", refresh = \"1s\" }".to_owned(), "discover.refresh: kubernetes tells of changes"),
         ("{ dns = \"a\", prefix = \"b\" }".to_owned(), "discover.prefix: this is of a source by etcd"),
         (format!("{{ {etcd}, prefix = \"/a/\", refresh = \"1s\" }}"), "discover.refresh: etcd tells of changes"),
         (format!("{{ {etcd} }}"), "discover.etcd: expected prefix as well"),
@@ -89,11 +99,14 @@ fn what_is_wrong_with_a_source_is_told_by_key() {
     }
     #[cfg(feature = "dns")]
     assert!(check("{ dns = \"10.0.0.1\" }").1.contains("discover.dns: invalid name"));
+    #[cfg(feature = "kubernetes")]
+    assert!(check("{ kubernetes = \"web.shop.svc\" }").1.contains("discover.kubernetes: invalid service"));
     // What is not in the build is refused, with what to do about it.
     for (source, feature, is_built) in [
         ("{ dns = \"web.internal\" }", "dns", cfg!(feature = "dns")),
         ("{ file = \"backends.toml\" }", "file", cfg!(feature = "file")),
         ("{ etcd = \"http://127.0.0.1:2379\", prefix = \"/web/\" }", "etcd", cfg!(feature = "etcd")),
+        ("{ kubernetes = \"web.shop\", port = \"http\" }", "kubernetes", cfg!(feature = "kubernetes")),
     ] {
         let (code, said) = check(source);
         let command = format!("`cargo build --release --features {feature} --example gateway`");
@@ -498,4 +511,66 @@ async fn whom_a_name_server_tells_of_is_reached_over_tls_where_that_is_set_up() 
     until(|| async { eligible(&admin).await == BTreeSet::from([backend.url("127.0.0.1")]) }).await;
     assert_eq!(get(&gateway.url).await, (200, "in secret".to_owned()));
     fs::remove_file(ca).unwrap();
+}
+
+#[cfg(feature = "kubernetes")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_request_fails_while_pods_are_replaced_and_the_api_server_forgets_cuts_dies_and_comes_back() {
+    use common::api_server::{ApiServer, ready, unready};
+    let [one, two, three] = three().await;
+    let mut cluster = ApiServer::start().await;
+    // Each pod has another number for the same port, so each has a slice.
+    let put =
+        |cluster: &ApiServer, server: &Server| cluster.put(&slice(server), server.address.port(), [ready("127.0.0.1")]);
+    fn slice(server: &Server) -> String {
+        format!("web-{}", server.address.port())
+    }
+    put(&cluster, &one);
+    put(&cluster, &two);
+    let kubeconfig = cluster.kubeconfig();
+    let source = format!("kubernetes = \"web.shop\", port = \"http\", kubeconfig = {:?}", kubeconfig.path());
+    let (gateway, admin, config) = gateway(&format!("discover = {{ {source}, confirm_after = \"1s\" }}"));
+    let checked = String::from_utf8(run(&["--check", "--config", config.path()]).stdout).unwrap();
+    assert!(checked.contains("kubernetes web.shop, port http, by the kubeconfig "), "{checked}");
+    let load = Load::on(&gateway.url, 6);
+    are_eligible(&admin, &[&one, &two]).await;
+    let told = discover(&admin).await;
+    assert_eq!(
+        (&told["source"], &told["members"], &told["ready"]),
+        (&"kubernetes web.shop".into(), &2.into(), &true.into())
+    );
+
+    // A rollout: one joins, one is about to end and is drained, then it is gone.
+    put(&cluster, &three);
+    are_eligible(&admin, &[&one, &two, &three]).await;
+    cluster.put(&slice(&one), one.address.port(), [unready("127.0.0.1", true, true)]);
+    are_eligible(&admin, &[&two, &three]).await;
+    load.more(50).await;
+    cluster.delete(&slice(&one));
+    until(|| async { discover(&admin).await["members"] == 2 }).await;
+    one.kill().await;
+    load.more(50).await;
+
+    cluster.cut();
+    cluster.forget();
+    load.more(50).await;
+    // Nobody is there, and nobody believes it.
+    cluster.delete(&slice(&two));
+    cluster.delete(&slice(&three));
+    until(|| async { discover(&admin).await["doubted"] == 2 }).await;
+    load.more(50).await;
+    put(&cluster, &two);
+    put(&cluster, &three);
+    until(|| async { discover(&admin).await["doubted"] == 0 }).await;
+    are_eligible(&admin, &[&two, &three]).await;
+
+    cluster.kill().await;
+    until(|| async { discover(&admin).await["failures"] != 0 }).await;
+    assert_eq!(discover(&admin).await["last_error"], "Connection refused");
+    load.more(100).await;
+    are_eligible(&admin, &[&two, &three]).await;
+    cluster.delete(&slice(&two));
+    cluster.revive().await;
+    are_eligible(&admin, &[&three]).await;
+    nothing_failed(load).await;
 }

@@ -10,6 +10,8 @@
 //! | `DnsSource` | what a name stands for: A, AAAA, SRV | `dns` |
 //! | `EtcdSource` | under a prefix in etcd, put there by an `EtcdRegistration` | `etcd` |
 //! | `FileSource` | in a TOML or JSON file | `file` |
+//! | `KubernetesSource` | the pods behind a Service of Kubernetes | `kubernetes` |
+//! | `XdsSource` | the endpoints of a cluster, by an xDS control plane | `xds` |
 //!
 //! ```
 //! use tower_balancer::{
@@ -64,9 +66,13 @@ mod dns;
 mod entry;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(any(feature = "dns", feature = "kubernetes"))]
+mod families;
 #[cfg(feature = "file")]
 mod file;
 mod guard;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod ledger;
 mod reconciler;
 mod run;
@@ -74,17 +80,25 @@ mod source;
 mod status;
 mod tower_source;
 mod update;
+#[cfg(feature = "xds")]
+mod xds;
 
 #[cfg(feature = "dns")]
-pub use self::dns::{DnsSource, Families, InvalidName};
+pub use self::dns::{DnsSource, InvalidName};
 #[cfg(any(feature = "etcd", feature = "file"))]
 pub use self::entry::Entry;
 #[cfg(feature = "etcd")]
 pub(crate) use self::etcd::causal;
 #[cfg(feature = "etcd")]
 pub use self::etcd::{EtcdConfig, EtcdRegistration, EtcdSource};
+#[cfg(any(feature = "dns", feature = "kubernetes"))]
+pub use self::families::Families;
 #[cfg(feature = "file")]
 pub use self::file::FileSource;
+#[cfg(feature = "kubernetes")]
+pub use self::kubernetes::{InvalidService, KubernetesConfig, KubernetesSource};
+#[cfg(feature = "xds")]
+pub use self::xds::{XdsConfig, XdsSource};
 pub use self::{
     discoverer::{DEFAULT_BACKOFF, DEFAULT_DRAIN, DISCOVER_TARGET, Discoverer},
     guard::Guard,
@@ -93,3 +107,8 @@ pub use self::{
     tower_source::TowerSource,
     update::{Change, Endpoint, Update},
 };
+
+/// Makes the member of an address.
+#[cfg(any(feature = "dns", feature = "kubernetes", feature = "xds"))]
+type AddressTarget<T> =
+    std::sync::Arc<dyn Fn(std::net::SocketAddr) -> Result<crate::pool::Member<T>, crate::BoxError> + Send + Sync>;

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod admin;
+#[cfg(feature = "kubernetes")]
+pub mod api_server;
 pub mod browser;
 #[cfg(feature = "etcd")]
 pub mod etcd;

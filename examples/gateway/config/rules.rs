@@ -77,7 +77,10 @@ impl Server {
     }
 
     /// A backend that a source tells of: the same is expected of it as of one in the file.
-    #[cfg_attr(not(any(feature = "dns", feature = "etcd", feature = "file")), expect(dead_code, reason = "no sources"))]
+    #[cfg_attr(
+        not(any(feature = "dns", feature = "etcd", feature = "file", feature = "kubernetes")),
+        expect(dead_code, reason = "no sources")
+    )]
     pub fn discovered(&self, url: &str) -> Result<Member<Origin>, BoxError> {
         let origin = Origin::read(url)?;
         if self.is_at(&origin) { Err(itself(&origin).into()) } else { Ok(origin.into()) }

@@ -1,7 +1,7 @@
 //! Who tells a pool which backends it has, at work.
 
 use super::checks::Task;
-#[cfg(any(feature = "dns", feature = "etcd", feature = "file"))]
+#[cfg(any(feature = "dns", feature = "etcd", feature = "file", feature = "kubernetes"))]
 use crate::config::discover::Where;
 use crate::config::{discover::Discover, server::Server, upstream::Upstream};
 use serde_json::{Value, json};
@@ -91,6 +91,8 @@ enum AnySource {
     File(tower_balancer::discover::FileSource<Origin>),
     #[cfg(feature = "etcd")]
     Etcd(tower_balancer::discover::EtcdSource<Origin>),
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(tower_balancer::discover::KubernetesSource<Origin>),
     /// It cannot be asked, and says why.
     Broken(String),
 }
@@ -122,7 +124,15 @@ impl AnySource {
                 let target = move |url: &str| server.discovered(url);
                 Self::Etcd(tower_balancer::discover::EtcdSource::with(etcd.config(), prefix, target))
             }
-            #[cfg(not(all(feature = "dns", feature = "file", feature = "etcd")))]
+            #[cfg(feature = "kubernetes")]
+            Where::Kubernetes(service) => match discover.pods(service) {
+                Ok(source) => {
+                    let (server, scheme) = (server.clone(), upstream.scheme());
+                    Self::Kubernetes(source.with(move |address| server.discovered(&format!("{scheme}://{address}"))))
+                }
+                Err(problem) => Self::Broken(problem.to_string()),
+            },
+            #[cfg(not(all(feature = "dns", feature = "file", feature = "etcd", feature = "kubernetes")))]
             _ => {
                 let _ = (upstream, server);
                 Self::Broken("a source that is not in this build".to_owned())
@@ -140,6 +150,8 @@ impl Source<Origin> for AnySource {
             Self::File(source) => source.next().await,
             #[cfg(feature = "etcd")]
             Self::Etcd(source) => source.next().await,
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(source) => source.next().await,
             Self::Broken(problem) => Some(Err(problem.as_str().into())),
         }
     }
@@ -152,6 +164,8 @@ impl Source<Origin> for AnySource {
             Self::File(source) => source.look_again(),
             #[cfg(feature = "etcd")]
             Self::Etcd(source) => source.look_again(),
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(source) => source.look_again(),
             Self::Broken(_) => false,
         }
     }
@@ -164,6 +178,8 @@ impl Source<Origin> for AnySource {
             Self::File(source) => source.name(),
             #[cfg(feature = "etcd")]
             Self::Etcd(source) => source.name(),
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(source) => source.name(),
             Self::Broken(_) => "none".to_owned(),
         }
     }

@@ -1,9 +1,9 @@
 use super::{
     answer::{Answer, First, Kind, Records, SOON},
     resolver::Resolver,
-    settings::{Families, Settings},
+    settings::Settings,
 };
-use crate::error::BoxError;
+use crate::{discover::Families, error::BoxError};
 use futures_util::future::join_all;
 use hickory_resolver::proto::rr::Name;
 use std::{collections::HashMap, net::IpAddr};

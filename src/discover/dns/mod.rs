@@ -4,14 +4,13 @@ mod resolver;
 mod services;
 mod settings;
 
-use super::{Endpoint, Source, Update};
+use super::{AddressTarget, Endpoint, Source, Update};
 #[cfg(feature = "http")]
 use crate::backend::Origin;
 use crate::{backend::Weight, error::BoxError, hash::hash_key, pool::Member};
 use addresses::Known;
 use hickory_resolver::proto::rr::Name;
 use resolver::Resolver;
-pub use settings::Families;
 use settings::{Lifetimes, Settings};
 use std::{
     error::Error,
@@ -59,15 +58,13 @@ use tokio::time::{Instant, sleep_until};
 /// runtime, and which end with the source.
 pub struct DnsSource<T> {
     question: Question,
-    target: Target<T>,
+    target: AddressTarget<T>,
     settings: Settings,
     resolver: Option<Resolver>,
     known: Known,
     /// When to ask next.
     due: Option<Instant>,
 }
-
-type Target<T> = Arc<dyn Fn(SocketAddr) -> Result<Member<T>, BoxError> + Send + Sync>;
 
 #[derive(Clone, Debug)]
 enum Question {

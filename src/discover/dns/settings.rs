@@ -1,4 +1,5 @@
 use super::DnsSource;
+use crate::discover::Families;
 use std::{net::SocketAddr, time::Duration};
 
 /// How a name is looked up.
@@ -20,18 +21,6 @@ pub(super) struct Settings {
 pub(super) struct Lifetimes {
     pub(super) least: Duration,
     pub(super) most: Duration,
-}
-
-/// Which addresses of a name count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Families {
-    /// IPv4 and IPv6. A server with an address of each is two backends.
-    #[default]
-    Both,
-    /// IPv4, by A records.
-    Ipv4,
-    /// IPv6, by AAAA records.
-    Ipv6,
 }
 
 /// A time to live of 0 must not mean to ask all the time, and one of a day not to be a day late.
@@ -68,7 +57,8 @@ impl<T> DnsSource<T> {
         self
     }
 
-    /// Which addresses count, by default both families.
+    /// Which addresses count, by default both families: by A records, and by AAAA ones. A server with an address of each is two
+    /// backends.
     pub fn families(mut self, families: Families) -> Self {
         self.settings.families = families;
         self
