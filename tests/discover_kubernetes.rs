@@ -368,13 +368,13 @@ async fn a_context_a_namespace_a_server_and_the_kind_of_member_can_be_said() {
     let pool = BackendPool::<SocketAddr>::from_members([]).unwrap();
     let discoverer = Discoverer::new(&pool, source(config(), "web.shop"));
     tokio::spawn(discoverer.run());
-    discoverer.ready().await;
+    until(|| async { discoverer.status().is_ready() }).await;
     assert_eq!(pool.members().iter().map(|(_, address)| address.to_string()).collect::<Vec<_>>(), ["10.0.0.1:8080"]);
 
     let pool = BackendPool::new([""; 0]).unwrap();
     let discoverer = Discoverer::new(&pool, source(config(), "web").port("8080").https());
     tokio::spawn(discoverer.run());
-    discoverer.ready().await;
+    until(|| async { discoverer.status().is_ready() }).await;
     assert_eq!(pool.backends()[0].id().as_str(), "https://10.0.0.1:8080");
 
     for (config, service, expected) in [
@@ -384,7 +384,7 @@ async fn a_context_a_namespace_a_server_and_the_kind_of_member_can_be_said() {
         let pool = BackendPool::<SocketAddr>::from_members([]).unwrap();
         let discoverer = Discoverer::new(&pool, source(config, service));
         tokio::spawn(discoverer.run());
-        discoverer.ready().await;
+        until(|| async { discoverer.status().is_ready() }).await;
         assert_eq!(&*discoverer.status().skipped, [expected]);
     }
 }

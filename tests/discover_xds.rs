@@ -446,7 +446,7 @@ async fn the_members_may_be_of_any_kind() {
     let pool = BackendPool::<SocketAddr>::from_members([]).unwrap();
     let discoverer = Discoverer::new(&pool, XdsSource::new(config(&plane), "web"));
     tokio::spawn(discoverer.run());
-    discoverer.ready().await;
+    until(|| async { discoverer.status().is_ready() }).await;
     let ids: Vec<_> = pool.members().iter().map(|(backend, _)| backend.id().to_string()).collect();
     assert_eq!(ids, ["10.0.0.1:1", "[fd00::1]:2"]);
 }
