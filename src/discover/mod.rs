@@ -110,5 +110,6 @@ pub use self::{
 
 /// Makes the member of an address.
 #[cfg(any(feature = "dns", feature = "kubernetes", feature = "xds"))]
-type AddressTarget<T> =
-    std::sync::Arc<dyn Fn(std::net::SocketAddr) -> Result<crate::pool::Member<T>, crate::BoxError> + Send + Sync>;
+type AddressTarget<T> = std::sync::Arc<
+    dyn Fn(std::net::SocketAddr) -> Result<crate::pool::Member<T>, crate::error::BoxError> + Send + Sync,
+>;

@@ -66,7 +66,7 @@ impl Discover {
             (Some(name), ..) => Where::Dns(name),
             (_, Some(path), ..) => Where::File(path),
             (_, _, Some(service), _) => Where::Kubernetes(service),
-            (_, _, _, Some(etcd)) => Where::Etcd { etcd, prefix: self.prefix.as_deref().map_or("/", String::as_str) },
+            (.., Some(etcd)) => Where::Etcd { etcd, prefix: self.prefix.as_deref().map_or("/", String::as_str) },
             (None, None, None, None) => unreachable!("one of them was read"),
         }
     }

@@ -84,18 +84,16 @@ impl Watching {
                 return Err("the API server has gone silent".into());
             };
             let event = match event {
-                // The client takes some of the cuts for an end, and some not.
-                Some(Err(kube::Error::ReadEvents(_))) => None,
-                event => event,
-            };
-            let event = match event {
-                Some(event) => event,
-                None if events.since.elapsed() < SOON => return Err("the API server ends the watch at once".into()),
-                // Its time is over, or the connection was cut: what is missed is told when it is asked again.
-                None => {
+                // Its time is over, or the connection was cut: the client takes some of the cuts for an end, and some not.
+                None | Some(Err(kube::Error::ReadEvents(_))) => {
+                    if events.since.elapsed() < SOON {
+                        return Err("the API server ends the watch at once".into());
+                    }
+                    // What is missed is told when it is asked again.
                     (self.events, self.is_proven) = (None, true);
                     continue;
                 }
+                Some(event) => event,
             };
             let was_proven = self.is_proven;
             self.is_proven = true;
