@@ -59,6 +59,8 @@ mod order;
 mod orders;
 mod run;
 mod sentence;
+#[cfg(test)]
+mod tests;
 mod told;
 mod wire;
 
