@@ -261,3 +261,12 @@ fn who_comes_back_gets_a_fair_share_by_turns_and_less_with_a_slow_start() {
     assert_near(turns.second, 1.0, 0.15, "by turns");
     assert!((0.05..0.3).contains(&slow.second) && slow.later > 0.8, "{slow:?}");
 }
+
+#[test]
+fn many_gateways_that_do_not_know_a_backend_do_not_all_try_it_at_once() {
+    let back = Return { gateways: 100, after_ms: 3_000.0, told_ms: 10.0, new: true, cold: false };
+    let found = welcome("least_latency", &back, 1);
+    // One from each would be 3.6 times its share of the first tenth of a second, and a quarter of a second's work at once.
+    assert!(found.tenth < 2.2 && found.peak < 8.0, "{found:?}");
+    assert_near(found.second, 1.0, 0.4, "over a fair share");
+}

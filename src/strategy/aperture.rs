@@ -16,6 +16,9 @@ use std::{fmt, sync::Arc};
 /// where numbers are not to be had, a [`Subset`](super::Subset) is even on average. When all backends of an aperture are
 /// out, the others serve.
 ///
+/// That is paid for when a balancer comes or goes: all apertures shift, and up to half of the connections are new, fewer the more
+/// balancers there are to a backend.
+///
 /// With and without each end, an aperture has a strategy of its own. What holds of [`Grouped`](super::Grouped) holds here:
 /// they are kept, and a [`Sticky`](super::Sticky) goes around.
 ///
