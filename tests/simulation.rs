@@ -5,6 +5,8 @@
 
 #[path = "../benches/quality/affinity.rs"]
 mod affinity;
+#[path = "../benches/quality/balancer.rs"]
+mod balancer;
 #[path = "../benches/quality/catalogue.rs"]
 mod catalogue;
 #[path = "../benches/quality/draw.rs"]

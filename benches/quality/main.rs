@@ -11,6 +11,7 @@
 #![expect(unreachable_pub, reason = "a program: its modules are its own")]
 
 mod affinity;
+mod balancer;
 mod catalogue;
 mod draw;
 mod replica;

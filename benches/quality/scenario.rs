@@ -17,6 +17,9 @@ pub struct Scenario {
     #[serde(default)]
     pub capacity: Option<f64>,
     pub balancers: usize,
+    /// What comes before that is not measured.
+    #[serde(default = "five_seconds")]
+    pub warm_up_ms: f64,
     /// Offered work, as a fraction of the nominal capacity of all replicas with their overrides.
     pub load: f64,
     pub service: Service,
@@ -39,6 +42,10 @@ pub struct Scenario {
 
 fn four() -> usize {
     4
+}
+
+fn five_seconds() -> f64 {
+    5_000.0
 }
 
 /// How much work a request is.
@@ -72,6 +79,7 @@ pub struct Override {
     pub warmup: Option<Warmup>,
     pub error_after_ms: Option<f64>,
     pub antagonist: Option<Antagonist>,
+    pub away: Option<Away>,
 }
 
 /// `"odd"`, `"all"`, `"0-3"` or `[0, 1]`.
@@ -145,6 +153,19 @@ pub struct Antagonist {
     pub redraw_ms: f64,
 }
 
+/// Out at all balancers at first. Each hears that it is back by `told_ms` after `until_ms`, on average.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Away {
+    /// From the beginning.
+    pub until_ms: f64,
+    #[serde(default)]
+    pub told_ms: f64,
+    /// It is not known at all before, instead of out.
+    #[serde(default)]
+    pub new: bool,
+}
+
 /// One replica, with everything that was said about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Nature {
@@ -154,6 +175,7 @@ pub struct Nature {
     pub warmup: Option<Warmup>,
     pub error_after_ms: Option<f64>,
     pub antagonist: Option<Antagonist>,
+    pub away: Option<Away>,
 }
 
 impl Scenario {
@@ -176,6 +198,9 @@ impl Scenario {
         positive("workers", self.workers as f64)?;
         positive("balancers", self.balancers as f64)?;
         positive("load", self.load)?;
+        if !self.warm_up_ms.is_finite() || self.warm_up_ms < 0.0 {
+            return Err(format!("warm_up_ms is {}: expected 0 or more", self.warm_up_ms));
+        }
         positive("service mean", self.service.mean_ms())?;
         positive("capacity", self.capacity.unwrap_or(1.0))?;
         positive("timeout_ms", self.timeout_ms.unwrap_or(1.0))?;
@@ -200,7 +225,15 @@ impl Scenario {
 
     /// What was said about a replica.
     pub fn nature(&self, replica: usize) -> Nature {
-        let none = Nature { speed: 1.0, flap: None, pause: None, warmup: None, error_after_ms: None, antagonist: None };
+        let none = Nature {
+            speed: 1.0,
+            flap: None,
+            pause: None,
+            warmup: None,
+            error_after_ms: None,
+            antagonist: None,
+            away: None,
+        };
         self.replica.iter().filter(|over| over.which.covers(replica)).fold(none, |nature, over| Nature {
             speed: over.speed.unwrap_or(nature.speed),
             flap: over.flap.or(nature.flap),
@@ -208,6 +241,7 @@ impl Scenario {
             warmup: over.warmup.or(nature.warmup),
             error_after_ms: over.error_after_ms.or(nature.error_after_ms),
             antagonist: over.antagonist.or(nature.antagonist),
+            away: over.away.or(nature.away),
         })
     }
 

@@ -1,9 +1,10 @@
 //! Discrete events in virtual time: requests, replicas, and the real strategies in between.
 
 use super::{
+    balancer::Balancer,
     draw::Stream,
     replica::{Job, MS, Replica, Time},
-    scenario::{Arrivals, Scenario},
+    scenario::{Arrivals, Away, Scenario},
 };
 use std::{
     cmp::Reverse,
@@ -12,20 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 use tower_balancer::{
-    BackendPool,
     backend::{Backend, BackendId, Lease, LoadEstimate, Outcome, Report},
-    http::RetryBudget,
-    pool::{Member, View},
-    strategy::{AnyStrategy, Hint, Prequal},
+    strategy::Prequal,
 };
 
 /// Half a round trip between a balancer and a replica.
 const TRAVEL: Time = 250_000;
-const WARM_UP_S: f64 = 5.0;
 
 /// The moment zero of every run. The estimates count time from the first moment that they hear of, and keep it in whole
 /// milliseconds: it has to be this one for all runs to be alike.
-static EPOCH: LazyLock<Instant> = LazyLock::new(|| {
+pub static EPOCH: LazyLock<Instant> = LazyLock::new(|| {
     let epoch = tokio::time::Instant::now().into_std();
     drop(Lease::take(Arc::new(Backend::new("first")), epoch));
     epoch
@@ -66,6 +63,15 @@ pub struct Measured {
     pub max_mean: f64,
     /// Attempts for each request.
     pub amplification: f64,
+    /// Jobs at the busiest replica of each moment, over the mean.
+    #[allow(dead_code, reason = "what is asked of fleets")]
+    pub spread: f64,
+    /// When requests reached the replicas that were away: milliseconds since they were back.
+    #[allow(dead_code, reason = "what is asked of fleets")]
+    pub joined: Vec<f64>,
+    /// The most jobs that one of them had.
+    #[allow(dead_code, reason = "what is asked of fleets")]
+    pub peak: usize,
 }
 
 /// The value below which a part of an ordered list lies.
@@ -89,6 +95,8 @@ enum Event {
     Redraw(usize),
     Burst,
     Replace,
+    /// A balancer hears that a replica is back.
+    Join(usize, usize),
 }
 
 /// One attempt of a request.
@@ -103,47 +111,6 @@ struct Request {
     /// When the replica began with it, and how many it had then.
     begun: (Time, u32),
     report: Report,
-}
-
-/// One of the uncoordinated balancers: its own pool of the replicas, with what it finds out about them, its own strategy
-/// and its own budget.
-struct Balancer {
-    pool: BackendPool<usize>,
-    view: View<usize, AnyStrategy>,
-    /// By replica.
-    backends: Vec<Arc<Backend>>,
-    budget: RetryBudget,
-    prequal: Option<Prequal>,
-}
-
-impl Balancer {
-    fn new(replicas: usize, name: &str, budget: f64) -> Self {
-        let prequal = (name == "prequal").then(Prequal::new);
-        let strategy = match &prequal {
-            Some(prequal) => AnyStrategy::new(name, prequal.clone()),
-            None => name.parse().expect("the name of a strategy"),
-        };
-        let members = (0..replicas).map(|replica| Member::new(replica.to_string(), replica));
-        let pool = BackendPool::from_members(members).expect("each replica has its number");
-        let (view, backends) = (pool.view(strategy), pool.backends());
-        Self { pool, view, backends, budget: RetryBudget::new(budget, 0), prequal }
-    }
-
-    fn pick(&self, tried: &[BackendId], now: Instant, seed: u64) -> Option<(usize, Lease)> {
-        self.view.advance(now);
-        let snapshot = self.view.load();
-        let mut hint = Hint::new(now, seed);
-        hint.excluded = tried;
-        let (lease, &replica) = snapshot.lease(&hint).ok()?;
-        Some((replica, lease))
-    }
-
-    fn replace(&mut self, replica: usize, name: u64) {
-        let id = format!("{replica}-{name}");
-        self.pool.remove(self.backends[replica].id().as_str());
-        self.pool.insert(Member::new(id.as_str(), replica)).expect("no two have the same name");
-        self.backends[replica] = self.pool.get(&id).expect("it was inserted");
-    }
 }
 
 struct World<'a> {
@@ -175,6 +142,11 @@ struct World<'a> {
     errors: u64,
     latency: Vec<f64>,
     excess: Vec<f64>,
+    /// Jobs of the busiest, and mean jobs, summed up over moments.
+    busiest: f64,
+    busy: f64,
+    joined: Vec<f64>,
+    peak: usize,
 }
 
 /// Runs a scenario for so many measured seconds.
@@ -205,13 +177,17 @@ pub fn run(scenario: &Scenario, chooser: &Chooser, seed: u64, seconds: f64) -> M
         line: VecDeque::new(),
         bursting: false,
         replaced: 0,
-        until: ((WARM_UP_S + seconds) * 1e9) as Time,
+        until: (scenario.warm_up_ms * MS + seconds * 1e9) as Time,
         counts: vec![0; scenario.replicas],
         arrived: 0,
         attempts: 0,
         errors: 0,
         latency: Vec::new(),
         excess: Vec::new(),
+        busiest: 0.0,
+        busy: 0.0,
+        joined: Vec::new(),
+        peak: 0,
     };
     world.begin();
     while let Some(Reverse((time, _, number))) = world.events.pop() {
@@ -254,6 +230,26 @@ impl World<'_> {
             if nature.antagonist.is_some() {
                 self.after(0.0, Event::Redraw(replica));
             }
+            if let Some(away) = nature.away {
+                self.leave(replica, away);
+            }
+        }
+    }
+
+    /// Takes a replica out at all balancers until each has heard that it is back.
+    fn leave(&mut self, replica: usize, away: Away) {
+        let now = self.instant();
+        if self.replicas[replica].nature.warmup.is_some() {
+            // It is cold when it is back.
+            self.after(away.until_ms * MS, Event::Restart(replica));
+        }
+        for balancer in 0..self.balancers.len() {
+            match away.new {
+                true => self.balancers[balancer].remove(replica),
+                false => _ = self.balancers[balancer].backends[replica].mark_unhealthy("away", now),
+            }
+            let told = self.environment.exponential(away.told_ms);
+            self.after((away.until_ms + told) * MS, Event::Join(balancer, replica));
         }
     }
 
@@ -344,6 +340,10 @@ impl World<'_> {
                 self.balancers.iter_mut().for_each(|balancer| balancer.replace(replica, self.replaced));
                 self.after(self.scenario.replace_every_ms.unwrap_or_default() * MS, Event::Replace);
             }
+            Event::Join(balancer, replica) => match self.replicas[replica].nature.away {
+                Some(Away { new: true, .. }) => self.balancers[balancer].insert(replica, 0),
+                _ => _ = self.balancers[balancer].backends[replica].mark_healthy("back", self.instant()),
+            },
         }
     }
 
@@ -383,6 +383,12 @@ impl World<'_> {
         if self.is_measured(job) {
             self.attempts += 1;
             self.arrived += u64::from(self.requests[job].tried.is_empty());
+            // Who arrives at random sees what is so on average (Wolff 1982).
+            if self.attempts.is_multiple_of(8) {
+                let jobs = self.replicas.iter().map(Replica::jobs);
+                self.busiest += jobs.clone().max().unwrap_or_default() as f64;
+                self.busy += jobs.sum::<usize>() as f64 / self.replicas.len() as f64;
+            }
         }
         if let Some(timeout) = self.scenario.timeout_ms {
             self.after(timeout * MS, Event::GiveUp(job));
@@ -454,6 +460,10 @@ impl World<'_> {
             self.requests[job].begun = (self.now, self.loads[replica].begin(now));
         }
         self.replicas[replica].push(job, work, self.now);
+        if let Some(away) = self.replicas[replica].nature.away {
+            self.joined.push(self.now as f64 / MS - away.until_ms);
+            self.peak = self.peak.max(self.replicas[replica].jobs());
+        }
         self.plan(replica);
     }
 
@@ -520,7 +530,7 @@ impl World<'_> {
     }
 
     fn is_measured(&self, job: Job) -> bool {
-        self.requests[job].arrived as f64 >= WARM_UP_S * 1e9
+        self.requests[job].arrived as f64 >= self.scenario.warm_up_ms * MS
     }
 
     fn measured(mut self) -> Measured {
@@ -533,6 +543,9 @@ impl World<'_> {
             max_mean: self.counts.iter().max().copied().unwrap_or_default() as f64 / mean.max(1.0),
             latency: self.latency,
             excess: self.excess,
+            spread: self.busiest / self.busy.max(f64::MIN_POSITIVE),
+            joined: self.joined,
+            peak: self.peak,
         }
     }
 }

@@ -1,7 +1,6 @@
 use super::ballot::{Ballot, Vote};
 use crate::hash::{hash_key, mix};
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
@@ -59,9 +58,29 @@ pub(super) struct Round<'a> {
 
 /// A gateway and the hash of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Gateway<'a> {
+pub(super) struct Gateway<'a> {
     hash: u64,
-    name: &'a Arc<str>,
+    pub(super) name: &'a Arc<str>,
+}
+
+impl<'a> Gateway<'a> {
+    pub(super) fn new(name: &'a Arc<str>) -> Self {
+        Self { hash: hash_key(&**name), name }
+    }
+}
+
+/// The first `k` of `gateways` in the order of a backend: highest random weight (Thaler, Ravishankar 1998). One pass and
+/// no list of all: it is done for each backend at each look.
+pub(super) fn first<'a>(k: usize, gateways: impl Iterator<Item = Gateway<'a>>, backend: u64) -> Vec<Gateway<'a>> {
+    let mut first: Vec<(u64, Gateway<'a>)> = Vec::new();
+    for gateway in gateways {
+        let ranked = (mix(gateway.hash, backend), gateway);
+        if first.len() < k || first.last().is_some_and(|last| *last < ranked) {
+            first.truncate(k - 1);
+            first.insert(first.partition_point(|before| *before > ranked), ranked);
+        }
+    }
+    first.into_iter().map(|(_, gateway)| gateway).collect()
 }
 
 impl Council {
@@ -110,7 +129,7 @@ impl Council {
         let mine = self.mine();
         let (mut alike, mut votes, mut unasked) = (Vec::new(), HashMap::<_, Vec<_>>::new(), HashSet::new());
         for (name, ballot) in &self.ballots {
-            let gateway = Gateway { hash: hash_key(&**name), name };
+            let gateway = Gateway::new(name);
             if ballot.digest == mine.digest {
                 alike.push(gateway);
             }
@@ -129,23 +148,13 @@ impl<'a> Round<'a> {
     /// What is to be done about `backend`.
     pub(super) fn rule(&self, backend: &str) -> Ruling {
         let (k, hash) = (self.council.k, hash_key(backend));
-        // The order of this backend: highest random weight (Thaler, Ravishankar 1998).
-        let first = |mut gateways: Vec<Gateway<'a>>| {
-            if gateways.len() > k {
-                gateways.select_nth_unstable_by_key(k - 1, |gateway| Reverse((mix(gateway.hash, hash), *gateway)));
-                gateways.truncate(k);
-            }
-            gateways
-        };
-
         // Who votes on it knows it, whatever else he knows.
         let voters = self.votes.get(backend).map_or(&[][..], Vec::as_slice);
         let is_alike = |gateway: &Gateway<'_>| self.council.ballots[gateway.name].digest == self.mine.digest;
         let others = voters.iter().map(|(gateway, _)| *gateway).filter(|gateway| !is_alike(gateway));
-        let know: Vec<_> = self.alike.iter().copied().chain(others).collect();
-        let needed = know.len().min(k);
-        let probers = first(know);
-        let panel = first(voters.iter().map(|(gateway, _)| *gateway).collect());
+        let probers = first(k, self.alike.iter().copied().chain(others), hash);
+        let needed = probers.len();
+        let panel = first(k, voters.iter().map(|(gateway, _)| *gateway), hash);
 
         let is_me = |gateway: &Gateway<'_>| *gateway.name == self.council.me;
         let is_prober = probers.iter().any(is_me);
@@ -168,6 +177,3 @@ impl<'a> Round<'a> {
         Ruling { is_mine, verdict, dissents }
     }
 }
-
-#[cfg(test)]
-mod tests;

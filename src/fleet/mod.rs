@@ -60,6 +60,8 @@ mod order;
 mod orders;
 mod run;
 mod sentence;
+#[cfg(test)]
+mod tests;
 mod told;
 mod wire;
 

@@ -16,6 +16,9 @@ use std::{fmt, sync::Arc};
 /// where numbers are not to be had, a [`Subset`](super::Subset) is even on average. When all backends of an aperture are
 /// out, the others serve.
 ///
+/// That is paid for when a balancer comes or goes: all apertures shift, and up to half of the connections are new, fewer the more
+/// balancers there are to a backend.
+///
 /// With and without each end, an aperture has a strategy of its own. What holds of [`Grouped`](super::Grouped) holds here:
 /// they are kept, and a [`Sticky`](super::Sticky) goes around.
 ///
@@ -52,10 +55,15 @@ impl<G: Strategy, M: Fn() -> G> Aperture<G, M> {
     pub fn least(self, least: usize) -> Self {
         Self { slice: Slice { least: least.max(1), ..self.slice }, ..self }
     }
+
+    /// What part of each of the `members` this balancer has, from 0 for none to 1 for all of it: whom it connects to, and
+    /// what shares of its requests they get beside each other, where they weigh the same. O(n log n).
+    pub fn parts(&self, members: &[Arc<Backend>]) -> Vec<f64> {
+        self.slice.parts(members)
+    }
 }
 
 impl Slice {
-    /// What part of each member the balancer has, from 0 to 1.
     fn parts(&self, members: &[Arc<Backend>]) -> Vec<f64> {
         let (n, balancers) = (members.len(), self.balancers);
         // In slices: a member is `balancers / n` of them long. As many of them as cover the least number of members.

@@ -152,6 +152,12 @@ impl<'a> Hint<'a> {
         factor >= 1.0 || self.lot(backend) < factor
     }
 
+    /// Whether a backend would have this turn, if each of so many had one by lot, and it as often as a part is left of its
+    /// weight.
+    pub(super) fn turns_to(&self, backend: &Backend, of: usize) -> bool {
+        self.lot(backend) * (of as f64) < self.factor(backend)
+    }
+
     /// A number in `0.0..1.0` for this decision and this backend.
     fn lot(&self, backend: &Backend) -> f64 {
         Rng::new(mix(self.seed, backend.id().hash64())).unit()

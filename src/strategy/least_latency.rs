@@ -25,7 +25,8 @@ use std::sync::{
 ///   other from agreeing on the same favourite. The two added are the request itself and one of somebody else's: what is
 ///   in flight from here is never all there is, and a slow backend that looks idle is worse than a fast one that is not.
 /// * A failure is no sample of the latency. The share of failures is charged at a hundred times the pool's mean each.
-/// * A backend that was not measured for a minute is explored, by one request at a time.
+/// * A backend that was not measured for a minute is explored, by one request at a time, and by no more than its turn would
+///   be: each of many balancers wants to know how a new one is, and all at once would drown it.
 ///
 /// The age of a request counts until its answer begins: a long body is no sign of a slow backend. A backend with twice the
 /// weight gets twice as many in flight. Up to 128 candidates are all looked at, O(n); beyond, 8 at random and the best 4 of the
@@ -99,14 +100,14 @@ impl Picker for LeastLatency {
             ("failures", failures(load, now)),
             ("weight", hint.weight(backend)),
         ];
-        Some(Score::new(cost(backend, mean, hint, now), parts))
+        Some(Score::new(cost(backend, mean, candidates.len(), hint, now), parts))
     }
 }
 
 /// The best of all.
 fn scan(candidates: &Candidates<'_>, hint: &Hint<'_>, now: Moment) -> Option<Index> {
     let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now).unwrap_or(UNKNOWN);
-    least(candidates, hint, SCAN, |backend| cost(backend, mean, hint, now))
+    least(candidates, hint, SCAN, |backend| cost(backend, mean, candidates.len(), hint, now))
 }
 
 impl LeastLatency {
@@ -134,7 +135,7 @@ impl LeastLatency {
         let mut least = Least::default();
         let mut best = [(f64::INFINITY, None); REMEMBERED];
         for (index, backend) in backends() {
-            let cost = cost(backend, mean, hint, now);
+            let cost = cost(backend, mean, looked_at.len(), hint, now);
             least.offer(index, cost, &mut rng);
             keep_best(&mut best, cost, index);
         }
@@ -173,14 +174,15 @@ fn mean<'a>(backends: impl Iterator<Item = &'a Backend>, now: Moment) -> Option<
     (n > 0).then(|| sum / f64::from(n))
 }
 
-fn cost(backend: &Backend, mean: f64, hint: &Hint<'_>, now: Moment) -> f64 {
+/// What a request costs on `backend`, one of so many that are compared.
+fn cost(backend: &Backend, mean: f64, of: usize, hint: &Hint<'_>, now: Moment) -> f64 {
     let load = backend.load();
     let in_flight = load.work();
     let measured = load.latency().mean(now);
     let estimate = match measured.filter(|sampled| sampled.idle < FORGOTTEN) {
         Some(sampled) => blend(mean, sampled.value, fade(sampled.idle, DRIFT)),
         // One request finds out how it is; the others wait for what it finds.
-        None if in_flight == 0.0 => 0.0,
+        None if in_flight == 0.0 && hint.turns_to(backend, of) => 0.0,
         None => mean,
     };
     let age = load.latency().mean_age(now).as_secs_f64();

@@ -6,7 +6,10 @@ use std::sync::Arc;
 /// of balancers and thousands of backends, every one of each holding a connection to every other is too many.
 ///
 /// The subset is the best `size` in the balancer's own ranking of all members, by rendezvous hashing (gRPC A68): a backend
-/// that comes or goes changes each subset by one at most, and all subsets together are even.
+/// that comes or goes changes each subset by one at most, and a balancer that comes or goes changes none. All subsets together are
+/// as even as chance makes them: with `m` of them to a backend on average, the shares of the load are spread by `1/√m`, and a
+/// part of `e⁻ᵐ` of the backends is in no subset. Where an [`Aperture`](super::Aperture) is not to be had, make `size` ten times
+/// the backends over the balancers, and more.
 #[derive(Clone, Copy, Debug)]
 pub struct Subset {
     balancer: u64,

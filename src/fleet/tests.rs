@@ -1,6 +1,10 @@
-use super::*;
+use super::{
+    ballot::{Ballot, Vote},
+    council::{Council, Verdict},
+};
 use crate::rng::Rng;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 const BACKENDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -193,41 +197,5 @@ proptest! {
                 prop_assert_ne!(verdict, Verdict::Open);
             }
         }
-    }
-}
-
-/// `cargo test --release --features etcd --lib fleet -- --ignored --nocapture figures`
-#[test]
-#[ignore = "figures, not a claim"]
-fn figures() {
-    const K: usize = 2;
-    println!("gateways backends | checks of one: mean, of this, alone | moved by one that is gone | a look at all");
-    for (gateways, backends) in
-        [(1, 10), (3, 100), (10, 1_000), (10, 10_000), (100, 1_000), (100, 10_000), (1_000, 10_000)]
-    {
-        let names: Vec<_> =
-            (0..backends).map(|backend| Arc::<str>::from(format!("http://10.0.0.1:{backend}"))).collect();
-        let mut ballots = vec![Ballot { digest: 7, ..Ballot::default() }; gateways];
-        for backend in &names {
-            let mut order: Vec<_> = (0..gateways).collect();
-            order.sort_by_cached_key(|gateway| Reverse(mix(hash_key(&*name(*gateway)), hash_key(&**backend))));
-            order.iter().take(K).for_each(|gateway| _ = ballots[*gateway].votes.insert(backend.clone(), Vote::Well));
-        }
-        let mut council = Council::new(name(0), K);
-        council.vote(ballots[0].clone());
-        ballots.into_iter().enumerate().for_each(|(gateway, ballot)| council.hear(name(gateway), Some(ballot)));
-        let mine = |council: &Council| {
-            let begun = tokio::time::Instant::now();
-            let round = council.round();
-            let mine: Vec<_> = names.iter().map(|backend| round.rule(backend).is_mine).collect();
-            (mine, begun.elapsed())
-        };
-        let (before, took) = mine(&council);
-        council.hear(name(1), None);
-        let (after, _) = mine(&council);
-        let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
-        let count = before.iter().filter(|is_mine| **is_mine).count();
-        let mean = backends * K.min(gateways) / gateways;
-        println!("{gateways:8} {backends:8} | {mean:6} {count:6} {backends:6} | {moved:6} | {took:?}");
     }
 }
