@@ -85,13 +85,14 @@ async fn a_page_and_all_that_belongs_to_it_arrives() {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(&chain, certified.cert.pem()).unwrap();
     fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
-    let gateway = Gateway::by(&ConfigFile::new(&format!(
+    let file = ConfigFile::new(&format!(
         "[server]\ntls = {{ cert = {chain:?}, key = {key:?} }}\n\
          [pools.web]\nbackends = [{:?}]\n[pools.socket]\nbackends = [{:?}]\nhealth = \"tcp\"\n\
          [[routes]]\npath_prefix = \"/socket\"\npool = \"socket\"\n[[routes]]\npool = \"web\"",
         web.url(),
         socket.url()
-    )));
+    ));
+    let gateway = Gateway::by(&file);
     let port = gateway.url.rsplit(':').next().unwrap();
     browser.open(&format!("https://localhost:{port}/")).await;
     browser.until("found.post && found.closed && found.events.length >= 3").await;

@@ -263,7 +263,8 @@ async fn who_says_nothing_more_does_not_hold_up_a_stop() {
     let over_tls: [(&str, &[u8]); 2] = [("nothing", b""), ("the beginning of a handshake", HELLO)];
     let tls = format!("tls = {{ cert = {chain:?}, key = {key:?} }}");
     for (tls, beginnings) in [("", &in_the_clear[..]), (&*tls, &over_tls)] {
-        let gateway = Gateway::by(&ConfigFile::new(&format!("{grace}\n{tls}\n{pool}")));
+        let file = ConfigFile::new(&format!("{grace}\n{tls}\n{pool}"));
+        let gateway = Gateway::by(&file);
         let mut held = Vec::new();
         for (_, begins) in beginnings {
             let address = gateway.url.trim_start_matches("http://");
@@ -296,10 +297,10 @@ async fn who_says_nothing_more_does_not_hold_up_a_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_answer_over_http2_is_taken_to_its_end_after_a_stop() {
     // As much as a stream's window, of which the client opens a part now and then: the gateway has all of it by then.
-    const BODY: usize = 45_000;
+    const BODY: usize = 25_000;
     let server = Server::http(says("x".repeat(BODY))).await;
-    let text = format!("[pools.web]\nbackends = [{:?}]\nhealth = \"off\"", server.url());
-    let gateway = Gateway::by(&ConfigFile::new(&text));
+    let file = ConfigFile::new(&format!("[pools.web]\nbackends = [{:?}]\nhealth = \"off\"", server.url()));
+    let gateway = Gateway::by(&file);
     let stream = tokio::net::TcpStream::connect(gateway.url.trim_start_matches("http://")).await.unwrap();
     let client = h2::client::Builder::new().initial_window_size(5_000).handshake::<_, bytes::Bytes>(stream).await;
     let (client, connection) = client.unwrap();
