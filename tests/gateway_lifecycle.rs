@@ -296,13 +296,14 @@ async fn who_says_nothing_more_does_not_hold_up_a_stop() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_answer_over_http2_is_taken_to_its_end_after_a_stop() {
-    // As much as a stream's window, of which the client opens a part now and then: the gateway has all of it by then.
-    const BODY: usize = 25_000;
+    // Four times what the client takes at once. The gateway has all of it from its backend long before.
+    const WINDOW: u32 = 4_000;
+    const BODY: usize = 4 * WINDOW as usize;
     let server = Server::http(says("x".repeat(BODY))).await;
     let file = ConfigFile::new(&format!("[pools.web]\nbackends = [{:?}]\nhealth = \"off\"", server.url()));
     let gateway = Gateway::by(&file);
     let stream = tokio::net::TcpStream::connect(gateway.url.trim_start_matches("http://")).await.unwrap();
-    let client = h2::client::Builder::new().initial_window_size(5_000).handshake::<_, bytes::Bytes>(stream).await;
+    let client = h2::client::Builder::new().initial_window_size(WINDOW).handshake::<_, bytes::Bytes>(stream).await;
     let (client, connection) = client.unwrap();
     tokio::spawn(connection);
     let request = http::Request::get(&gateway.url).body(()).unwrap();
@@ -314,7 +315,7 @@ async fn a_slow_answer_over_http2_is_taken_to_its_end_after_a_stop() {
     while let Some(data) = body.data().await {
         let data = data.unwrap_or_else(|error| panic!("{error} after {taken}"));
         taken += data.len();
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         body.flow_control().release_capacity(data.len()).unwrap();
     }
     assert_eq!(taken, BODY);
