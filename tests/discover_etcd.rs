@@ -17,6 +17,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::net::TcpSocket;
 use tower_balancer::{
     BackendPool, Discoverer,
     backend::{Backoff, HealthState, Origin, Weight},
@@ -220,11 +221,20 @@ async fn an_emptied_prefix_is_looked_at_twice() {
     are_there(&pool, &[]).await;
 }
 
+/// An address that refuses whoever connects, and that nobody else gets while this is held.
+fn nobody() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    socket
+}
+
 #[tokio::test]
 async fn of_several_endpoints_one_that_answers_is_found() {
     let Some(etcd) = Etcd::start("several").await else { return };
     etcd.put_all([1]).await;
-    let endpoints = [format!("http://{}", free()), etcd.url(), format!("http://{}", free())];
+    let (one, other) = (nobody(), nobody());
+    let url = |socket: &TcpSocket| format!("http://{}", socket.local_addr().unwrap());
+    let endpoints = [url(&one), etcd.url(), url(&other)];
     let (pool, _discoverer) = follow(EtcdConfig::new(endpoints).timeout(MS * 1_000), Guard::default());
     are_there(&pool, &[1]).await;
     let (_, discoverer) = follow(EtcdConfig::new([""; 0]), Guard::default());

@@ -92,6 +92,54 @@ async fn the_most_specific_route_wins_and_none_is_a_404() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_route_is_found_by_the_path_that_the_backend_gets() {
+    let tells = |name: &'static str| {
+        answers_with(move |request| async move {
+            let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+            http::Response::new(Full::<Bytes>::from(format!("{name} {target}")))
+        })
+    };
+    let (any, api) = (Server::http(tells("any")).await, Server::http(tells("api")).await);
+    let file = ConfigFile::new(&format!(
+        "[pools.any]\nbackends = [{:?}]\nhealth = \"off\"\n[pools.api]\nbackends = [{:?}]\nhealth = \"off\"\n\
+         [[routes]]\npath_prefix = \"/api\"\npool = \"api\"\n[[routes]]\npool = \"any\"",
+        any.url(),
+        api.url()
+    ));
+    let gateway = Gateway::by(&file);
+    let address: SocketAddr = gateway.url.strip_prefix("http://").unwrap().parse().unwrap();
+    for (target, pool) in [
+        ("/api/x", "api"),
+        // Nothing is decoded, put together or taken apart, neither for one nor for the other.
+        ("/api/../secret", "api"),
+        ("/api/%2e%2e/secret", "api"),
+        ("/api/;/..//secret", "api"),
+        ("/%61pi/x", "any"),
+        ("/API/x", "any"),
+        ("//api/x", "any"),
+        ("/./api/x", "any"),
+        ("/x/../api/x", "any"),
+        ("/%2fapi/x", "any"),
+        ("/api%2fx", "any"),
+        ("/api%3fx", "any"),
+        ("/api;x", "any"),
+        ("/?/api/x", "any"),
+    ] {
+        let ask = move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let request = format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let answer = tokio::task::spawn_blocking(ask).await.unwrap();
+        assert!(answer.ends_with(&format!("\r\n\r\n{pool} {target}")), "{target}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_proxy_says_who_the_client_is_and_another_does_not() {
     let echo = answers_with(|request| async move {
         let who = ["x-forwarded-for", "x-forwarded-proto"]

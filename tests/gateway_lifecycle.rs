@@ -228,3 +228,97 @@ async fn a_tunnel_is_in_flight_until_it_is_closed() {
     drop(client);
     assert_eq!(gateway.code(), Some(0));
 }
+
+/// What comes back over TLS, of which nobody who asks knows a key.
+const HELLO: &[u8] = b"\x16\x03\x01\x02\x00";
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_more_does_not_hold_up_a_stop() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::http(says("one")).await;
+    let directory = std::env::temp_dir().join(format!("gateway-stop-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let [chain, key] = ["chain.pem", "key.pem"].map(|name| directory.join(name));
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&chain, cert.pem()).unwrap();
+    std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+    let pool = format!("[pools.web]\nbackends = [{:?}]\nhealth = \"off\"", server.url());
+    // Longer than anybody waits for a line.
+    let grace = "[server]\nshutdown_grace = \"1h\"";
+    let asks: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    // GET / of a, over HTTP/2.
+    let asks_http2 = [PREFACE, &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a']].concat();
+    let in_the_clear: [(&str, &[u8]); 7] = [
+        ("nothing", b""),
+        ("a letter", b"G"),
+        ("the middle of a head", b"GET / HTTP/1.1\r\nHost: a\r\nX: "),
+        ("a request, and nothing more", asks),
+        ("the middle of a second head", &[asks, b"GET / HTT"].concat()),
+        ("the preface of HTTP/2", PREFACE),
+        ("a request over HTTP/2, and nothing more", &asks_http2),
+    ];
+    let over_tls: [(&str, &[u8]); 2] = [("nothing", b""), ("the beginning of a handshake", HELLO)];
+    let tls = format!("tls = {{ cert = {chain:?}, key = {key:?} }}");
+    for (tls, beginnings) in [("", &in_the_clear[..]), (&*tls, &over_tls)] {
+        let file = ConfigFile::new(&format!("{grace}\n{tls}\n{pool}"));
+        let gateway = Gateway::by(&file);
+        let mut held = Vec::new();
+        for (_, begins) in beginnings {
+            let address = gateway.url.trim_start_matches("http://");
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(begins).await.unwrap();
+            held.push(stream);
+        }
+        // All that could be answered is.
+        for (stream, (_, begins)) in held.iter_mut().zip(beginnings) {
+            if begins.starts_with(asks) || *begins == asks_http2 {
+                let mut word = Vec::new();
+                while !word.ends_with(b"one") {
+                    word.push(stream.read_u8().await.unwrap());
+                }
+            }
+        }
+        gateway.signal("-TERM");
+        gateway.line("INFO: Stopping");
+        gateway.line("INFO: Stopped");
+        assert_eq!(gateway.code(), Some(0));
+        for (mut stream, (name, _)) in held.into_iter().zip(beginnings) {
+            let mut rest = Vec::new();
+            _ = stream.read_to_end(&mut rest).await;
+            assert!(!rest.starts_with(b"HTTP/1.1 "), "{name}: {:?}", String::from_utf8_lossy(&rest));
+        }
+    }
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_answer_over_http2_is_taken_to_its_end_after_a_stop() {
+    // Four times what the client takes at once. The gateway has all of it from its backend long before.
+    const WINDOW: u32 = 4_000;
+    const BODY: usize = 4 * WINDOW as usize;
+    let server = Server::http(says("x".repeat(BODY))).await;
+    let file = ConfigFile::new(&format!("[pools.web]\nbackends = [{:?}]\nhealth = \"off\"", server.url()));
+    let gateway = Gateway::by(&file);
+    let stream = tokio::net::TcpStream::connect(gateway.url.trim_start_matches("http://")).await.unwrap();
+    let client = h2::client::Builder::new().initial_window_size(WINDOW).handshake::<_, bytes::Bytes>(stream).await;
+    let (client, connection) = client.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get(&gateway.url).body(()).unwrap();
+    let (answer, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    gateway.signal("-TERM");
+    gateway.line("INFO: Stopping");
+    let mut taken = 0;
+    while let Some(data) = body.data().await {
+        let data = data.unwrap_or_else(|error| panic!("{error} after {taken}"));
+        taken += data.len();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    assert_eq!(taken, BODY);
+    gateway.line("INFO: Stopped");
+    assert_eq!(gateway.code(), Some(0));
+}

@@ -138,6 +138,31 @@ async fn checks_are_of_the_kind_that_the_file_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn checks_speak_what_requests_speak_and_elsewhere_what_is_spoken_there() {
+    let http2 = Server::raw(|stream| async move {
+        let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            respond.send_response(Response::new(()), true).unwrap();
+        }
+    })
+    .await;
+    let http1 = Server::raw(|mut stream| async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        _ = stream.read(&mut [0; 1024]).await;
+        _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
+    })
+    .await;
+    let url = http2.url();
+    for (keys, said) in [
+        ("health = \"http\"".to_owned(), format!("HEALTHY {url} - status: 200")),
+        (format!("health = {{ port = {} }}", http1.address.port()), format!("HEALTHY {url} - status: 204")),
+    ] {
+        let gateway = over(&[&url], &format!("upstream = {{ protocol = \"h2\" }}\n{keys}"));
+        gateway.line(&format!("HEALTH: {said}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn thresholds_are_checks_in_a_row() {
     // Well at first, then not: the fourth and fifth probe fail, and it takes both.
     let (server, seen) = fails_after(3).await;

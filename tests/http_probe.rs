@@ -119,3 +119,71 @@ async fn an_answer_that_breaks_off_is_a_failure_with_its_cause() {
     let closed = Server::raw(|stream| async move { drop(stream) }).await;
     assert!(ask(&closed, HttpProbe::new()).await.is_err());
 }
+
+/// Speaks HTTP/2 alone, and answers with what it was asked for.
+async fn http2_alone(body: &'static [u8]) -> (Server, Arc<Mutex<Vec<Request<()>>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let server = Server::raw(move |stream| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                seen.lock().unwrap().push(request.map(drop));
+                let mut body_to = respond.send_response(Response::new(()), false).unwrap();
+                body_to.send_data(bytes::Bytes::from_static(body), true).unwrap();
+            }
+        }
+    })
+    .await;
+    (server, asked)
+}
+
+#[tokio::test]
+async fn it_speaks_what_it_is_told_to() {
+    let (server, asked) = http2_alone(b"ready").await;
+    for probe in [HttpProbe::new(), HttpProbe::new().auto()] {
+        assert!(ask(&server, probe).await.is_err(), "nobody says what it likes");
+    }
+    let probe = HttpProbe::new().http2().path("/health?deep=%2F".parse().unwrap());
+    assert_eq!(ask(&server, probe.clone()).await.as_deref(), Ok("status: 200"));
+    let probe = probe.method(Method::HEAD).host(HeaderValue::from_static("shop.example:80"));
+    assert_eq!(ask(&server, probe.status(200..=200)).await.as_deref(), Ok("status: 200"));
+    let elsewhere: Origin = "http://127.0.0.1:1".parse().unwrap();
+    HttpProbe::new().http2().port(server.address.port()).check(elsewhere).await.unwrap();
+    let asked: Vec<_> = std::mem::take(&mut *asked.lock().unwrap());
+    let asked: Vec<_> = asked.iter().map(|request| (request.method().as_str(), request.uri().to_string())).collect();
+    let at = |authority: &str, path: &str| format!("http://{authority}{path}");
+    let own = server.address.to_string();
+    let expected = [
+        ("GET", at(&own, "/health?deep=%2F")),
+        ("HEAD", at("shop.example:80", "/health?deep=%2F")),
+        ("GET", at(&own, "/")),
+    ];
+    assert_eq!(asked, expected);
+
+    // Who does not speak it is not well.
+    let (http1, broken) = (server_of_http1().await, raw("what is this?\r\n").await);
+    assert_eq!(ask(&http1, HttpProbe::new().auto()).await.as_deref(), Ok("status: 200"));
+    for server in [&http1, &broken] {
+        assert!(ask(server, HttpProbe::new().http2()).await.is_err());
+    }
+}
+
+async fn server_of_http1() -> Server {
+    raw("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await
+}
+
+#[tokio::test]
+async fn over_http2_it_looks_as_far_into_the_body() {
+    const LONG: &[u8] = &{
+        let mut body = [b'-'; 65_536];
+        (body[65_531], body[65_532], body[65_533], body[65_534], body[65_535]) = (b'r', b'e', b'a', b'd', b'y');
+        body
+    };
+    let probe = |text: &'static str| HttpProbe::new().http2().body_contains(text);
+    // It is more than what may be sent before somebody has read some of it.
+    let (long, _) = http2_alone(LONG).await;
+    assert_eq!(ask(&long, probe("ready")).await.as_deref(), Ok("status: 200"));
+    assert_eq!(ask(&long, probe("READY")).await.unwrap_err(), "status: 200, without \"READY\" in its body");
+}

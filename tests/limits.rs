@@ -75,6 +75,25 @@ async fn a_head_that_comes_slowly_or_not_at_all_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn who_has_asked_in_time_is_answered_however_late_somebody_looks() {
+    const IDLE: Duration = Duration::from_secs(60);
+    let wire = Wire::with(OK, Limits { idle: IDLE, ..Limits::default() }, |proxy| proxy).await;
+    for begins in ["", "GET / HTTP/1.1\r\n"] {
+        let mut stream = wire.connect().await;
+        stream.write_all(begins.as_bytes()).await.unwrap();
+        tokio::time::sleep(SHORT).await;
+        let whole = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        stream.write_all(&whole.as_bytes()[begins.len()..]).await.unwrap();
+        // It arrives while nobody here does anything.
+        std::thread::sleep(SHORT);
+        tokio::time::pause();
+        tokio::time::advance(IDLE * 2).await;
+        tokio::time::resume();
+        assert!(to_end(&mut stream).await.ends_with("ok"), "{begins:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_stands_still_ends_the_connection_and_a_slow_backend_does_not() {
     let slow = |mut stream: TcpStream| async move {
         while let Some(request) = wire::request(&mut stream).await {
@@ -219,11 +238,16 @@ async fn resets_that_come_faster_than_requests_are_looked_at_end_the_connection(
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut end)).await.expect("nobody minds").ok();
     // A GOAWAY with ENHANCE_YOUR_CALM.
     assert!(end.windows(17).any(|frame| frame[3] == 7 && frame[13..] == [0, 0, 0, 11]), "{end:?}");
-    assert_eq!(wire.fired.count(Limit::Flood), 1);
+    assert_eq!(counted(&wire), [Limit::Flood]);
+}
+
+/// What was counted, and each of that once.
+fn counted(wire: &Wire) -> Vec<Limit> {
+    Limit::ALL.into_iter().flat_map(|limit| (0..wire.fired.count(limit)).map(move |_| limit)).collect()
 }
 
 #[tokio::test]
-async fn frames_without_end_and_resets_that_a_client_provokes_are_counted_as_a_flood() {
+async fn whatever_ends_a_connection_over_http2_is_counted_as_a_flood() {
     // A head that never ends.
     let endless = [&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82][..], &[0, 0, 0, 9, 0, 0, 0, 0, 1].repeat(2_000)].concat();
     // Streams that we have to reset: their windows grow too large (CVE-2025-8671).
@@ -232,20 +256,25 @@ async fn frames_without_end_and_resets_that_a_client_provokes_are_counted_as_a_f
         [asks, vec![0, 0, 4, 8, 0, 0, 0, 0, stream, 0x7f, 0xff, 0xff, 0xff]].concat()
     };
     let provoked = (0..120).flat_map(|n| provokes(2 * n + 1)).collect();
-    for frames in [endless, provoked] {
-        let limits = Limits { pending_resets: 1_000, provoked_resets: 50, ..Limits::default() };
+    // More at a time than there may be: each is refused, which is no more than another reset that was asked for.
+    let refused = (0..120).flat_map(|n| frame(1, 4, 2 * n + 1, &[0x82, 0x86, 0x84, 0x41, 1, b'a'])).collect();
+    // A field of two kilobytes that is named again and again by a byte: more than four times what may be.
+    let field = [&[0x82, 0x86, 0x84, 0x41, 1, b'a', 0x40, 1, b'x', 0x7f, 0x81, 0x0f][..], &[b'x'; 2_048]].concat();
+    let bomb = [&[0, 9, 0, 1, 4, 0, 0, 0, 1][..], &field, &vec![0xbe; 9 * 256 - field.len()]].concat();
+    for frames in [endless, provoked, refused, bomb] {
+        let limits = Limits { pending_resets: 1_000, provoked_resets: 50, streams: 10, ..Limits::default() };
         let wire = Wire::with(OK, limits, |proxy| proxy).await;
         let mut stream = wire.connect().await;
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         _ = stream.write_all(&frames).await;
         let mut end = Vec::new();
         tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut end)).await.expect("nobody minds").ok();
-        assert_eq!((wire.fired.count(Limit::Flood), wire.fired.malformed()), (1, 0));
+        assert_eq!((counted(&wire), wire.fired.malformed()), (vec![Limit::Flood], 0));
     }
     // A frame that is none.
     let wire = Wire::with(OK, Limits::default(), |proxy| proxy).await;
     wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x01\x08\0\0\0\0\0\0").await;
-    assert_eq!((wire.fired.count(Limit::Flood), wire.fired.malformed()), (0, 1));
+    assert_eq!((counted(&wire), wire.fired.malformed()), (vec![], 1));
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

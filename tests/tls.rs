@@ -214,3 +214,28 @@ async fn the_gateway_has_its_certificate_from_its_file_and_reads_it_again_when_t
     gateway.line("ERROR: Configuration not reloaded");
     assert!(connect(&after).await.is_ok(), "a broken file took the certificate away");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_in_the_middle_of_a_handshake_at_a_stop_is_answered() {
+    let files = Files::new("stop");
+    let trusted = files.write();
+    let file = ConfigFile::new(&format!(
+        "[server]\ntls = {{ cert = {:?}, key = {:?} }}\n[pools.web]\nbackends = [\"http://127.0.0.1:9\"]\nhealth = \"off\"",
+        files.chain(),
+        files.key()
+    ));
+    let gateway = Gateway::by(&file);
+    let stream = TcpStream::connect(gateway.url.strip_prefix("http://").unwrap()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    gateway.signal("-TERM");
+    gateway.line("INFO: Stopping");
+    // Until those who have said nothing in the clear are let go.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut stream = over(stream, &trusted, &TLS13, &["http/1.1"]).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    // Of its backend there is nothing.
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("connection: close"), "{answer:?}");
+    assert_eq!(gateway.code(), Some(0));
+}

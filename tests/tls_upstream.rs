@@ -526,6 +526,19 @@ async fn probes_see_what_requests_see() {
     assert!(load.ask(at(&reporting, "localhost")).await.is_ok());
     assert!(load.ask(at(&reporting, "127.0.0.1")).await.is_err());
 
+    // They speak what requests speak, as far as the backend lets them.
+    for (protocols, http1, http2, auto) in
+        [(&["h2"][..], false, true, true), (&["http/1.1"], true, false, true), (&["h2", "http/1.1"], true, true, true)]
+    {
+        let speaks = Speaks { protocols, ..Speaks::as_(authority.signs("localhost")) };
+        let backend = Backend::serving(&speaks, says("well")).await;
+        for (probe, well) in [(http.clone(), http1), (http.clone().http2(), http2), (http.clone().auto(), auto)] {
+            assert_eq!(probe.check(at(&backend, "localhost")).await.is_ok(), well, "{protocols:?} {probe:?}");
+        }
+        let last = backend.handshakes().pop().unwrap().protocol;
+        assert_eq!(last.as_deref(), Some(protocols[0]));
+    }
+
     let error = http.check(at(&web, "127.0.0.1")).await.unwrap_err();
     assert!(error.to_string().contains("certificate not valid for name"), "{error}");
     let pool = BackendPool::new([web.url("127.0.0.1"), grpc.url("127.0.0.1")]).unwrap();

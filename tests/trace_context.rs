@@ -125,6 +125,9 @@ impl Spans {
 async fn a_span_for_the_request_and_one_below_it_for_each_attempt() {
     let spans = Spans::default();
     let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    // While there is only one subscriber in the process, whoever comes first to a place in the code settles for all threads that
+    // nobody listens there, where nobody does on its own. With a second one all are asked.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     // The first cannot be reached.
     let dead = format!("http://127.0.0.1:{}", common::gateway::free_port());
     let seen = Arc::new(Mutex::new(Vec::new()));

@@ -163,8 +163,12 @@ class Cases:
         fails(lambda: call(b"", timeout=10), grpc.StatusCode.UNIMPLEMENTED)
 
     def cancel_after_begin(self):
-        call = self.channel.stream_unary(SERVICE + "Upload").future(iter(()), timeout=10)
+        # Had it nothing to send, it might be answered before it is cancelled.
+        over = threading.Event()
+        requests = (over.wait(10) for _ in range(1))
+        call = self.channel.stream_unary(SERVICE + "Upload").future(requests, timeout=10)
         call.cancel()
+        over.set()
         assert call.code() == grpc.StatusCode.CANCELLED
 
     def cancel_after_first_response(self):

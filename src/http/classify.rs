@@ -68,7 +68,8 @@ impl HttpClassify {
         match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) => Fault { kind: Outcome::Overload, sent: false },
             Some(h2::Reason::NO_ERROR) => Fault::LOST,
-            Some(_) if error.is_reset() => Fault::UNKNOWN,
+            // As over HTTP/1.1: one route with an answer that is too large or malformed is not the end of the backend.
+            Some(_) if error.is_reset() || error.is_library() => Fault::UNKNOWN,
             _ => Fault::RESET,
         }
     }

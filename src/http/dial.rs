@@ -1,8 +1,8 @@
 #[cfg(feature = "tls")]
-use super::TlsConfig;
+use super::{TlsConfig, tls::speaks_http2};
 use super::{protocol::Protocol, stream::Stream};
 use crate::{backend::Origin, error::BoxError};
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
 use tokio::net::TcpStream;
 
 /// How a probe gets to a backend.
@@ -15,9 +15,17 @@ pub(super) struct Dial {
 }
 
 impl Dial {
-    /// A connection of its own, with TLS where requests go over TLS. No session is resumed: a certificate that is not good any
-    /// more is found out.
-    pub(super) async fn connect(&self, target: &Origin, protocol: Protocol) -> Result<Stream, BoxError> {
+    /// Whom it gets to, as `Host` and `:authority` have it.
+    pub(super) fn authority(&self, target: &Origin) -> Result<Authority, BoxError> {
+        match self.port {
+            Some(port) => Ok(format!("{}:{port}", target.authority().host()).parse()?),
+            None => Ok(target.authority().clone()),
+        }
+    }
+
+    /// A connection of its own, with TLS where requests go over TLS, and whether HTTP/2 is spoken on it. No session is resumed: a
+    /// certificate that is not good any more is found out.
+    pub(super) async fn connect(&self, target: &Origin, offered: Protocol) -> Result<(Stream, bool), BoxError> {
         let encrypted = *target.scheme() == Scheme::HTTPS;
         if encrypted && cfg!(not(feature = "tls")) {
             return Err("the probe does not speak TLS".into());
@@ -25,10 +33,10 @@ impl Dial {
         let stream = TcpStream::connect((target.host(), self.port.unwrap_or(target.port()))).await?;
         #[cfg(feature = "tls")]
         if encrypted {
-            let stream = self.tls.connector(target.host())?.connect(stream, protocol).await?;
-            return Ok(Stream::Tls(Box::new(stream)));
+            let stream = self.tls.connector(target.host())?.connect(stream, offered).await?;
+            let is_http2 = speaks_http2(&stream);
+            return Ok((Stream::Tls(Box::new(stream)), is_http2));
         }
-        _ = protocol;
-        Ok(Stream::Plain(stream))
+        Ok((Stream::Plain(stream), offered == Protocol::Http2))
     }
 }

@@ -67,10 +67,7 @@ impl GrpcProbe {
     fn request(&self, target: &Origin) -> Result<Request<()>, BoxError> {
         let mut parts = Parts::default();
         parts.scheme = Some(target.scheme().clone());
-        parts.authority = Some(match self.dial.port {
-            Some(port) => format!("{}:{port}", target.authority().host()).parse()?,
-            None => target.authority().clone(),
-        });
+        parts.authority = Some(self.dial.authority(target)?);
         parts.path_and_query = Some(CHECK);
         let mut request = Request::post(Uri::from_parts(parts)?).body(())?;
         for (name, value) in
@@ -85,7 +82,7 @@ impl GrpcProbe {
 impl Probe<Origin> for GrpcProbe {
     async fn check(&self, target: Origin) -> Result<String, BoxError> {
         let request = self.request(&target)?;
-        let stream = self.dial.connect(&target, Protocol::Http2).await?;
+        let (stream, _) = self.dial.connect(&target, Protocol::Http2).await?;
         // By the `h2` crate: hyper would want to spawn the connection, this is a future to be polled.
         let (sender, connection) = h2::client::handshake(stream).await?;
         let asked = async {

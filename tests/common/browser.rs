@@ -33,6 +33,11 @@ pub const ESCAPE: char = '\u{E00C}';
 impl Browser {
     /// `None`, and loudly so, where it is not installed.
     pub async fn start() -> Option<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// With more arguments.
+    pub async fn start_with(more: &[&str]) -> Option<Self> {
         static PROFILES: AtomicUsize = AtomicUsize::new(0);
         let driver =
             Command::new("chromedriver").args(["--port=0"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
@@ -63,7 +68,8 @@ impl Browser {
             "--lang=en-GB",
             &format!("--user-data-dir={}", browser.profile.display()),
         ];
-        let options = json!({"args": arguments});
+        let arguments = [&arguments[..], more].concat();
+        let options = json!({ "args": arguments });
         let wanted =
             json!({"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
         let session = browser.ask("POST", "", json!({"capabilities": {"alwaysMatch": wanted}})).await;

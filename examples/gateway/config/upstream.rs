@@ -8,7 +8,7 @@ use super::{
 use http::uri::Scheme;
 use serde::Deserialize;
 use std::time::Duration;
-use tower_balancer::http::{ClientConfig, TlsConfig};
+use tower_balancer::http::{ClientConfig, HttpProbe, TlsConfig};
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -50,6 +50,16 @@ impl Upstream {
         match self.max_idle.as_deref() {
             Some(connections) => client.max_idle(*connections as usize),
             None => client,
+        }
+    }
+
+    /// `probe`, which speaks what requests speak. `elsewhere` is another server, which chooses where TLS lets it.
+    pub fn probe(&self, probe: HttpProbe, elsewhere: bool) -> HttpProbe {
+        let probe = probe.tls(self.tls());
+        match *self.protocol {
+            Protocol::Http1 => probe,
+            Protocol::H2 if !elsewhere => probe.http2(),
+            Protocol::H2 | Protocol::Auto => probe.auto(),
         }
     }
 

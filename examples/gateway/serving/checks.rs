@@ -87,7 +87,7 @@ impl Checks {
         let Pool { health, upstream, .. } = checked.config;
         match *health.kind {
             Kind::Off => None,
-            Kind::Http => Some(Self::by(checked, health.http_probe().tls(upstream.tls()))),
+            Kind::Http => Some(Self::by(checked, upstream.probe(health.http_probe(), health.port.is_some()))),
             Kind::Grpc => Some(Self::by(checked, health.grpc_probe().tls(upstream.tls()))),
             Kind::Tcp => Some(Self::by(checked, TcpProbe)),
         }

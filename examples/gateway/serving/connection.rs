@@ -7,8 +7,9 @@ use super::{
     patience::Patient,
     pressing::{Pressing, Upload},
     tls::Tls,
-    worth::Counting,
+    worth::{Counting, LAST},
 };
+use futures_util::future::{Either, select};
 use http::{Request, Response, header, uri::Scheme};
 use hyper::{
     body::Incoming,
@@ -21,7 +22,7 @@ use hyper_util::{
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -32,7 +33,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tower::BoxError;
 use tower_balancer::http::{Coalesce, Peer};
@@ -48,6 +49,9 @@ const FAREWELLS: usize = 256;
 /// What may lie in a socket and wait to be sent.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 256 * 1024;
+
+/// A connection that was just opened has so long to say what it wants before a stop closes it.
+pub const LINGER: Duration = Duration::from_millis(100);
 
 /// What may arrive over HTTP/2 that no backend has read yet: of one request, and of all on a connection. Sixteen uploads have to be
 /// stuck before they keep others on the same connection from theirs.
@@ -169,7 +173,15 @@ impl Connections {
                 let connections = self.clone();
                 Box::pin(async move {
                     let fired = connections.fired();
-                    let stream = match timeout(connections.limits.head_time, tls.accept(stream)).await {
+                    let accepting = pin!(timeout(connections.limits.head_time, tls.accept(stream)));
+                    let (accepted, stop) = match select(accepting, Box::pin(stop)).await {
+                        Either::Left((accepted, stop)) => (accepted, Either::Left(stop)),
+                        // Who is about to ask is answered; who only holds a connection goes.
+                        Either::Right(((), accepting)) => {
+                            (timeout(LAST, accepting).await?, Either::Right(sleep(LINGER)))
+                        }
+                    };
+                    let stream = match accepted {
                         Ok(accepted) => accepted.inspect_err(|_| fired.no_handshake())?,
                         Err(elapsed) => {
                             fired.one(Limit::HeadTime);
@@ -191,7 +203,7 @@ impl Connections {
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
         let stream = Patient::new(Coalesce::new(stream), &self.limits, place);
-        let (switch, stream) = (stream.switch(), TokioIo::new(stream));
+        let (switch, written, stream) = (stream.switch(), stream.written(), TokioIo::new(stream));
         let connect = |service: Counting<Pressing<S>>| {
             let service = service_fn(move |mut request: Request<Incoming>| {
                 if request.headers().contains_key(header::UPGRADE) {
@@ -206,7 +218,7 @@ impl Connections {
         let fired = self.fired().clone();
         let service = Pressing::new(service, Credit::new(stall, min_rate), fired.clone());
         let answers = service.answers();
-        let connection = Counting::new(service, answers.clone(), &self.limits).on(connect, &self.limits, stop);
+        let connection = Counting::new(service, answers.clone(), &self.limits).on(connect, written, &self.limits, stop);
         Box::pin(answers.watched_on(connection, stall, fired))
     }
 }

@@ -9,6 +9,10 @@ use std::{
 };
 
 /// What a client met. Those with a key in the configuration have its name.
+///
+/// Nobody hears of what the server of HTTP/2 sees to by itself without ending the connection: a stream beyond their number, which is
+/// refused, and a header list that is too large, but not four times so, which is answered with 431. Both are in [`Self::Flood`] where
+/// they come to an end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     Connections,
@@ -18,7 +22,7 @@ pub enum Limit {
     Idle,
     Stall,
     /// Resets, or frames without end, on a connection over HTTP/2: `pending_resets`, `provoked_resets` and limits of the
-    /// server itself, which does not say which.
+    /// server itself, which tells the client which it was, and us only that it was one of them.
     Flood,
     Abandoned,
     Ping,

@@ -10,6 +10,10 @@ use super::{
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -43,6 +47,7 @@ pub struct Patient<I> {
     alarm: Option<Pin<Box<Sleep>>>,
     /// Since a write waits, and when it has waited for too long.
     writing: Option<(Instant, Pin<Box<Sleep>>)>,
+    written: Arc<AtomicBool>,
     fired: Fired,
     _place: OwnedSemaphorePermit,
 }
@@ -73,6 +78,7 @@ impl<I> Patient<I> {
             awaited: None,
             alarm: None,
             writing: None,
+            written: Arc::default(),
             fired: limits.fired.clone(),
             _place: place,
         }
@@ -81,6 +87,11 @@ impl<I> Patient<I> {
     /// For the requests on it, to say that one of them was answered with 101.
     pub fn switch(&self) -> Switch {
         self.inner.switch()
+    }
+
+    /// True once something was written, whenever it was false before.
+    pub fn written(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.written)
     }
 
     /// What is waited for now, and how long.
@@ -132,12 +143,15 @@ impl<I> Patient<I> {
         written: Poll<io::Result<T>>,
         bytes: impl FnOnce(T) -> usize,
     ) -> Poll<io::Result<T>> {
-        let Self { writing, frames, download, fired, .. } = self;
+        let Self { writing, written: has_written, frames, download, fired, .. } = self;
         if let Poll::Ready(result) = &written {
             let waited = writing.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
             let bytes = result.as_ref().map_or(0, |written| bytes(*written));
             download.spend(waited, bytes);
             frames.wrote(bytes);
+            if bytes > 0 {
+                has_written.store(true, Ordering::Relaxed);
+            }
             return written;
         }
         let (_, alarm) = writing.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(download.left()))));

@@ -182,8 +182,11 @@ impl Pool {
             }
         };
         let asks_as = |before: &&Self| {
-            let health = (&before.config.health, &before.config.upstream.tls);
-            health == (&pool.health, &pool.upstream.tls) && before.fleet == config.fleet
+            let asked = |pool: &config::pool::Pool| {
+                let upstream = &pool.upstream;
+                (pool.health.clone(), *upstream.protocol, upstream.tls.clone())
+            };
+            asked(&before.config) == asked(pool) && before.fleet == config.fleet
         };
         let checks = match before.filter(asks_as) {
             Some(before) => Arc::clone(&before.checks),

@@ -1,6 +1,12 @@
 //! One worker: HTTP/1.1 and HTTP/2 on one port, and an orderly end.
 
-use super::{connection::Connections, farewell::Farewell, plan::Plan, router::Router, turns};
+use super::{
+    connection::{Connections, LINGER},
+    farewell::Farewell,
+    plan::Plan,
+    router::Router,
+    turns,
+};
 use std::{
     future::poll_fn,
     io,
@@ -16,9 +22,6 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tracing::{debug, warn};
-
-/// A connection that was just opened has so long to say what it wants before a stop closes it.
-const LINGER: Duration = Duration::from_millis(100);
 
 /// How often somebody looks whether the tunnels are closed.
 const LOOK: Duration = Duration::from_millis(10);

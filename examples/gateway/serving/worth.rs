@@ -22,6 +22,10 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
+/// At a stop, who has nothing under way has so long to go, or to say what it wants where it has just begun; over HTTP/2 up to twice
+/// as long. A client that is gone without a word must not take up the time of those who are served.
+pub const LAST: Duration = Duration::from_secs(3);
+
 /// What became of the requests on a connection.
 #[derive(Default)]
 struct Tally {
@@ -94,18 +98,25 @@ impl<S> Counting<S> {
 
     /// A connection on which this is served: it is closed where so many more of its requests were given up than answered, and
     /// asked to end where none has begun for a while, both by `limits`, and at `stop`. Where it goes on after that with nothing
-    /// under way, it is closed as well: a client may say that it is there, and not go.
-    pub fn on<C, F>(self, connect: impl FnOnce(Self) -> C, limits: &Limits, stop: F) -> Kept<C, F> {
-        let Limits { abandoned: most, idle, ref fired, .. } = *limits;
+    /// under way, and nothing `written` either, it is closed as well: a client may say that it is there, and not go.
+    pub fn on<C, F>(
+        self,
+        connect: impl FnOnce(Self) -> C,
+        written: Arc<AtomicBool>,
+        limits: &Limits,
+        stop: F,
+    ) -> Kept<C, F> {
+        let Limits { abandoned: most, idle: patience, ref fired, .. } = *limits;
         Kept {
             tally: Arc::clone(&self.tally),
             answers: self.answers.clone(),
+            written,
             connection: connect(self),
             most,
-            idle,
+            patience,
             checked: 0,
             asked: false,
-            check: sleep(idle),
+            check: sleep(patience),
             stop: Some(stop),
             fired: fired.clone(),
         }
@@ -188,8 +199,10 @@ pin_project! {
         stop: Option<F>,
         tally: Arc<Tally>,
         answers: Answers,
+        // Whether the client has taken something since this was last looked at.
+        written: Arc<AtomicBool>,
         most: u32,
-        idle: Duration,
+        patience: Duration,
         checked: u32,
         asked: bool,
         #[pin]
@@ -207,31 +220,45 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // Whoever resets goes on sending, and so this is looked at.
-        if this.tally.abandoned.load(Ordering::Relaxed) > *this.most {
-            this.fired.one(Limit::Abandoned);
-            return Poll::Ready(Err("the client only resets".into()));
-        }
-        if this.stop.as_mut().as_pin_mut().is_some_and(|stop| stop.poll(cx).is_ready()) {
-            this.stop.set(None);
-            this.connection.as_mut().graceful_shutdown();
-        }
-        let begun = this.tally.begun.load(Ordering::Relaxed);
-        while begun != HTTP1 && this.check.as_mut().poll(cx).is_ready() {
-            // What is under way goes on to its end.
-            if begun == *this.checked {
-                let under_way = this.tally.under_way() || this.answers.are_under_way();
-                if *this.asked && !under_way {
+        loop {
+            // Looked at before the connection, which may use up this turn, and acted upon after it: who has asked in time is
+            // answered, however late it is.
+            let stops = this.stop.as_mut().as_pin_mut().is_some_and(|stop| stop.poll(cx).is_ready());
+            let is_http1 = this.tally.begun.load(Ordering::Relaxed) == HTTP1;
+            let rings = !is_http1 && this.check.as_mut().poll(cx).is_ready();
+            if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
+                return Poll::Ready(ended.map_err(Into::into));
+            }
+            // Whoever resets goes on sending, and so this is looked at.
+            if this.tally.abandoned.load(Ordering::Relaxed) > *this.most {
+                this.fired.one(Limit::Abandoned);
+                return Poll::Ready(Err("the client only resets".into()));
+            }
+            let begun = this.tally.begun.load(Ordering::Relaxed);
+            if stops {
+                this.stop.set(None);
+                (*this.asked, *this.checked, *this.patience) = (true, begun, LAST.min(*this.patience));
+            } else if !rings || begun == HTTP1 {
+                return Poll::Pending;
+            } else {
+                // Of an answer that has ended, much may still be on its way, which a stop must not cut off. Before the first there
+                // is none.
+                let is_last = this.stop.is_none() && begun > 0;
+                let taken = this.written.swap(false, Ordering::Relaxed) && is_last;
+                // What is under way goes on to its end.
+                let under_way = this.tally.under_way() || this.answers.are_under_way() || taken;
+                if begun == *this.checked && *this.asked && !under_way {
                     return Poll::Ready(Err("the client was asked to go and stays".into()));
                 }
-                if !std::mem::replace(this.asked, true) {
+                if begun == *this.checked && !std::mem::replace(this.asked, true) {
                     this.fired.one(Limit::Idle);
                 }
+                *this.checked = begun;
+            }
+            this.check.as_mut().reset(Instant::now() + *this.patience);
+            if *this.asked {
                 this.connection.as_mut().graceful_shutdown();
             }
-            *this.checked = begun;
-            this.check.as_mut().reset(Instant::now() + *this.idle);
         }
-        this.connection.poll(cx).map_err(Into::into)
     }
 }

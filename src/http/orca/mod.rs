@@ -64,7 +64,7 @@ pub fn take(headers: &mut HeaderMap) -> Option<Report> {
 /// assert_eq!(orca::text(&report), told);
 /// ```
 pub fn text(report: &Report) -> HeaderValue {
-    let told = |value: f64| Some(value).filter(|&value| value > 0.0);
+    let told = |value: f64| Some(value).filter(|&value| value as f32 > 0.0);
     // No digits beyond what the other end keeps.
     let values = [
         ("application_utilization", told(report.utilization)),

@@ -34,6 +34,11 @@ const MOST_STREAMS: usize = 100;
 /// takes nothing of its answer must not keep others from theirs.
 const WINDOW: u32 = 128 * 1024;
 
+/// What the head of an answer may be, or its trailers, as HTTP/2 counts it. By itself hyper takes 16 KiB, and servers that are told
+/// so send no more, as those of gRPC. It is more than over HTTP/1.1, for it costs nothing until it is used, and what is longer by half
+/// ends the connection with all that is on it: so a backend may say several times what a client has told it.
+const MAX_HEAD: u32 = 256 * 1024;
+
 /// How long a connection with requests on it may be silent before it is asked for a sign of life, and how long that may take.
 const PING_AFTER: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,6 +64,7 @@ where
         let mut builder = http2::Builder::new(TokioExecutor::new());
         // While requests wait on it, a connection that is dead without a word is found out, and not by them.
         builder.timer(TokioTimer::new()).keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
+        builder.max_header_list_size(MAX_HEAD);
         builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW * MOST_STREAMS as u32);
         let handshake = builder.initial_max_send_streams(most).handshake(stream);
         let (sender, mut connection) = handshake.await.map_err(ConnectError::new)?;

@@ -1,0 +1,247 @@
+//! HTTP/1.1 in, HTTP/2 out: what a backend of HTTP/2 gets, and what it may say that a client of HTTP/1.1 must not get.
+
+#[path = "common/wire.rs"]
+mod wire;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use std::sync::{Arc, Mutex};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tower_balancer::http::ClientConfig;
+use wire::{Wire, header, limits::Limits};
+
+/// A request as it arrived: its head, its body and its trailers.
+type Seen = Arc<Mutex<Vec<(Request<()>, Vec<u8>, Option<HeaderMap>)>>>;
+
+/// The backend does with each connection what `handle` does.
+async fn over<F>(handle: impl Fn(TcpStream) -> F + Send + 'static) -> Wire
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Wire::handling_with(Limits::default(), |proxy| proxy.client(ClientConfig::new().http2()), handle).await
+}
+
+/// Answers each request with `answer`, a body and trailers.
+async fn answering(answer: fn() -> (Response<()>, Option<&'static str>, HeaderMap)) -> (Wire, Seen) {
+    let seen = Seen::default();
+    let told = Arc::clone(&seen);
+    let wire = over(move |stream| {
+        let told = Arc::clone(&told);
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let told = Arc::clone(&told);
+                tokio::spawn(async move {
+                    let (head, mut from) = request.into_parts();
+                    let mut body = Vec::new();
+                    while let Some(Ok(data)) = from.data().await {
+                        body.extend_from_slice(&data);
+                    }
+                    let trailers = from.trailers().await.unwrap();
+                    told.lock().unwrap().push((Request::from_parts(head, ()), body, trailers));
+                    let (head, body, trailers) = answer();
+                    let mut to = respond.send_response(head, body.is_none()).unwrap();
+                    if let Some(body) = body {
+                        to.send_data(Bytes::from_static(body.as_bytes()), trailers.is_empty()).unwrap();
+                        if !trailers.is_empty() {
+                            to.send_trailers(trailers).unwrap();
+                        }
+                    }
+                });
+            }
+        }
+    })
+    .await;
+    (wire, seen)
+}
+
+fn ok() -> (Response<()>, Option<&'static str>, HeaderMap) {
+    (Response::new(()), Some("ok"), HeaderMap::new())
+}
+
+#[tokio::test]
+async fn a_request_arrives_as_one_of_http2() {
+    let (wire, seen) = answering(ok).await;
+    let answer = wire
+        .send(
+            "POST /a%2Fb/../c?q HTTP/1.1\r\nHost: shop.example\r\nConnection: close, X-Hop, TE, Host\r\nX-Hop: 1\r\n\
+             Keep-Alive: 1\r\nProxy-Connection: 1\r\nProxy-Authorization: x\r\nTE: trailers, gzip\r\nUpgrade: h2c\r\n\
+             HTTP2-Settings: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\nCookie: a=1; b=2\r\nX-End: 1\r\n\r\n\
+             5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
+        )
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (head, body, trailers) = seen.lock().unwrap().remove(0);
+    assert_eq!((head.method().as_str(), body), ("POST", b"hello".to_vec()));
+    assert_eq!(head.uri().to_string(), format!("http://{}/a%2Fb/../c?q", wire.backend));
+    let headers = head.headers();
+    for hop in [
+        "host",
+        "connection",
+        "x-hop",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "upgrade",
+        "http2-settings",
+        "transfer-encoding",
+        "content-length",
+    ] {
+        assert!(!headers.contains_key(hop), "{hop} crossed: {headers:?}");
+    }
+    for (name, value) in [
+        ("te", "trailers"),
+        ("cookie", "a=1; b=2"),
+        ("x-end", "1"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", "shop.example"),
+    ] {
+        assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+    }
+    assert_eq!(trailers.unwrap()["x-sum"], "1");
+}
+
+#[tokio::test]
+async fn bodies_keep_the_length_that_they_say_whatever_the_method() {
+    let (wire, seen) = answering(ok).await;
+    for method in ["GET", "HEAD", "POST", "OPTIONS"] {
+        for (framing, body, length) in [
+            ("X: 1", "", None),
+            ("Content-Length: 5", "hello", Some("5")),
+            ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n", None),
+        ] {
+            wire.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{framing}\r\n\r\n{body}")).await;
+            let (head, arrived, _) = seen.lock().unwrap().remove(0);
+            let said = head.headers().get("content-length").map(|length| length.to_str().unwrap());
+            // Of nothing it may be said that it is nothing.
+            let said = said.filter(|length| *length != "0" || !arrived.is_empty());
+            assert_eq!(head.method(), method);
+            assert_eq!((said, arrived.is_empty()), (length, body.is_empty()), "{method} {framing}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_arrives_as_one_of_http1() {
+    let ask = |method: &str| format!("{method} / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n");
+    let (wire, _) = answering(|| {
+        let head = Response::builder().header("content-length", "2").header("x-end", "1").body(()).unwrap();
+        (head, Some("ok"), HeaderMap::new())
+    })
+    .await;
+    let answer = wire.send(ask("GET")).await;
+    assert_eq!((header(&answer, "content-length"), header(&answer, "x-end")), (vec!["2"], vec!["1"]));
+    assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+
+    let (wire, _) = answering(|| {
+        let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]);
+        (Response::builder().header("trailer", "x-sum").body(()).unwrap(), Some("ok"), trailers)
+    })
+    .await;
+    let answer = wire.send(ask("GET")).await;
+    assert!(answer.ends_with("\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"), "{answer}");
+
+    let (wire, _) = answering(|| {
+        let head = Response::builder().header("content-length", "7").body(()).unwrap();
+        (head, None, HeaderMap::new())
+    })
+    .await;
+    let answer = wire.send(ask("HEAD")).await;
+    assert_eq!(header(&answer, "content-length"), ["7"]);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+/// A literal field without indexing and without Huffman.
+fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
+    [&[0, name.len() as u8][..], name, &[value.len() as u8], value].concat()
+}
+
+/// A backend that answers each request with these bytes for the block of its head, and then these for its body.
+async fn raw(block: Vec<u8>, body: &'static [u8]) -> Wire {
+    over(move |mut stream| {
+        let block = block.clone();
+        async move {
+            let mut preface = [0; 24];
+            if stream.read_exact(&mut preface).await.is_err() {
+                return;
+            }
+            _ = stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await;
+            let mut head = [0; 9];
+            while stream.read_exact(&mut head).await.is_ok() {
+                let [high, middle, low, kind, flags, stream_id @ ..] = head;
+                let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+                if stream.read_exact(&mut vec![0; length]).await.is_err() {
+                    return;
+                }
+                let frame = |kind: u8, flags: u8, payload: &[u8]| {
+                    [&[0, 0, payload.len() as u8, kind, flags], &stream_id[..], payload].concat()
+                };
+                let answer = match kind {
+                    // Settings, which are to be acknowledged.
+                    4 if flags == 0 => frame(4, 1, &[]),
+                    1 => [frame(1, 4, &block), frame(0, 1, body)].concat(),
+                    _ => continue,
+                };
+                _ = stream.write_all(&answer).await;
+            }
+        }
+    })
+    .await
+}
+
+const ASKS: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn what_http1_would_read_otherwise_does_not_come_back() {
+    const OK: u8 = 0x88;
+    let with = |field: Vec<u8>| [&[OK][..], &field].concat();
+    let answer = raw(with(literal(b"x", b"1")), b"ok").await.send(ASKS).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && header(&answer, "x") == ["1"], "the case that is fine: {answer}");
+    for block in [
+        with(literal(b"x", b"1\r\nEvil: 1")),
+        with(literal(b"x", b"1\nEvil: 1")),
+        with(literal(b"x", b"1\0Evil")),
+        with(literal(b"x\r\nevil", b"1")),
+        with(literal(b"x: evil", b"1")),
+        with(literal(b"Evil", b"1")),
+        with(literal(b"", b"Evil")),
+        with(literal(b"connection", b"close")),
+        with(literal(b"transfer-encoding", b"chunked")),
+        with(literal(b"keep-alive", b"1")),
+        with(literal(b"proxy-connection", b"close")),
+        with(literal(b"upgrade", b"websocket")),
+        with(literal(b"content-length", b"+2")),
+        with(literal(b"content-length", b"2, 3")),
+        with([literal(b"content-length", b"2"), literal(b"content-length", b"3")].concat()),
+        with(literal(b":status", b"200")),
+        with([literal(b"x", b"1"), literal(b":status", b"200")].concat()),
+        with(literal(b":evil", b"1")),
+        literal(b":status", b"20"),
+        literal(b":status", b"2 0"),
+        literal(b":status", b"200 OK\r\nEvil: 1\r\n"),
+        literal(b":status", b""),
+        literal(b"x", b"1"),
+        vec![0xff; 20],
+    ] {
+        let shown = String::from_utf8_lossy(&block).into_owned();
+        let answer = raw(block, b"ok").await.send(ASKS).await;
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.ends_with("\r\n\r\nBad gateway"), "{shown:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{shown:?}: {answer}");
+        assert!(!answer.to_lowercase().contains("evil"), "{shown:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_another_length_than_it_says_does_not_look_whole() {
+    for length in ["5", "0", "3"] {
+        let block = [&[0x88][..], &literal(b"content-length", length.as_bytes())].concat();
+        let answer = raw(block, b"ok").await.send(ASKS).await;
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let whole =
+            answer.starts_with("HTTP/1.1 200 ") && body.len() == length.parse::<usize>().unwrap() && length != "0";
+        assert!(!whole && !body.starts_with("okHTTP"), "{length}: {answer}");
+    }
+}
