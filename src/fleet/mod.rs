@@ -35,9 +35,8 @@
 //!
 //! # By hand
 //!
-//! An order is a key below the prefix; what it does not name stays as it is, and what is taken out is no longer wanted. Only a
-//! weight stays where it was set, until a source or somebody says another. What cannot be read counts for nothing, and is the
-//! [`last_failure`](FleetStatus::last_failure):
+//! An order is a key below the prefix; what it does not name stays as it is, and what is taken out is no longer wanted.
+//! What cannot be read counts for nothing, and is the [`last_failure`](FleetStatus::last_failure):
 //!
 //! ```text
 //! etcdctl put /gateways/web/orders/http://10.0.0.1:8080 '{"state": "draining", "weight": 2}'
