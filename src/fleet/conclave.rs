@@ -138,6 +138,15 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
     }
 }
 
+/// How much of a cause others are told, in bytes: those of all that are ill go into one value of etcd, and a backend may have
+/// a word in its own.
+const CAUSE: usize = 120;
+
+fn beginning(cause: &str) -> &str {
+    let ends = |(at, char): (usize, char)| (at + char.len_utf8() > CAUSE).then_some(at);
+    &cause[..cause.char_indices().find_map(ends).unwrap_or(cause.len())]
+}
+
 /// What the checks of the share have found out.
 fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
     let vote = |backend: &Arc<Backend>| {
@@ -150,7 +159,7 @@ fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
             HealthState::Unhealthy if backend.tally().checks_passed() + backend.tally().checks_failed() == 0 => {
                 Vote::Unasked
             }
-            HealthState::Unhealthy => Vote::Ill(cause.into()),
+            HealthState::Unhealthy => Vote::Ill(beginning(cause).into()),
             _ => return None,
         };
         Some((backend.id().as_str().into(), vote))
@@ -164,6 +173,20 @@ mod tests {
     use super::*;
     use crate::{discover::EtcdConfig, pool::BackendPool};
     use std::{collections::BTreeMap, time::Duration};
+
+    #[test]
+    fn of_a_long_cause_others_are_told_the_beginning() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = Instant::now();
+        let share = BackendPool::from_members([Member::new("a", ()), Member::new("b", ())]).unwrap();
+        for (id, cause) in [("a", &*"é".repeat(1_000)), ("b", "refused")] {
+            let backend = share.get(id).unwrap();
+            backend.tally().checked(false);
+            backend.mark_unhealthy(cause, now);
+        }
+        let votes = ballot(&share.members(), &share.members()).votes;
+        assert_eq!([&votes["a"], &votes["b"]], [&Vote::Ill("é".repeat(60).into()), &Vote::Ill("refused".into())]);
+    }
 
     #[test]
     fn an_answer_of_etcd_that_comes_too_late_makes_the_others_count_again() {
