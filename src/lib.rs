@@ -69,8 +69,8 @@
 //!
 //! `metrics`: `metrics::Exporter`, which publishes the numbers of pools through the facade of that name.
 //!
-//! `dns`, `etcd`, `file`, `kubernetes`: where backends come from, for [`discover`]. Building `etcd`, which brings `fleet` as
-//! well, needs `protoc`. Beside `kubernetes` an application says for which Kubernetes, as `k8s-openapi` asks for:
+//! `dns`, `etcd`, `file`, `kubernetes`, `xds`: where backends come from, for [`discover`]. Building `etcd`, which brings `fleet`
+//! as well, needs `protoc`. Beside `kubernetes` an application says for which Kubernetes, as `k8s-openapi` asks for:
 //! `k8s-openapi = { version = "0.28", features = ["latest"] }`.
 
 pub mod backend;

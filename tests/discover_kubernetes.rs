@@ -390,6 +390,17 @@ async fn a_context_a_namespace_a_server_and_the_kind_of_member_can_be_said() {
 }
 
 #[tokio::test]
+async fn a_proxy_is_not_used() {
+    let cluster = ApiServer::start().await;
+    cluster.put("web-a", 8080, [ready("10.0.0.1")]);
+    for proxy in ["http://127.0.0.1:1", "socks5://127.0.0.1:1", "no proxy"] {
+        let file = kubeconfig(&format!("server: http://{}\n    proxy-url: {proxy}", cluster.address), "a-token");
+        let (pool, _discoverer) = follow(KubernetesConfig::kubeconfig(file.path()), Guard::default());
+        until(|| async { eligible(&pool) == ["1:8080"] }).await;
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_named() {
     for (config, expected) in [
         (KubernetesConfig::kubeconfig("/nowhere/config"), "/nowhere/config"),

@@ -442,6 +442,22 @@ async fn what_the_operator_says_at_one_is_done_at_all_and_at_those_that_come_lat
 }
 
 #[tokio::test]
+async fn an_order_that_cannot_be_read_changes_nothing_and_the_status_says_so() {
+    let Some(etcd) = Etcd::start("fleet-unreadable").await else { return };
+    let world = Arc::<World>::default();
+    let gateways = [Gateway::start(0, etcd.config(), &world)];
+    are_shared(&gateways).await;
+    let cause = || gateways[0].fleet.status().last_failure.map(|failure| failure.cause.to_string()).unwrap_or_default();
+    for (id, order, expected) in [("1", r#"{"state": "drained"}"#, "drained"), ("2", r#"{"weight": -3}"#, "-3")] {
+        etcd.put(&format!("/gateways/web/orders/{id}"), order).await;
+        until(|| async { cause().starts_with(&format!("the order of {id} cannot be read")) }).await;
+        assert!(cause().contains(expected), "{}", cause());
+    }
+    etcd.put("/gateways/web/orders/3", r#"{"state": "draining"}"#).await;
+    are_out(&gateways, &[3]).await;
+}
+
+#[tokio::test]
 async fn an_older_word_never_takes_the_place_of_a_newer_one_whoever_brings_it_and_whatever_etcd_has_lost() {
     let Some(mut etcd) = Etcd::start("fleet-older").await else { return };
     let world = Arc::<World>::default();

@@ -44,17 +44,23 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
     pub(super) fn hear(&mut self, news: News, now: Instant) {
         match news {
             News::All(ballots) => {
-                self.council.is_alone();
+                self.council.forget();
                 ballots.into_iter().for_each(|(name, ballot)| self.council.hear(name, Some(ballot)));
-                if self.contact.is_none() {
-                    let gateways = self.council.gateways();
-                    info!(target: FLEET_TARGET, gateways, "the health checks are shared");
-                }
-                (self.contact, self.begun) = (Some(now), None);
+                self.answered(now);
             }
             News::Ballot(name, ballot) => self.council.hear(name, ballot),
-            News::Alive => self.contact = Some(now),
+            // It may come after this gateway was alone, on the same connection: what the others said is not told again.
+            News::Alive => self.answered(now),
         }
+    }
+
+    fn answered(&mut self, now: Instant) {
+        self.council.set_alone(false);
+        if self.contact.is_none() {
+            let gateways = self.council.gateways();
+            info!(target: FLEET_TARGET, gateways, "the health checks are shared");
+        }
+        (self.contact, self.begun) = (Some(now), None);
     }
 
     /// Makes the share, the pool and the own ballot agree with what is known.
@@ -62,7 +68,7 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
         if self.due().is_some_and(|due| due <= now) {
             // From here on the others count this one as gone as well.
             (self.contact, self.begun) = (None, None);
-            self.council.is_alone();
+            self.council.set_alone(true);
             warn!(target: FLEET_TARGET, "etcd does not answer: this gateway checks all backends by itself");
         }
         let (pool, share) = (&self.fleet.pool, &self.fleet.share);
@@ -132,6 +138,15 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
     }
 }
 
+/// How much of a cause others are told, in bytes: those of all that are ill go into one value of etcd, and a backend may have
+/// a word in its own.
+const CAUSE: usize = 120;
+
+fn beginning(cause: &str) -> &str {
+    let ends = |(at, char): (usize, char)| (at + char.len_utf8() > CAUSE).then_some(at);
+    &cause[..cause.char_indices().find_map(ends).unwrap_or(cause.len())]
+}
+
 /// What the checks of the share have found out.
 fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
     let vote = |backend: &Arc<Backend>| {
@@ -144,11 +159,55 @@ fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
             HealthState::Unhealthy if backend.tally().checks_passed() + backend.tally().checks_failed() == 0 => {
                 Vote::Unasked
             }
-            HealthState::Unhealthy => Vote::Ill(cause.into()),
+            HealthState::Unhealthy => Vote::Ill(beginning(cause).into()),
             _ => return None,
         };
         Some((backend.id().as_str().into(), vote))
     };
     let digest = digest(members.backends().iter().map(|backend| backend.id()));
     Ballot { digest, votes: share.backends().iter().filter_map(vote).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{discover::EtcdConfig, pool::BackendPool};
+    use std::{collections::BTreeMap, time::Duration};
+
+    #[test]
+    fn of_a_long_cause_others_are_told_the_beginning() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = Instant::now();
+        let share = BackendPool::from_members([Member::new("a", ()), Member::new("b", ())]).unwrap();
+        for (id, cause) in [("a", &*"é".repeat(1_000)), ("b", "refused")] {
+            let backend = share.get(id).unwrap();
+            backend.tally().checked(false);
+            backend.mark_unhealthy(cause, now);
+        }
+        let votes = ballot(&share.members(), &share.members()).votes;
+        assert_eq!([&votes["a"], &votes["b"]], [&Vote::Ill("é".repeat(60).into()), &Vote::Ill("refused".into())]);
+    }
+
+    #[test]
+    fn an_answer_of_etcd_that_comes_too_late_makes_the_others_count_again() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let pool = BackendPool::from_members([Member::new("a", ())]).unwrap();
+        let fleet = Fleet::new(&pool, EtcdConfig::new([""; 0]), "/gateways/").ttl(Duration::from_secs(10));
+        let mut conclave = Conclave::new(&fleet, start);
+        let digest = digest(pool.members().backends().iter().map(|backend| backend.id()));
+        let other = || Ballot { digest, votes: [("a".into(), Vote::Ill("refused".into()))].into() };
+        let mut settled = |news: Option<News>, now| {
+            news.into_iter().for_each(|news| conclave.hear(news, now));
+            conclave.settle(now);
+            let status = fleet.status();
+            (status.is_shared, status.gateways)
+        };
+        assert_eq!(settled(Some(News::All(BTreeMap::from([("other".into(), other())]))), start), (true, 2));
+        assert_eq!(settled(None, at(10)), (false, 1));
+        // Nor does what is heard meanwhile.
+        assert_eq!(settled(Some(News::Ballot("third".into(), Some(other()))), at(11)), (false, 1));
+        assert_eq!(settled(Some(News::Alive), at(12)), (true, 3));
+    }
 }

@@ -15,6 +15,8 @@ pub(super) struct Council {
     me: Arc<str>,
     /// Of all that are there, this gateway's among them.
     ballots: BTreeMap<Arc<str>, Ballot>,
+    /// Whether the others do not count, because what they say is not heard.
+    is_alone: bool,
 }
 
 /// What the council says of one backend.
@@ -86,12 +88,12 @@ pub(super) fn first<'a>(k: usize, gateways: impl Iterator<Item = Gateway<'a>>, b
 impl Council {
     pub(super) fn new(me: Arc<str>, k: usize) -> Self {
         let ballots = BTreeMap::from([(Arc::clone(&me), Ballot::default())]);
-        Self { k: k.max(1), me, ballots }
+        Self { k: k.max(1), me, ballots, is_alone: false }
     }
 
     /// How many gateways there are.
     pub(super) fn gateways(&self) -> usize {
-        self.ballots.len()
+        self.present().count()
     }
 
     /// This gateway's own ballot. Returns whether it has changed.
@@ -111,14 +113,24 @@ impl Council {
         }
     }
 
-    /// Nobody else is there, as far as can be known.
-    pub(super) fn is_alone(&mut self) {
+    /// All ballots of others are told anew.
+    pub(super) fn forget(&mut self) {
         self.ballots.retain(|gateway, _| *gateway == self.me);
+    }
+
+    /// From now on the others do not count, or do again.
+    pub(super) fn set_alone(&mut self, is_alone: bool) {
+        self.is_alone = is_alone;
+    }
+
+    /// The ballots that count.
+    fn present(&self) -> impl Iterator<Item = (&Arc<str>, &Ballot)> {
+        self.ballots.iter().filter(|(gateway, _)| !self.is_alone || **gateway == self.me)
     }
 
     /// Whether all know the same backends.
     pub(super) fn is_unanimous(&self) -> bool {
-        self.ballots.values().all(|ballot| ballot.digest == self.mine().digest)
+        self.present().all(|(_, ballot)| ballot.digest == self.mine().digest)
     }
 
     pub(super) fn mine(&self) -> &Ballot {
@@ -128,7 +140,7 @@ impl Council {
     pub(super) fn round(&self) -> Round<'_> {
         let mine = self.mine();
         let (mut alike, mut votes, mut unasked) = (Vec::new(), HashMap::<_, Vec<_>>::new(), HashSet::new());
-        for (name, ballot) in &self.ballots {
+        for (name, ballot) in self.present() {
             let gateway = Gateway::new(name);
             if ballot.digest == mine.digest {
                 alike.push(gateway);

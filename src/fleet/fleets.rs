@@ -121,11 +121,16 @@ impl<T: Clone + Send + Sync + 'static> Fleet<T> {
     /// Changes the share of the traffic of the backend `id`, here and at all other gateways; it goes before what a source says.
     /// Returns whether the pool has it.
     pub fn set_weight(&self, id: &str, weight: Weight) -> bool {
-        let is_there = self.pool.set_weight(id, weight);
-        if is_there {
-            self.orders.send_if_modified(|orders| orders.say(id.into(), orders.of(id).then_weight(weight, clock())));
-        }
-        is_there
+        let Some(backend) = self.pool.get(id) else { return false };
+        let before = Weight::new(backend.weight()).unwrap_or_default();
+        self.orders.send_if_modified(|orders| {
+            let order = orders.of(id);
+            if order.weight().is_none() {
+                orders.displace(id.into(), before);
+            }
+            orders.say(id.into(), order.then_weight(weight, clock()))
+        });
+        self.pool.set_weight(id, weight)
     }
 
     /// Begins a run: a future that takes part until [`stop`](Self::stop). Then this gateway's word is taken out of etcd, and

@@ -35,7 +35,8 @@
 //!
 //! # By hand
 //!
-//! An order is a key below the prefix; what it does not name stays as it is, and what is taken out is no longer wanted:
+//! An order is a key below the prefix; what it does not name stays as it is, and what is taken out is no longer wanted.
+//! What cannot be read counts for nothing, and is the [`last_failure`](FleetStatus::last_failure):
 //!
 //! ```text
 //! etcdctl put /gateways/web/orders/http://10.0.0.1:8080 '{"state": "draining", "weight": 2}'

@@ -1,4 +1,7 @@
-use crate::backend::{Admin, Weight};
+use crate::{
+    backend::{Admin, Weight},
+    error::BoxError,
+};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
@@ -43,6 +46,13 @@ fn after(said: u64, now: u64) -> u64 {
 }
 
 impl Order {
+    /// As it stands in etcd.
+    pub(super) fn read(text: &[u8]) -> Result<Self, BoxError> {
+        let order: Self = serde_json::from_slice(text)?;
+        order.weight.map(Weight::new).transpose()?;
+        Ok(order)
+    }
+
     /// Only this, said `at` this time.
     pub(super) fn state(admin: Admin, at: u64) -> Self {
         let state = match admin {

@@ -1,4 +1,5 @@
 use super::order::Order;
+use crate::backend::Weight;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -19,6 +20,8 @@ pub(super) struct Orders {
     untold: BTreeSet<Arc<str>>,
     /// Since when nobody needs it.
     idle: HashMap<Arc<str>, Instant>,
+    /// What backends weighed here before an order said another weight: what they weigh again when it is taken out.
+    displaced: HashMap<Arc<str>, Weight>,
 }
 
 /// A backend that is gone for less may only be restarted.
@@ -60,6 +63,16 @@ impl Orders {
             self.untold.insert(backend);
         }
         is_news
+    }
+
+    /// A backend that weighed `before` weighs something else now, because an order says so.
+    pub(super) fn displace(&mut self, backend: Arc<str>, before: Weight) {
+        self.displaced.insert(backend, before);
+    }
+
+    /// What `backend` is to weigh again, where no order says any more what it should. Told once.
+    pub(super) fn replaced(&mut self, backend: &str) -> Option<Weight> {
+        if self.of(backend).weight().is_some() { None } else { self.displaced.remove(backend) }
     }
 
     /// What stands in etcd since now, or no longer does.
@@ -116,6 +129,8 @@ impl Orders {
     /// that are over. Returns whether etcd is to be told.
     pub(super) fn tidy(&mut self, is_there: impl Fn(&str) -> bool, now: Instant, clock: u64) -> bool {
         self.idle.retain(|backend, _| self.known.contains_key(backend));
+        // The others have their weight back, or are gone.
+        self.displaced.retain(|backend, _| self.known.get(backend).is_some_and(|order| order.weight().is_some()));
         for (backend, order) in &self.known {
             if order.wants_nothing() || !is_there(backend) {
                 self.idle.entry(Arc::clone(backend)).or_insert(now);

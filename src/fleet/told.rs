@@ -1,6 +1,6 @@
 use super::{order::Order, orders::Orders};
 use crate::{
-    backend::{Admin, Backend, BackendId},
+    backend::{Admin, Backend, BackendId, Weight},
     pool::BackendPool,
 };
 use std::{
@@ -40,7 +40,11 @@ impl Told {
                 backend.administer(order.admin(), now);
             }
             self.0.insert(id.clone(), (Arc::downgrade(backend), order.admin()));
-            if let Some(weight) = order.weight().filter(|weight| backend.weight() != weight.get()) {
+            let wanted = order.weight().or_else(|| orders.replaced(id.as_str()));
+            if let Some(weight) = wanted.filter(|weight| backend.weight() != weight.get()) {
+                if order.weight().is_some() {
+                    orders.displace(id.as_str().into(), Weight::new(backend.weight()).unwrap_or_default());
+                }
                 pool.set_weight(id.as_str(), weight);
             }
         }
@@ -56,10 +60,7 @@ fn milliseconds(now: Instant, since: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        backend::{HealthState, Weight},
-        pool::Member,
-    };
+    use crate::{backend::HealthState, discover::EtcdConfig, fleet::Fleet, pool::Member};
     use std::time::Duration;
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
@@ -118,6 +119,36 @@ mod tests {
         told.settle(&pool, &mut orders, now(), 1);
         assert_eq!(pool.get("a").unwrap().weight(), 3.0);
         assert_eq!(orders.untold(), None);
+    }
+
+    #[test]
+    fn a_weight_that_is_taken_out_is_what_the_source_says_again_wherever_it_was_set() {
+        let weight = |weight| Weight::new(weight).unwrap();
+        for is_set_here in [true, false] {
+            let (pool, mut told) = (pool(), Told::default());
+            let fleet = Fleet::new(&pool, EtcdConfig::new([""; 0]), "/gateways/");
+            let mut orders = match is_set_here {
+                true => {
+                    fleet.set_weight("a", weight(2.0));
+                    fleet.set_weight("a", weight(3.0));
+                    fleet.orders.borrow().clone()
+                }
+                false => Orders::default(),
+            };
+            let order = Order::default().then_weight(weight(3.0), u64::MAX - 1);
+            orders.hear("a".into(), Some(order), 1);
+            let mut settled = |orders: &mut Orders| {
+                told.settle(&pool, orders, now(), 1);
+                orders.tidy(|_| true, now(), 1);
+                pool.get("a").unwrap().weight()
+            };
+            assert_eq!(settled(&mut orders), 3.0);
+            orders.hear("a".into(), None, 1);
+            assert_eq!(settled(&mut orders), 1.0, "{is_set_here}");
+            // From then on it is the source's again.
+            pool.set_weight("a", weight(5.0));
+            assert_eq!(settled(&mut orders), 5.0);
+        }
     }
 
     #[test]

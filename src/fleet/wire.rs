@@ -1,16 +1,20 @@
 use super::{
     ballot::Ballot,
-    fleets::Fleet,
+    fleets::{FLEET_TARGET, Fleet},
     order::{Order, clock},
     orders::{Revision, revise},
 };
-use crate::{discover::causal, error::BoxError};
+use crate::{
+    discover::{Failure, causal},
+    error::BoxError,
+};
 use etcd_client::{Client, Compare, CompareOp, EventType, GetOptions, PutOptions, Txn, TxnOp, WatchOptions};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::UnboundedSender,
     time::{Instant, interval, sleep_until},
 };
+use tracing::warn;
 
 /// What etcd has to say of the other gateways.
 #[derive(Debug)]
@@ -48,7 +52,7 @@ pub(super) async fn keep<T>(
         if let Some(name) = key.strip_prefix(&ballots) {
             all.0.extend(read(pair.value()).map(|ballot| (name.into(), ballot)));
         } else if let Some(backend) = key.strip_prefix(&orders) {
-            all.1.extend(read(pair.value()).map(|order| (backend.into(), order)));
+            all.1.extend(read_order(fleet, backend, pair.value()).map(|order| (backend.into(), order)));
         }
     }
     // Whoever receives it is polled beside this, and is there as long as this is.
@@ -77,7 +81,7 @@ pub(super) async fn keep<T>(
                     if let Some(name) = key.strip_prefix(&ballots) {
                         tell(News::Ballot(name.into(), is_put.then(|| read(pair.value())).flatten()));
                     } else if let Some(backend) = key.strip_prefix(&orders) {
-                        let order = read(pair.value());
+                        let order = is_put.then(|| read_order(fleet, backend, pair.value())).flatten();
                         // What cannot be read is not what was taken out.
                         if order.is_some() || !is_put {
                             fleet.orders.send_modify(|known| known.hear(backend.into(), order, clock()));
@@ -95,8 +99,7 @@ pub(super) async fn keep<T>(
                 let untold = changed.borrow_and_update().untold();
                 // One at a time: the lease has to be kept alive meanwhile.
                 if let Some((backend, order)) = untold {
-                    let key = format!("{orders}{backend}");
-                    if let Some(stands) = settle(fleet, &mut client, &key, order).await? {
+                    if let Some(stands) = settle(fleet, &mut client, &orders, &backend, order).await? {
                         fleet.orders.send_modify(|known| known.told(backend, stands, clock()));
                     }
                     changed.mark_changed();
@@ -114,16 +117,20 @@ pub(super) async fn keep<T>(
     }
 }
 
-/// Makes what stands under `key` agree with `order`, and says what stands there then; `None` where somebody else was faster.
+/// Makes what stands under `orders` for `backend` agree with `order`, and says what stands there then; `None` where somebody else
+/// was faster.
 async fn settle<T>(
     fleet: &Fleet<T>,
     client: &mut Client,
-    key: &str,
+    orders: &str,
+    backend: &str,
     order: Option<Order>,
 ) -> Result<Option<Option<Order>>, BoxError> {
+    let key = format!("{orders}{backend}");
+    let key = key.as_str();
     let found = fleet.config.in_time(client.get(key, None)).await?;
     let revision = found.kvs().first().map_or(0, |pair| pair.mod_revision());
-    let found = found.kvs().first().and_then(|pair| read(pair.value()));
+    let found = found.kvs().first().and_then(|pair| read_order(fleet, backend, pair.value()));
     let (change, stands) = match revise(order, found, clock()) {
         Revision::Keep => return Ok(Some(found)),
         Revision::Put(order) => (TxnOp::put(key, serde_json::to_vec(&order)?, None), Some(order)),
@@ -132,6 +139,18 @@ async fn settle<T>(
     let is_as_found = Compare::mod_revision(key, CompareOp::Equal, revision);
     let changed = fleet.config.in_time(client.txn(Txn::new().when([is_as_found]).and_then([change]))).await?;
     Ok(changed.succeeded().then_some(stands))
+}
+
+/// An order that cannot be read counts for nothing, and whoever has written it wants to know.
+fn read_order<T>(fleet: &Fleet<T>, backend: &str, text: &[u8]) -> Option<Order> {
+    let unreadable = |error: &BoxError| {
+        warn!(target: FLEET_TARGET, backend, cause = %error, "an order in etcd cannot be read, and counts for nothing");
+        let cause = format!("the order of {backend} cannot be read: {error}").into();
+        fleet.status.send_modify(|status| {
+            status.last_failure = Some(Failure { when: Instant::now().into_std(), cause });
+        });
+    };
+    Order::read(text).inspect_err(unreadable).ok()
 }
 
 /// What somebody has written who is newer than this, or wrong, counts for nothing.

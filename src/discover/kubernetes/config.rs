@@ -24,7 +24,8 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 /// # Limits
 ///
 /// Where a kubeconfig says that a command tells who asks (`exec`), the runtime's thread waits for that command. A proxy is not
-/// used. https needs a provider of cryptography for the process; where the host has installed none, ring becomes it.
+/// used, whether the kubeconfig or the environment names it. https needs a provider of cryptography for the process; where the
+/// host has installed none, ring becomes it.
 #[derive(Clone)]
 pub struct KubernetesConfig {
     place: Place,
@@ -87,13 +88,17 @@ impl KubernetesConfig {
             Place::Kubeconfig { path, context } => {
                 let named = |error| format!("{}: {error}", path.display());
                 let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-                let kubeconfig = Kubeconfig::read_from(path).map_err(named)?;
+                let mut kubeconfig = Kubeconfig::read_from(path).map_err(named)?;
+                // The client is built without, and refuses one; where none is named it looks for one in the environment.
+                let clusters = kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut());
+                clusters.for_each(|cluster| cluster.proxy_url = Some("http://unused".into()));
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(named)?
             }
         };
         if let Some(server) = &self.server {
             config.cluster_url = server.parse()?;
         }
+        config.proxy_url = None;
         config.connect_timeout = Some(self.timeout);
         // When to ask again is for others to say.
         config.default_retry = false;

@@ -50,8 +50,9 @@ impl Assignment {
     /// What `message` says, by the rules of gRPC (gRFC A27): what breaks one of them is wrong as a whole.
     fn read(message: &ClusterLoadAssignment) -> Result<Self, String> {
         check_localities(&message.endpoints)?;
-        // Where no locality has a weight, none is weighed; where some have one, the others get nothing.
-        let are_weighed = message.endpoints.iter().any(|locality| weight_of(locality).is_some());
+        // Where no locality of a priority has a weight, none is weighed; where some have one, the others get nothing.
+        let weighed = message.endpoints.iter().filter(|locality| weight_of(locality).is_some());
+        let weighed: HashSet<_> = weighed.map(|locality| locality.priority).collect();
         let mut assignment = Self::default();
         for locality in &message.endpoints {
             let mut backends = Vec::new();
@@ -64,7 +65,7 @@ impl Assignment {
                     let sum: f64 = backends.iter().map(|backend| backend.weight).sum();
                     backends.iter_mut().for_each(|backend| backend.weight *= f64::from(weight) / sum);
                 }
-                None if are_weighed => {
+                None if weighed.contains(&locality.priority) => {
                     assignment.skipped.push(format!("locality {}: it has no weight", spelled(locality)));
                     continue;
                 }

@@ -53,6 +53,9 @@ fn an_endpoint_has_its_share_of_its_locality_and_a_locality_its_own() {
     let mut sick = two();
     sick[1].health_status = 2;
     assert_eq!(weights(vec![weighed(8, locality("a", 0, sick))]), [8.0]);
+    // What is said of one priority says nothing of the next.
+    let tiers = vec![weighed(8, locality("a", 0, one())), locality("b", 1, two())];
+    assert_eq!(weights(tiers), [8.0, 1.0, 3.0]);
     // One without a weight gets nothing where another has one.
     let read = read(vec![weighed(8, locality("a", 0, one())), weighed(0, locality("b", 0, two()))]).unwrap();
     assert_eq!((read.backends.len(), &read.skipped[..]), (1, &["locality \"/b/\": it has no weight".to_owned()][..]));
