@@ -29,6 +29,9 @@ impl LastError {
 #[derive(Debug, Default)]
 pub(super) struct Kept(ArcSwapOption<LastError>);
 
+/// How much of it is kept, in bytes.
+const LONGEST: usize = 400;
+
 /// The same again is no news so soon: where all requests fail alike, most of them only read.
 const SAME: Duration = Duration::from_millis(100);
 
@@ -38,6 +41,7 @@ impl Kept {
     }
 
     pub(super) fn keep(&self, words: &str, when: Instant) {
+        let words = beginning(words, LONGEST);
         let is_same = |last: &Arc<LastError>| {
             *last.words == *words && Moment::of(when).since(Moment::of(last.when)) < SAME && last.when <= when
         };

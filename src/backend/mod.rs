@@ -40,10 +40,13 @@ mod silence;
 mod standing;
 mod tally;
 mod weight;
+mod words;
 
 #[cfg(feature = "http")]
 pub use self::origin::{InvalidOrigin, Origin};
 pub(crate) use self::standing::Admin;
+#[cfg(feature = "etcd")]
+pub(crate) use self::words::beginning;
 pub use self::{
     backoff::Backoff,
     health::{Health, HealthState},

@@ -1,8 +1,11 @@
-use super::{Backoff, Health, HealthState};
+use super::{Backoff, Health, HealthState, words::beginning};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+/// How much of a cause is kept, in bytes.
+const CAUSE: usize = 400;
 
 /// What is known of a backend's health from the four who know something: the operator, the one who brought it, the probes
 /// and the traffic. Pure: each input comes with its time, and the state follows from what all of them said.
@@ -161,6 +164,7 @@ impl Standing {
     fn note(&mut self, healthy: bool, cause: &str, when: Instant) {
         let confirmed = self.active.as_ref().filter(|active| active.healthy == healthy);
         let since = confirmed.map_or(when, |active| active.since);
+        let cause = beginning(cause, CAUSE);
         // A cause that stays the same, as it mostly does, is shared.
         let same = self.active.as_ref().filter(|active| *active.cause == *cause);
         let cause = same.map_or_else(|| cause.into(), |active| Arc::clone(&active.cause));
@@ -187,7 +191,7 @@ impl Standing {
         }
         let until = now + backoff.length(self.ejections, seed);
         self.ejections = self.ejections.saturating_add(1);
-        self.passive = Passive::Ejected(Ejected { cause: cause.into(), since: now, until, unreachable });
+        self.passive = Passive::Ejected(Ejected { cause: beginning(cause, CAUSE).into(), since: now, until, unreachable });
     }
 
     /// Lets time pass: what has been out for long enough is tried again. While probes ask whether it can be reached, traffic

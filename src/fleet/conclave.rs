@@ -142,11 +142,6 @@ impl<'a, T: Clone + Send + Sync + 'static> Conclave<'a, T> {
 /// a word in its own.
 const CAUSE: usize = 120;
 
-fn beginning(cause: &str) -> &str {
-    let ends = |(at, char): (usize, char)| (at + char.len_utf8() > CAUSE).then_some(at);
-    &cause[..cause.char_indices().find_map(ends).unwrap_or(cause.len())]
-}
-
 /// What the checks of the share have found out.
 fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
     let vote = |backend: &Arc<Backend>| {
@@ -159,7 +154,7 @@ fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
             HealthState::Unhealthy if backend.tally().checks_passed() + backend.tally().checks_failed() == 0 => {
                 Vote::Unasked
             }
-            HealthState::Unhealthy => Vote::Ill(beginning(cause).into()),
+            HealthState::Unhealthy => Vote::Ill(beginning(cause, CAUSE).into()),
             _ => return None,
         };
         Some((backend.id().as_str().into(), vote))
