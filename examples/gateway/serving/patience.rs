@@ -5,7 +5,7 @@ use super::{
     fired::{Fired, Limit},
     frames::Frames,
     limits::Limits,
-    turns,
+    turns::{self, Turn},
 };
 use std::{
     io::{self, IoSlice},
@@ -34,6 +34,7 @@ const OPENING: usize = 33;
 pub struct Patient<I> {
     inner: Strict<I>,
     frames: Frames,
+    turn: Turn,
     /// For the body that is read, and for all that is written.
     upload: Credit,
     download: Credit,
@@ -70,6 +71,7 @@ impl<I> Patient<I> {
         Self {
             inner: Strict::new(stream),
             frames: Frames::new(empty_frames),
+            turn: Turn::default(),
             upload: credit,
             download: credit,
             head_time,
@@ -175,17 +177,16 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let inner = Pin::new(&mut this.inner);
-        let read = match this.frames.left() {
+        let (inner, left) = (Pin::new(&mut this.inner), this.frames.left());
+        let read = this.turn.poll_read(cx, buf, |cx, buf| match left {
             Some(left) => turns::read_frames(inner, cx, buf, left),
             None => inner.poll_read(cx, buf),
-        };
+        });
         if read.is_pending() {
             return if this.is_out_of_patience(cx) { timed_out() } else { read };
         }
         this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Flood))?;
         let bytes = buf.filled().len() - before;
-        turns::read(cx, bytes);
         this.opening = this.opening.saturating_sub(bytes);
         // A byte now and then is no beginning and no head, but it is something of a body.
         if let Some((Awaited::Body, since)) = this.awaited {
