@@ -48,9 +48,18 @@ pub struct Patient<I> {
     alarm: Option<Pin<Box<Sleep>>>,
     /// Since a write waits, and when it has waited for too long.
     writing: Option<(Instant, Pin<Box<Sleep>>)>,
-    written: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     fired: Fired,
     _place: OwnedSemaphorePermit,
+}
+
+/// That a client is there: each is set when it happens, by whoever sees to the bytes, and taken back by whoever looks.
+#[derive(Debug, Default)]
+pub struct Signs {
+    /// Something was read from it.
+    pub said: AtomicBool,
+    /// Something was written to it.
+    pub taken: AtomicBool,
 }
 
 /// What a client is waited for.
@@ -80,7 +89,7 @@ impl<I> Patient<I> {
             awaited: None,
             alarm: None,
             writing: None,
-            written: Arc::default(),
+            signs: Arc::default(),
             fired: limits.fired.clone(),
             _place: place,
         }
@@ -91,9 +100,8 @@ impl<I> Patient<I> {
         self.inner.switch()
     }
 
-    /// True once something was written, whenever it was false before.
-    pub fn written(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.written)
+    pub fn signs(&self) -> Arc<Signs> {
+        Arc::clone(&self.signs)
     }
 
     /// What is waited for now, and how long.
@@ -145,14 +153,14 @@ impl<I> Patient<I> {
         written: Poll<io::Result<T>>,
         bytes: impl FnOnce(T) -> usize,
     ) -> Poll<io::Result<T>> {
-        let Self { writing, written: has_written, frames, download, fired, .. } = self;
+        let Self { writing, signs, frames, download, fired, .. } = self;
         if let Poll::Ready(result) = &written {
             let waited = writing.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
             let bytes = result.as_ref().map_or(0, |written| bytes(*written));
             download.spend(waited, bytes);
             frames.wrote(bytes);
             if bytes > 0 {
-                has_written.store(true, Ordering::Relaxed);
+                signs.taken.store(true, Ordering::Relaxed);
             }
             return written;
         }
@@ -187,6 +195,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         }
         this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Flood))?;
         let bytes = buf.filled().len() - before;
+        this.signs.said.store(true, Ordering::Relaxed);
         this.opening = this.opening.saturating_sub(bytes);
         // A byte now and then is no beginning and no head, but it is something of a body.
         if let Some((Awaited::Body, since)) = this.awaited {
