@@ -20,6 +20,11 @@ impl Config {
             if !self.routes.is_empty() && !self.routes.iter().any(|route| *route.pool == *name) {
                 warnings.push(format!("no route leads to pool {name}"));
             }
+            if self.fleet.is_some() && *pool.health.kind == Kind::Off {
+                let words =
+                    "without health checks it is not shared: what is said here of its backends the others do not hear";
+                warnings.push(format!("{words} (pool {name})"));
+            }
             let local = pool.warnings(&self.server);
             warnings.extend(local.into_iter().map(|warning| format!("{warning} (pool {name})")));
         }
