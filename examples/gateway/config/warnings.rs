@@ -109,9 +109,6 @@ impl Pool {
             let words = "the health timeout is longer than the interval: a silent backend delays its next check";
             warnings.push(words.to_owned());
         }
-        if *health.kind == Kind::Http && *self.upstream.protocol == Protocol::H2 {
-            warnings.push("health checks of kind http speak HTTP/1.1, and the upstream speaks h2".to_owned());
-        }
         let share = self.outlier.max_ejected();
         for backends in self.groups() {
             let of = format!("max_ejected {} of {backends} backends = 0", percent(share));
