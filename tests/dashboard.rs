@@ -244,6 +244,27 @@ async fn a_page_that_hears_of_no_events_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_question_for_events_is_never_answered_asks_again() {
+    let server = Server::http(says("one")).await;
+    let Some(desk) = Desk::open(&web(&[&server.url()], "")).await else { return };
+    desk.is_live().await;
+    // From then on, and with a clock that is in a hurry.
+    let script = "const fetches = window.fetch, waits = window.setTimeout;
+        window.asked = 0;
+        window.setTimeout = (then, time) => waits(then, Math.min(time, 500));
+        window.fetch = (path, options) => path !== '/events' ? fetches(path, options) : new Promise((_, fails) => {
+            window.asked += 1;
+            options.signal.addEventListener('abort', () => fails(options.signal.reason));
+        })";
+    desk.browser.run(script).await;
+    let Desk { operator, gateway, file, browser, _alone } = desk;
+    drop(gateway);
+    let _gateway = Gateway::start(&["--admin", &operator.address, "--config", file.path()]);
+    browser.until("document.querySelector('#live').textContent === 'no events (silence): trying again'").await;
+    browser.until("asked > 2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn everything_can_be_done_by_keyboard_and_the_focus_stays() {
     let servers = [Server::http(says("one")).await, Server::http(says("two")).await];
     let [one, two] = servers.each_ref().map(Server::url);

@@ -307,10 +307,6 @@ fn what_is_probably_not_meant_is_warned_of() {
             "upstream.max_idle does nothing over h2",
         ),
         (
-            format!("[pools.web]\n{three}\nupstream = {{ protocol = \"h2\" }}"),
-            "health checks of kind http speak HTTP/1.1",
-        ),
-        (
             format!("[pools.web]\n{three}\nupstream = {{ protocol = \"auto\" }}"),
             "upstream.protocol auto is http1: no backend is https://",
         ),
@@ -349,8 +345,11 @@ fn what_is_probably_not_meant_is_warned_of() {
         assert_eq!(code, 0, "{said}");
         assert!(said.contains(&format!("warning          {warning}")), "{warning:?} is missing in\n{said}");
     }
-    let (_, said) = check("[pools.web]\nbackends = [\"http://a\", \"http://b\"]");
-    assert!(!said.contains("warning"), "{said}");
+    // Checks of kind http speak what requests speak.
+    for upstream in ["", "upstream = { protocol = \"h2\" }"] {
+        let (_, said) = check(&format!("[pools.web]\nbackends = [\"http://a\", \"http://b\"]\n{upstream}"));
+        assert!(!said.contains("warning"), "{said}");
+    }
 }
 
 #[test]

@@ -143,6 +143,18 @@ fn what_is_wrong_with_a_fleet_is_told_by_key() {
     }
 }
 
+#[test]
+fn a_pool_without_checks_is_in_no_fleet_and_the_check_says_so() {
+    let fleet = "[fleet]\netcd = \"http://a:1\"\nprefix = \"/a/\"\n[pools.web]\nbackends = [\"http://a:1\"]\n";
+    for (health, warns) in [("", false), ("health = \"tcp\"", false), ("health = \"off\"", true)] {
+        let file = ConfigFile::new(&format!("{fleet}{health}"));
+        let output = run(&["--check", "--config", file.path()]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said.contains("warning          without health checks it is not shared"), warns, "{health}: {said}");
+        assert!(output.status.success());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn backends_etcd_and_gateways_are_killed_one_by_one_and_no_request_fails_but_in_flight_on_a_killed_gateway() {
     let Some(mut etcd) = Etcd::start("gateway-fleet").await else { return };

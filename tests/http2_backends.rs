@@ -239,9 +239,12 @@ async fn an_answer_of_another_length_than_it_says_does_not_look_whole() {
     for length in ["5", "0", "3"] {
         let block = [&[0x88][..], &literal(b"content-length", length.as_bytes())].concat();
         let answer = raw(block, b"ok").await.send(ASKS).await;
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let whole =
-            answer.starts_with("HTTP/1.1 200 ") && body.len() == length.parse::<usize>().unwrap() && length != "0";
-        assert!(!whole && !body.starts_with("okHTTP"), "{length}: {answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        // Either it is none, or there is less of it than it says, and nothing beyond that.
+        let is_cut = header(head, "content-length") == [length]
+            && header(head, "transfer-encoding").is_empty()
+            && "ok".starts_with(body)
+            && body.len() < length.parse::<usize>().unwrap().max(1);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 502 ") || is_cut, "{length}: {answer}");
     }
 }

@@ -851,3 +851,26 @@ async fn only_so_many_are_told_that_there_is_no_place() {
     }
     assert!((256..400).contains(&told), "{told}");
 }
+
+#[tokio::test]
+async fn who_has_much_to_say_is_answered_meanwhile() {
+    let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+    let (mut client, server) = duplex(1 << 20);
+    client.write_all(PREFACE).await.unwrap();
+    client.write_all(&frame(0, 0, 1, &[b'x'; 16_000]).repeat(20)).await.unwrap();
+    let mut server = Patient::new(server, &Limits::default(), place);
+    let answered = tokio::spawn(std::future::poll_fn(move |cx| {
+        let (mut bytes, mut read) = ([0; 16 * 1024], 0);
+        loop {
+            let mut buf = ReadBuf::new(&mut bytes);
+            if Pin::new(&mut server).poll_read(cx, &mut buf)?.is_pending() {
+                break;
+            }
+            read += buf.filled().len();
+        }
+        assert!((16 * 1024..64 * 1024).contains(&read), "{read} bytes in a turn");
+        let written = Pin::new(&mut server).poll_write(cx, b"pong");
+        Poll::Ready(io::Result::Ok(written.map_ok(|_| ())))
+    }));
+    assert!(answered.await.unwrap().unwrap().is_ready());
+}

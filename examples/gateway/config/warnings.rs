@@ -20,6 +20,11 @@ impl Config {
             if !self.routes.is_empty() && !self.routes.iter().any(|route| *route.pool == *name) {
                 warnings.push(format!("no route leads to pool {name}"));
             }
+            if self.fleet.is_some() && *pool.health.kind == Kind::Off {
+                let words =
+                    "without health checks it is not shared: what is said here of its backends the others do not hear";
+                warnings.push(format!("{words} (pool {name})"));
+            }
             let local = pool.warnings(&self.server);
             warnings.extend(local.into_iter().map(|warning| format!("{warning} (pool {name})")));
         }
@@ -103,9 +108,6 @@ impl Pool {
         if *health.kind != Kind::Off && *health.timeout > *health.interval {
             let words = "the health timeout is longer than the interval: a silent backend delays its next check";
             warnings.push(words.to_owned());
-        }
-        if *health.kind == Kind::Http && *self.upstream.protocol == Protocol::H2 {
-            warnings.push("health checks of kind http speak HTTP/1.1, and the upstream speaks h2".to_owned());
         }
         let share = self.outlier.max_ejected();
         for backends in self.groups() {

@@ -203,7 +203,7 @@ impl Connections {
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
         let stream = Patient::new(Coalesce::new(stream), &self.limits, place);
-        let (switch, written, stream) = (stream.switch(), stream.written(), TokioIo::new(stream));
+        let (switch, signs, stream) = (stream.switch(), stream.signs(), TokioIo::new(stream));
         let connect = |service: Counting<Pressing<S>>| {
             let service = service_fn(move |mut request: Request<Incoming>| {
                 if request.headers().contains_key(header::UPGRADE) {
@@ -218,7 +218,7 @@ impl Connections {
         let fired = self.fired().clone();
         let service = Pressing::new(service, Credit::new(stall, min_rate), fired.clone());
         let answers = service.answers();
-        let connection = Counting::new(service, answers.clone(), &self.limits).on(connect, written, &self.limits, stop);
+        let connection = Counting::new(service, answers.clone(), &self.limits).on(connect, signs, &self.limits, stop);
         Box::pin(answers.watched_on(connection, stall, fired))
     }
 }

@@ -5,7 +5,7 @@ use super::{
     fired::{Fired, Limit},
     frames::Frames,
     limits::Limits,
-    turns,
+    turns::{self, Turn},
 };
 use std::{
     io::{self, IoSlice},
@@ -34,6 +34,7 @@ const OPENING: usize = 33;
 pub struct Patient<I> {
     inner: Strict<I>,
     frames: Frames,
+    turn: Turn,
     /// For the body that is read, and for all that is written.
     upload: Credit,
     download: Credit,
@@ -47,9 +48,18 @@ pub struct Patient<I> {
     alarm: Option<Pin<Box<Sleep>>>,
     /// Since a write waits, and when it has waited for too long.
     writing: Option<(Instant, Pin<Box<Sleep>>)>,
-    written: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     fired: Fired,
     _place: OwnedSemaphorePermit,
+}
+
+/// That a client is there: each is set when it happens, by whoever sees to the bytes, and taken back by whoever looks.
+#[derive(Debug, Default)]
+pub struct Signs {
+    /// Something was read from it.
+    pub said: AtomicBool,
+    /// Something was written to it.
+    pub taken: AtomicBool,
 }
 
 /// What a client is waited for.
@@ -70,6 +80,7 @@ impl<I> Patient<I> {
         Self {
             inner: Strict::new(stream),
             frames: Frames::new(empty_frames),
+            turn: Turn::default(),
             upload: credit,
             download: credit,
             head_time,
@@ -78,7 +89,7 @@ impl<I> Patient<I> {
             awaited: None,
             alarm: None,
             writing: None,
-            written: Arc::default(),
+            signs: Arc::default(),
             fired: limits.fired.clone(),
             _place: place,
         }
@@ -89,9 +100,8 @@ impl<I> Patient<I> {
         self.inner.switch()
     }
 
-    /// True once something was written, whenever it was false before.
-    pub fn written(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.written)
+    pub fn signs(&self) -> Arc<Signs> {
+        Arc::clone(&self.signs)
     }
 
     /// What is waited for now, and how long.
@@ -143,14 +153,14 @@ impl<I> Patient<I> {
         written: Poll<io::Result<T>>,
         bytes: impl FnOnce(T) -> usize,
     ) -> Poll<io::Result<T>> {
-        let Self { writing, written: has_written, frames, download, fired, .. } = self;
+        let Self { writing, signs, frames, download, fired, .. } = self;
         if let Poll::Ready(result) = &written {
             let waited = writing.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
             let bytes = result.as_ref().map_or(0, |written| bytes(*written));
             download.spend(waited, bytes);
             frames.wrote(bytes);
             if bytes > 0 {
-                has_written.store(true, Ordering::Relaxed);
+                signs.taken.store(true, Ordering::Relaxed);
             }
             return written;
         }
@@ -175,17 +185,17 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let inner = Pin::new(&mut this.inner);
-        let read = match this.frames.left() {
+        let (inner, left) = (Pin::new(&mut this.inner), this.frames.left());
+        let read = this.turn.poll_read(cx, buf, |cx, buf| match left {
             Some(left) => turns::read_frames(inner, cx, buf, left),
             None => inner.poll_read(cx, buf),
-        };
+        });
         if read.is_pending() {
             return if this.is_out_of_patience(cx) { timed_out() } else { read };
         }
         this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Flood))?;
         let bytes = buf.filled().len() - before;
-        turns::read(cx, bytes);
+        this.signs.said.store(true, Ordering::Relaxed);
         this.opening = this.opening.saturating_sub(bytes);
         // A byte now and then is no beginning and no head, but it is something of a body.
         if let Some((Awaited::Body, since)) = this.awaited {

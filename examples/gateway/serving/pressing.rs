@@ -227,10 +227,14 @@ impl<C: Future<Output = Result<(), BoxError>>> Future for Watching<C> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         let mut this = self.project();
         loop {
+            // Looked at before the connection, which may use up this turn each time, as long as its client has more to say.
+            let rings = this.alarm.as_mut().poll(cx).is_ready();
             if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
                 return Poll::Ready(ended.inspect_err(|error| this.fired.ended_with(&**error)));
             }
-            ready!(this.alarm.as_mut().poll(cx));
+            if !rings {
+                return Poll::Pending;
+            }
             this.alarm.as_mut().reset(Instant::now() + *this.now_and_then);
             // What is given up may want to be told so, by the connection.
             (0..this.answers.look()).for_each(|_| this.fired.one(Limit::Stall));
@@ -329,4 +333,36 @@ impl<R: Body<Error: Into<BoxError>>> Body for Download<R> {
 /// What is changed under a lock here is whole between any two lines.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use std::future::poll_fn;
+    use tokio::task::{coop, yield_now};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_is_given_up_however_much_comes_on_its_connection() {
+        const STALL: Duration = Duration::from_secs(30);
+        let (credit, fired) = (Credit::new(STALL, 0), Fired::default());
+        let answers = Answers(Arc::new(Given { credit, all: Mutex::default() }));
+        let answer = answers.watch(Empty::<Bytes>::new(), false);
+        let busy = poll_fn(|cx| {
+            while let Poll::Ready(operation) = coop::poll_proceed(cx) {
+                operation.made_progress();
+            }
+            Poll::<Result<(), BoxError>>::Pending
+        });
+        let connection = tokio::spawn(answers.clone().watched_on(busy, STALL, fired.clone()));
+        for _ in 0..3 {
+            yield_now().await;
+            tokio::time::advance(STALL).await;
+        }
+        yield_now().await;
+        assert_eq!(fired.count(Limit::Stall), 1);
+        assert!(!answer.is_under_way());
+        connection.abort();
+    }
 }

@@ -2,20 +2,24 @@
 //!
 //! The runtime lets a task do some 128 operations in a row, whatever they cost. For us one of them may be a read that brings
 //! thousands of small frames, or a connection that is accepted and has a life of its own ahead of it; and whoever asks for
-//! one small thing waits until all of that is through. So these cost more.
+//! one small thing waits until all of that is through. So a connection reads so many bytes in a row, and one is accepted at a
+//! time.
 
 use std::{
     io,
-    pin::Pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    task::coop::{has_budget_remaining, poll_proceed},
+    task::{
+        coop::{has_budget_remaining, poll_proceed},
+        yield_now,
+    },
 };
 
-/// Bytes from a client that cost as much as one operation. A turn is over with 16 KiB.
-const BYTES: usize = 128;
+/// Bytes from a client that are read in a turn.
+const BYTES: usize = 16 * 1024;
 
 /// What a new connection costs: a turn, so that those that are there already go on.
 const ACCEPTED: usize = 128;
@@ -41,18 +45,33 @@ pub fn read_frames(
     read
 }
 
-/// So many bytes were read.
-pub fn read(cx: &mut Context<'_>, bytes: usize) {
-    spend(cx, bytes / BYTES);
+/// What was read of a connection in its turn. Only reading ends with it: what there is to be sent is, and timers ring. With the
+/// runtime's budget all would wait, until the client has nothing more to say.
+#[derive(Debug, Default)]
+pub struct Turn(usize);
+
+impl Turn {
+    /// What `read` comes to, while the turn is not over; then everybody else is served first.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        read: impl FnOnce(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        if self.0 >= BYTES {
+            self.0 = 0;
+            ready!(pin!(yield_now()).poll(cx));
+        }
+        let before = buf.filled().len();
+        let read = read(cx, buf);
+        self.0 = if read.is_pending() { 0 } else { self.0 + buf.filled().len() - before };
+        read
+    }
 }
 
+/// As much of the runtime's budget as is left: what is asked for next waits for the next turn.
 pub fn accepted(cx: &mut Context<'_>) {
-    spend(cx, ACCEPTED);
-}
-
-/// As much of it as is left: what is asked for next waits for the next turn.
-fn spend(cx: &mut Context<'_>, operations: usize) {
-    for _ in 0..operations {
+    for _ in 0..ACCEPTED {
         if !has_budget_remaining() {
             return;
         }
@@ -67,19 +86,33 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
 
-    async fn is_over_with(spend: impl Fn(&mut Context<'_>)) -> bool {
-        poll_fn(|cx| {
-            spend(cx);
+    #[tokio::test]
+    async fn a_turn_is_over_with_a_connection() {
+        let over = poll_fn(|cx| {
+            accepted(cx);
             Poll::Ready(!has_budget_remaining())
-        })
-        .await
+        });
+        assert!(tokio::spawn(over).await.unwrap());
     }
 
     #[tokio::test]
-    async fn a_turn_is_over_with_16_kib_or_a_connection_and_not_with_a_request() {
-        assert!(tokio::spawn(is_over_with(|cx| read(cx, 16 * 1024))).await.unwrap());
-        assert!(tokio::spawn(is_over_with(accepted)).await.unwrap());
-        assert!(!tokio::spawn(is_over_with(|cx| read(cx, 1024))).await.unwrap());
+    async fn a_turn_is_over_with_16_kib_in_a_row() {
+        let mut turn = Turn::default();
+        let mut read = |cx: &mut Context<'_>, bytes: usize| {
+            let mut all = vec![0; bytes];
+            turn.poll_read(cx, &mut ReadBuf::new(&mut all), |_, buf| {
+                buf.advance(bytes);
+                if bytes == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
+            })
+        };
+        let mut is_over = poll_fn(|cx| {
+            // All that there was.
+            let paused = [read(cx, 15 * 1024).is_ready(), read(cx, 0).is_pending()];
+            let more = [read(cx, 15 * 1024).is_ready(), read(cx, 1024).is_ready(), read(cx, 1).is_pending()];
+            // It has waited.
+            Poll::Ready((paused, more, read(cx, 1).is_ready()))
+        });
+        assert_eq!((&mut is_over).await, ([true; 2], [true; 3], true));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use super::{
     fired::{Fired, Limit},
     limits::Limits,
+    patience::Signs,
     pressing::Answers,
 };
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
@@ -23,7 +24,8 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 
 /// At a stop, who has nothing under way has so long to go, or to say what it wants where it has just begun; over HTTP/2 up to twice
-/// as long. A client that is gone without a word must not take up the time of those who are served.
+/// as long. A client that is gone without a word must not take up the time of those who are served. One that answers when it is
+/// asked to go, and does not, has an answer of which a part is still to be sent.
 pub const LAST: Duration = Duration::from_secs(3);
 
 /// What became of the requests on a connection.
@@ -98,22 +100,17 @@ impl<S> Counting<S> {
 
     /// A connection on which this is served: it is closed where so many more of its requests were given up than answered, and
     /// asked to end where none has begun for a while, both by `limits`, and at `stop`. Where it goes on after that with nothing
-    /// under way, and nothing `written` either, it is closed as well: a client may say that it is there, and not go.
-    pub fn on<C, F>(
-        self,
-        connect: impl FnOnce(Self) -> C,
-        written: Arc<AtomicBool>,
-        limits: &Limits,
-        stop: F,
-    ) -> Kept<C, F> {
+    /// under way, and without `signs` of the client, it is closed as well: a client may say that it is there, and not go.
+    pub fn on<C, F>(self, connect: impl FnOnce(Self) -> C, signs: Arc<Signs>, limits: &Limits, stop: F) -> Kept<C, F> {
         let Limits { abandoned: most, idle: patience, ref fired, .. } = *limits;
         Kept {
             tally: Arc::clone(&self.tally),
             answers: self.answers.clone(),
-            written,
+            signs,
             connection: connect(self),
             most,
             patience,
+            stall: limits.stall,
             checked: 0,
             asked: false,
             check: sleep(patience),
@@ -199,10 +196,11 @@ pin_project! {
         stop: Option<F>,
         tally: Arc<Tally>,
         answers: Answers,
-        // Whether the client has taken something since this was last looked at.
-        written: Arc<AtomicBool>,
+        // Since this was last looked at.
+        signs: Arc<Signs>,
         most: u32,
         patience: Duration,
+        stall: Duration,
         checked: u32,
         asked: bool,
         #[pin]
@@ -238,15 +236,20 @@ where
             if stops {
                 this.stop.set(None);
                 (*this.asked, *this.checked, *this.patience) = (true, begun, LAST.min(*this.patience));
+                this.signs.said.store(false, Ordering::Relaxed);
             } else if !rings || begun == HTTP1 {
                 return Poll::Pending;
             } else {
                 // Of an answer that has ended, much may still be on its way, which a stop must not cut off. Before the first there
                 // is none.
                 let is_last = this.stop.is_none() && begun > 0;
-                let taken = this.written.swap(false, Ordering::Relaxed) && is_last;
+                let taken = this.signs.taken.swap(false, Ordering::Relaxed);
+                let said = this.signs.said.swap(false, Ordering::Relaxed);
+                if is_last && said {
+                    *this.patience = *this.stall;
+                }
                 // What is under way goes on to its end.
-                let under_way = this.tally.under_way() || this.answers.are_under_way() || taken;
+                let under_way = this.tally.under_way() || this.answers.are_under_way() || is_last && (taken || said);
                 if begun == *this.checked && *this.asked && !under_way {
                     return Poll::Ready(Err("the client was asked to go and stays".into()));
                 }
