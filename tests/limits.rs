@@ -362,6 +362,12 @@ async fn a_window_is_opened_for_what_was_sent_and_else_for_nothing() {
     }
     let in_vain = (0..).take_while(|_| frames.read(&window).is_ok()).count();
     assert_eq!(in_vain, 100);
+    // Nor is it saved up without end.
+    let mut frames = Frames::new(100);
+    frames.read(PREFACE).unwrap();
+    frames.wrote(1 << 30);
+    let saved = (0..).take_while(|_| frames.read(&window).is_ok()).count();
+    assert_eq!(saved, (1 << 20) / 5 + 100);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-use super::Moment;
+use super::{Moment, words::beginning};
 use arc_swap::ArcSwapOption;
 use std::{
     sync::Arc,

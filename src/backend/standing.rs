@@ -191,7 +191,8 @@ impl Standing {
         }
         let until = now + backoff.length(self.ejections, seed);
         self.ejections = self.ejections.saturating_add(1);
-        self.passive = Passive::Ejected(Ejected { cause: beginning(cause, CAUSE).into(), since: now, until, unreachable });
+        self.passive =
+            Passive::Ejected(Ejected { cause: beginning(cause, CAUSE).into(), since: now, until, unreachable });
     }
 
     /// Lets time pass: what has been out for long enough is tried again. While probes ask whether it can be reached, traffic
@@ -264,6 +265,18 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn of_a_long_cause_the_beginning_is_kept() {
+        let (start, long) = (origin(), "é".repeat(CAUSE));
+        let kept = |standing: &Standing| standing.health().cause().map(str::to_owned).unwrap_or_default();
+        let mut standing = Standing::assumed();
+        standing.observe(false, &long, start);
+        assert_eq!(kept(&standing), "é".repeat(CAUSE / 2));
+        let mut standing = Standing::assumed();
+        standing.eject(&long, false, start, Backoff::default(), 0);
+        assert_eq!(kept(&standing), "é".repeat(CAUSE / 2));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     wire::News,
 };
 use crate::{
-    backend::{Backend, BackendId, HealthState},
+    backend::{Backend, BackendId, HealthState, beginning},
     pool::{Member, Members},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Instant};

@@ -19,7 +19,7 @@ use axum::{
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tower_balancer::{
-    backend::{self, Origin, Weight},
+    backend::{self, HealthState, Origin, Weight},
     discover::DEFAULT_DRAIN,
     health::CannotDrain,
     http::Peer,
@@ -290,7 +290,8 @@ impl Chosen {
             pool.config.backends.iter().find(|listed| *listed.url.id() == id).cloned()
         };
         let before = entry();
-        Removal { pool: self.pool.backends.clone(), holds: Box::new(move || entry() == before) }
+        let was_draining = self.backend.health().state() == HealthState::Draining;
+        Removal { pool: self.pool.backends.clone(), holds: Box::new(move || entry() == before), was_draining }
     }
 
     fn is_last(&self) -> Problem {

@@ -28,8 +28,10 @@ type Key = (Arc<str>, BackendId);
 /// How a backend leaves `pool` at the end.
 pub struct Removal {
     pub pool: BackendPool<Origin>,
-    /// Whether the file still says of it what it said when this was asked for; else it is the file's again.
+    /// Whether the file still says of it what it said when this was asked for; else it is as it was.
     pub holds: Box<dyn Fn() -> bool + Send>,
+    /// It was drained before.
+    pub was_draining: bool,
 }
 
 struct UnderWay {
@@ -135,8 +137,12 @@ impl Drains {
         self.journal.tell(event);
         // Another may have its id by now.
         let is_there = |pool: &BackendPool<Origin>| pool.get(id.as_str()).is_some_and(|it| Arc::ptr_eq(&it, backend));
-        if let Some(Removal { pool, holds }) = removal.filter(|removal| is_there(&removal.pool)) {
-            _ = if holds() { pool.remove(id.as_str()) } else { pool.enable(id.as_str()) };
+        if let Some(removal) = removal.filter(|removal| is_there(&removal.pool)) {
+            if (removal.holds)() {
+                removal.pool.remove(id.as_str());
+            } else if !removal.was_draining {
+                removal.pool.enable(id.as_str());
+            }
         }
     }
 

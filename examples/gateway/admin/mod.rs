@@ -24,7 +24,7 @@
 //! What is changed here holds until somebody says something else about the same thing, here or in the file, or until the
 //! process ends. A reload takes up what is new in the file: an entry that is as it was changes nothing, so a backend stays
 //! drained or disabled, keeps the weight that it was given, and stays away where it was removed; one that is being removed
-//! while its entry changes is back in rotation when its drain has ended. A backend that was added
+//! while its entry changes stays, and is as it was before when its drain has ended. A backend that was added
 //! here stays, unless the file had it and has it no longer. Where a source says who is in a pool (`discover`), nobody is added
 //! or removed here, and a weight holds until the source has news.
 //!

@@ -15,6 +15,9 @@ const COST: u32 = 32;
 /// of which a frame has ten at least.
 const OPENED_FOR: u32 = 5;
 
+/// So far back it counts what was sent: who was sent much may not save it up for a flood.
+const MOST_SENT: u32 = 1 << 20;
+
 /// A stream that was reset had a request on it; and who only resets is cut off for that.
 const RESET_COST: u32 = 4;
 
@@ -74,7 +77,7 @@ impl Frames {
     pub fn wrote(&mut self, bytes: usize) {
         let bytes = bytes.try_into().unwrap_or(u32::MAX);
         self.owes = self.owes.saturating_sub(bytes);
-        self.sent = self.sent.saturating_add(bytes);
+        self.sent = self.sent.saturating_add(bytes).min(MOST_SENT);
     }
 
     fn look_at(&mut self, mut bytes: &[u8]) {
