@@ -5,8 +5,9 @@
 
 For each attack a gateway of its own, 200 requests a second by a calm probe without the attack and then with it. `ratio` is the
 99th percentile with over that without, before and after; `memory` what the gateway has grown to; `cut off` how many of the attacker's connections
-the gateway ended, of how many there were. Attackers are processes of the lowest priority, the probe and
-its backend of the highest, so that it is the gateway whom they wait for: all of them would be other machines. Everything is on loopback. Fails where the ratio is above 3, a request of the probe fails, or
+the gateway ended, of how many there were. The gateway has one worker and the first processor, and all
+others the second, where the probe and its backend have the highest priority and attackers the lowest: they would be other machines,
+and it is the gateway whom the probe is to wait for. Attackers send as much as is left of that processor: `sent` a second. Everything is on loopback. Fails where the ratio is above 3, a request of the probe fails, or
 memory above 512 MiB. Which clients are cut off when, tests/limits.rs says without a clock.
 """
 
@@ -90,7 +91,7 @@ class Nginx:
             certificate(folder)
         tls = f"ssl http2; ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem" if encrypted else ""
         Path(folder, "nginx.conf").write_text(f"""
-worker_processes auto; daemon off; pid {folder}/pid; error_log {folder}/errors crit; worker_rlimit_nofile 100000;
+worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/errors crit; worker_rlimit_nofile 100000;
 events {{ worker_connections 30000; }}
 http {{
     access_log off; keepalive_requests 1000000000; proxy_http_version 1.1; proxy_set_header Connection ""; client_max_body_size 0;
@@ -332,6 +333,7 @@ def main():
     options = options.parse_args()
     switching = socket.create_server(("127.0.0.1", 0), backlog=1024)
     threading.Thread(target=switch, args=(switching,), daemon=True).start()
+    os.sched_setaffinity(0, {1})
     # One for the probe and another for attackers: it is the gateway's time that they share, not their backend's.
     ports = free_port(), free_port()
     backends = [serve(port) for port in ports]
@@ -347,7 +349,7 @@ def main():
             nginx.terminate()
             nginx.wait()
             shutil.rmtree(folder)
-    table(["attack", "calm p99 ms", "under", "ratio", "slowest", "probes", "failed", "memory MiB", "cut off", "MB sent", ""], rows)
+    table(["attack", "calm p99 ms", "under", "ratio", "slowest", "probes", "failed", "memory MiB", "cut off", "MB/s sent", ""], rows)
     sys.exit(bool(bad))
 
 
@@ -360,13 +362,15 @@ def measure(options, port, theirs, switching):
             server, limits = certificate(folder) if encrypted else "", 'max_connections = 12000\nheader_read_timeout = "3s"'
             websockets = "websocket" in name
             heavy = switching if websockets else theirs
+            os.sched_setaffinity(0, {0})
             if options.proxy == "nginx":
                 proxy = Nginx(port, heavy, encrypted, websockets)
                 # What floods over HTTP/1.1, its crowds, can come where the probe is.
                 attacked = proxy.address if isinstance(ATTACKS[name], Crowd) and "h2" not in name and name != "zero window" else proxy.attacked
             else:
-                proxy = Gateway(port, server=server, limits=limits, more=HEAVY % heavy)
+                proxy = Gateway(port, server=f"workers = 1\n{server}", limits=limits, more=HEAVY % heavy)
                 attacked = proxy.address
+            os.sched_setaffinity(0, {1})
             with proxy as gateway:
                 calm, _ = probe(gateway.address, tls, options.seconds)
                 report = multiprocessing.Queue()
@@ -386,7 +390,7 @@ def measure(options, port, theirs, switching):
         bad += not well
         rows.append([
             name, f"{p99(calm):.2f}", f"{p99(under):.2f}", f"{ratio:.1f}", f"{under[-1]:.1f}", len(under), failed + failed_after,
-            f"{memory:.0f}", f"{counts['cut']} of {counts['opened']}", f"{counts['sent'] / 1e6:.0f}", "ok" if well else "BAD",
+            f"{memory:.0f}", f"{counts['cut']} of {counts['opened']}", f"{counts['sent'] / 1e6 / (options.seconds + 1):.0f}", "ok" if well else "BAD",
         ])
         print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
     return rows, bad

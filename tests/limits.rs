@@ -874,7 +874,7 @@ async fn who_has_much_to_say_is_answered_meanwhile() {
             }
             read += buf.filled().len();
         }
-        assert!((16 * 1024..64 * 1024).contains(&read), "{read} bytes in a turn");
+        assert!((1..64 * 1024).contains(&read), "{read} bytes in a turn");
         let written = Pin::new(&mut server).poll_write(cx, b"pong");
         Poll::Ready(io::Result::Ok(written.map_ok(|_| ())))
     }));

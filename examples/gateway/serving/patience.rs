@@ -5,7 +5,7 @@ use super::{
     fired::{Fired, Limit},
     frames::Frames,
     limits::Limits,
-    turns::{self, Turn},
+    turns::Turn,
 };
 use std::{
     io::{self, IoSlice},
@@ -185,11 +185,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let (inner, left) = (Pin::new(&mut this.inner), this.frames.left());
-        let read = this.turn.poll_read(cx, buf, |cx, buf| match left {
-            Some(left) => turns::read_frames(inner, cx, buf, left),
-            None => inner.poll_read(cx, buf),
-        });
+        let read = this.turn.poll_read(Pin::new(&mut this.inner), cx, buf, this.frames.left());
         if read.is_pending() {
             return if this.is_out_of_patience(cx) { timed_out() } else { read };
         }

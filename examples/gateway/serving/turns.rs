@@ -24,26 +24,8 @@ const BYTES: usize = 16 * 1024;
 /// What a new connection costs: a turn, so that those that are there already go on.
 const ACCEPTED: usize = 128;
 
-/// Frames that are read at a time, in bytes: they can be four hundred, or headers that are unpacked to a hundred times as much.
-const FRAMES: usize = 4 * 1024;
-
-/// Reads no more frames than are done quickly, after what is `left` of the one that has begun.
-pub fn read_frames(
-    stream: Pin<&mut impl AsyncRead>,
-    cx: &mut Context<'_>,
-    buf: &mut ReadBuf<'_>,
-    left: usize,
-) -> Poll<io::Result<()>> {
-    let most = left + FRAMES;
-    if buf.remaining() <= most {
-        return stream.poll_read(cx, buf);
-    }
-    let mut some = ReadBuf::new(buf.initialize_unfilled_to(most));
-    let read = stream.poll_read(cx, &mut some);
-    let filled = some.filled().len();
-    buf.advance(filled);
-    read
-}
+/// Frames that are read in a turn, in bytes: they can be two hundred, or headers that are unpacked to a hundred times as much.
+const FRAMES: usize = 2 * 1024;
 
 /// What was read of a connection in its turn. Only reading ends with it: what there is to be sent is, and timers ring. With the
 /// runtime's budget all would wait, until the client has nothing more to say.
@@ -51,20 +33,37 @@ pub fn read_frames(
 pub struct Turn(usize);
 
 impl Turn {
-    /// What `read` comes to, while the turn is not over; then everybody else is served first.
+    /// Reads while the turn is not over; then everybody else is served first. Of HTTP/2 no more than is done quickly, after what
+    /// is `left` of the frame that has begun.
     pub fn poll_read(
         &mut self,
+        stream: Pin<&mut impl AsyncRead>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-        read: impl FnOnce(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+        left: Option<usize>,
     ) -> Poll<io::Result<()>> {
         if self.0 >= BYTES {
             self.0 = 0;
             ready!(pin!(yield_now()).poll(cx));
         }
-        let before = buf.filled().len();
-        let read = read(cx, buf);
-        self.0 = if read.is_pending() { 0 } else { self.0 + buf.filled().len() - before };
+        let most = left.map_or(usize::MAX, |left| left + FRAMES).min(buf.remaining());
+        let is_some = most < buf.remaining();
+        let (read, bytes) = if is_some {
+            let mut some = ReadBuf::new(buf.initialize_unfilled_to(most));
+            let read = stream.poll_read(cx, &mut some);
+            let bytes = some.filled().len();
+            buf.advance(bytes);
+            (read, bytes)
+        } else {
+            let before = buf.filled().len();
+            (stream.poll_read(cx, buf), buf.filled().len() - before)
+        };
+        self.0 = match read {
+            Poll::Pending => 0,
+            // There is more.
+            Poll::Ready(_) if is_some && bytes == most => BYTES,
+            Poll::Ready(_) => self.0 + bytes,
+        };
         read
     }
 }
@@ -99,11 +98,9 @@ mod tests {
     async fn a_turn_is_over_with_16_kib_in_a_row() {
         let mut turn = Turn::default();
         let mut read = |cx: &mut Context<'_>, bytes: usize| {
-            let mut all = vec![0; bytes];
-            turn.poll_read(cx, &mut ReadBuf::new(&mut all), |_, buf| {
-                buf.advance(bytes);
-                if bytes == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
-            })
+            let (there, mut all) = (vec![0; bytes], vec![0; bytes.max(1)]);
+            let stream = Once(&there);
+            turn.poll_read(pin!(stream), cx, &mut ReadBuf::new(&mut all), None)
         };
         let mut is_over = poll_fn(|cx| {
             // All that there was.
@@ -116,13 +113,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_many_frames_a_few_are_read_at_a_time_and_a_large_one_whole() {
+    async fn of_many_frames_a_few_are_read_in_a_turn_and_a_large_one_whole() {
         let much = vec![7; 100_000];
         for (left, expected) in [(0, FRAMES), (50_000, 50_000 + FRAMES), (usize::MAX / 2, 100_000)] {
-            let mut bytes = vec![0; 100_000];
+            let (mut turn, mut stream, mut bytes) = (Turn::default(), &*much, vec![0; 200_000]);
             let mut buf = ReadBuf::new(&mut bytes);
-            poll_fn(|cx| read_frames(Pin::new(&mut &*much), cx, &mut buf, left)).await.unwrap();
-            assert_eq!((buf.filled().len(), buf.filled()[expected - 1]), (expected, 7));
+            let mut read = |cx: &mut Context<'_>| turn.poll_read(Pin::new(&mut stream), cx, &mut buf, Some(left));
+            let polls = poll_fn(|cx| Poll::Ready([read(cx), read(cx)].map(|read| read.is_ready()))).await;
+            assert_eq!(polls, [true, false]);
+            assert_eq!(buf.filled(), &much[..expected]);
+        }
+    }
+
+    /// All of it in one piece, and then nothing for now.
+    struct Once<'a>(&'a [u8]);
+
+    impl AsyncRead for Once<'_> {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buf.put_slice(self.0);
+            if self.0.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
         }
     }
 }
