@@ -8,7 +8,11 @@
 use std::{
     io,
     pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker, ready},
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -30,7 +34,25 @@ const FRAMES: usize = 2 * 1024;
 /// What was read of a connection in its turn. Only reading ends with it: what there is to be sent is, and timers ring. With the
 /// runtime's budget all would wait, until the client has nothing more to say.
 #[derive(Debug, Default)]
-pub struct Turn(usize);
+pub struct Turn {
+    read: usize,
+    rest: Option<Arc<Rest>>,
+}
+
+/// What comes after a turn, until the runtime has looked who else there is. A connection that wakes itself meanwhile, as one over
+/// HTTP/2 does whenever it has refused something, would be served sixty times in a row.
+#[derive(Debug)]
+struct Rest {
+    is_over: AtomicBool,
+    waker: Waker,
+}
+
+impl Wake for Rest {
+    fn wake(self: Arc<Self>) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.waker.wake_by_ref();
+    }
+}
 
 impl Turn {
     /// Reads while the turn is not over; then everybody else is served first. Of HTTP/2 no more than is done quickly, after what
@@ -42,9 +64,9 @@ impl Turn {
         buf: &mut ReadBuf<'_>,
         left: Option<usize>,
     ) -> Poll<io::Result<()>> {
-        if self.0 >= BYTES {
-            self.0 = 0;
-            ready!(pin!(yield_now()).poll(cx));
+        if self.read >= BYTES {
+            ready!(self.poll_rest(cx));
+            self.read = 0;
         }
         let most = left.map_or(usize::MAX, |left| left + FRAMES).min(buf.remaining());
         let is_some = most < buf.remaining();
@@ -58,13 +80,28 @@ impl Turn {
             let before = buf.filled().len();
             (stream.poll_read(cx, buf), buf.filled().len() - before)
         };
-        self.0 = match read {
+        self.read = match read {
             Poll::Pending => 0,
             // There is more.
             Poll::Ready(_) if is_some && bytes == most => BYTES,
-            Poll::Ready(_) => self.0 + bytes,
+            Poll::Ready(_) => self.read + bytes,
         };
         read
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.rest {
+            Some(rest) if rest.is_over.load(Ordering::Relaxed) => {
+                self.rest = None;
+                return Poll::Ready(());
+            }
+            Some(rest) if rest.waker.will_wake(cx.waker()) => return Poll::Pending,
+            _ => {}
+        }
+        let rest = Arc::new(Rest { is_over: AtomicBool::new(false), waker: cx.waker().clone() });
+        self.rest = Some(Arc::clone(&rest));
+        // It wakes when the others were served.
+        pin!(yield_now()).poll(&mut Context::from_waker(&Waker::from(rest)))
     }
 }
 
@@ -97,19 +134,27 @@ mod tests {
     #[tokio::test]
     async fn a_turn_is_over_with_16_kib_in_a_row() {
         let mut turn = Turn::default();
-        let mut read = |cx: &mut Context<'_>, bytes: usize| {
+        let mut read = move |cx: &mut Context<'_>, bytes: usize| {
             let (there, mut all) = (vec![0; bytes], vec![0; bytes.max(1)]);
             let stream = Once(&there);
             turn.poll_read(pin!(stream), cx, &mut ReadBuf::new(&mut all), None)
         };
-        let mut is_over = poll_fn(|cx| {
-            // All that there was.
-            let paused = [read(cx, 15 * 1024).is_ready(), read(cx, 0).is_pending()];
-            let more = [read(cx, 15 * 1024).is_ready(), read(cx, 1024).is_ready(), read(cx, 1).is_pending()];
-            // It has waited.
-            Poll::Ready((paused, more, read(cx, 1).is_ready()))
+        let mut polls = 0;
+        let turns = poll_fn(move |cx| {
+            polls += 1;
+            if polls == 1 {
+                // All that there was.
+                assert!(read(cx, 15 * 1024).is_ready() && read(cx, 0).is_pending());
+                assert!(read(cx, 15 * 1024).is_ready() && read(cx, 1024).is_ready());
+                // It is woken for something else as well, and before the others were served.
+                cx.waker().wake_by_ref();
+                assert!(read(cx, 1).is_pending() && read(cx, 1).is_pending());
+                return Poll::Pending;
+            }
+            read(cx, 1).map(|_| polls)
         });
-        assert_eq!((&mut is_over).await, ([true; 2], [true; 3], true));
+        // Once for that, and then in its turn.
+        assert_eq!(tokio::spawn(turns).await.unwrap(), 3);
     }
 
     #[tokio::test]
