@@ -81,9 +81,8 @@ class Nginx:
     """nginx as a proxy, with the gateway's limits where it has them, for comparison."""
 
     def __init__(self, port, theirs, encrypted, websockets):
-        self.address, attacked = ("127.0.0.1", free_port()), free_port()
         # Without TLS it does not speak both protocols at one port.
-        self.attacked = self.address if encrypted or websockets else ("127.0.0.1", attacked)
+        self.address, self.http2 = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
         self.folder = tempfile.TemporaryDirectory()
         folder = self.folder.name
         os.chmod(folder, 0o755)
@@ -100,7 +99,7 @@ http {{
     upstream heavy {{ server 127.0.0.1:{theirs}; keepalive 256; }}
     server {{
         listen {self.address[1]} backlog=1024 {tls};
-        listen {attacked} backlog=1024 http2;
+        listen {self.http2[1]} backlog=1024 http2;
         location / {{ proxy_pass http://web; }}
         location /heavy {{
             proxy_pass http://heavy; proxy_request_buffering off;
@@ -365,11 +364,10 @@ def measure(options, port, theirs, switching):
             os.sched_setaffinity(0, {0})
             if options.proxy == "nginx":
                 proxy = Nginx(port, heavy, encrypted, websockets)
-                # What floods over HTTP/1.1, its crowds, can come where the probe is.
-                attacked = proxy.address if isinstance(ATTACKS[name], Crowd) and "h2" not in name and name != "zero window" else proxy.attacked
             else:
                 proxy = Gateway(port, server=f"workers = 1\n{server}", limits=limits, more=HEAVY % heavy)
-                attacked = proxy.address
+            speaks_http2 = getattr(ATTACKS[name], "opening", b"").startswith(PREFACE)
+            attacked = proxy.http2 if speaks_http2 and options.proxy == "nginx" else proxy.address
             os.sched_setaffinity(0, {1})
             with proxy as gateway:
                 calm, _ = probe(gateway.address, tls, options.seconds)

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tower_balancer::{
     BackendPool, BoxError, HealthChecker,
-    backend::{Backoff, HealthState, Lease, Outcome, Weight},
+    backend::{Backend, Backoff, HealthState, Lease, Outcome, Weight},
     discover::EtcdConfig,
     fleet::Fleet,
     health,
@@ -48,6 +48,13 @@ struct Gateway {
 }
 
 impl Gateway {
+    /// A request of its own does not get to the backend, which is out here for that.
+    fn fails_to_reach(&self, id: &str) -> Arc<Backend> {
+        let (backend, now) = (self.pool.get(id).unwrap(), Instant::now().into_std());
+        Lease::take(Arc::clone(&backend), now).fail(Outcome::ConnectFault, "refused", now);
+        backend
+    }
+
     /// One that is missed within two seconds.
     fn start(number: usize, etcd: EtcdConfig, world: &Arc<World>) -> Self {
         Self::lasting(number, etcd, world, Duration::from_secs(2))
@@ -359,9 +366,7 @@ async fn what_own_requests_cannot_reach_is_out_here_alone_until_an_own_check_pas
     for (gateway, target) in [(0, 1), (1, 2), (2, 3)] {
         let id = target.to_string();
         world.cut.lock().unwrap().insert((gateway, target));
-        let backend = gateways[gateway].pool.get(&id).unwrap();
-        let now = || Instant::now().into_std();
-        Lease::take(Arc::clone(&backend), now()).fail(Outcome::ConnectFault, "refused", now());
+        let backend = gateways[gateway].fails_to_reach(&id);
         assert_eq!(backend.health().state(), HealthState::Ejected);
         // It asks by itself now, whoever else does.
         until(|| async { gateways[gateway].fleet.share().get(&id).is_some() }).await;
@@ -391,7 +396,7 @@ async fn one_that_is_drained_and_cannot_be_reached_here_is_not_well_because_othe
     // Whether its sessions may go to it.
     let is_well = || backend.is_draining(now(), Duration::from_secs(3_600));
     until(|| async { is_well() }).await;
-    Lease::take(Arc::clone(&backend), now()).fail(Outcome::ConnectFault, "refused", now());
+    gateways[1].fails_to_reach("2");
     for _ in 0..80 {
         assert!(!is_well(), "it is well to others");
         tokio::time::sleep(MS * 20).await;
@@ -546,9 +551,7 @@ async fn who_is_well_again_to_others_is_back_where_it_could_not_be_reached_by_an
     for (gateway, target) in [(0, 1), (1, 2), (2, 3)] {
         let id = target.to_string();
         world.cut.lock().unwrap().insert((gateway, target));
-        let backend = gateways[gateway].pool.get(&id).unwrap();
-        let now = || Instant::now().into_std();
-        Lease::take(Arc::clone(&backend), now()).fail(Outcome::ConnectFault, "refused", now());
+        gateways[gateway].fails_to_reach(&id);
         // All find it ill, and then well.
         world.ill.lock().unwrap().insert(target);
         let states = || gateways.iter().map(|gateway| gateway.pool.get(&id).unwrap().health().state());

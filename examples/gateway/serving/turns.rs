@@ -16,17 +16,11 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    task::{
-        coop::{has_budget_remaining, poll_proceed},
-        yield_now,
-    },
+    task::yield_now,
 };
 
 /// Bytes from a client that are read in a turn.
 const BYTES: usize = 16 * 1024;
-
-/// What a new connection costs: a turn, so that those that are there already go on.
-const ACCEPTED: usize = 128;
 
 /// Frames that are read in a turn, in bytes: they can be two hundred, or headers that are unpacked to a hundred times as much.
 const FRAMES: usize = 2 * 1024;
@@ -105,16 +99,9 @@ impl Turn {
     }
 }
 
-/// As much of the runtime's budget as is left: what is asked for next waits for the next turn.
-pub fn accepted(cx: &mut Context<'_>) {
-    for _ in 0..ACCEPTED {
-        if !has_budget_remaining() {
-            return;
-        }
-        if let Poll::Ready(operation) = poll_proceed(cx) {
-            operation.made_progress();
-        }
-    }
+/// A new connection is a turn: those that are there already go on.
+pub async fn accepted() {
+    yield_now().await;
 }
 
 #[cfg(test)]
@@ -124,11 +111,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_is_over_with_a_connection() {
-        let over = poll_fn(|cx| {
-            accepted(cx);
-            Poll::Ready(!has_budget_remaining())
-        });
-        assert!(tokio::spawn(over).await.unwrap());
+        let served = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&served);
+        tokio::spawn(async move { other.store(true, Ordering::Relaxed) });
+        assert!(!served.load(Ordering::Relaxed));
+        accepted().await;
+        assert!(served.load(Ordering::Relaxed));
     }
 
     #[tokio::test]

@@ -71,7 +71,10 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
             accepted = accept(&listeners) => accepted,
         };
         match accepted {
-            Ok((stream, address)) => serve(stream, address),
+            Ok((stream, address)) => {
+                serve(stream, address);
+                turns::accepted().await;
+            }
             Err(error) => {
                 // Out of file descriptors, mostly: connections that end free some.
                 warn!("cannot accept: {error}");
@@ -85,6 +88,7 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
         && let Ok(Ok((stream, address))) = timeout(Duration::from_millis(10), accept(&listeners)).await
     {
         serve(stream, address);
+        turns::accepted().await;
     }
     // Whoever is in the queue of a socket when it closes is lost. So nothing comes between the last look and the end.
     for listener in listeners {
@@ -116,11 +120,7 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
 async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
     poll_fn(|cx| {
         let mut ready = listeners.iter().map(|listener| listener.poll_accept(cx)).filter(Poll::is_ready);
-        let accepted = ready.next().unwrap_or(Poll::Pending);
-        if accepted.is_ready() {
-            turns::accepted(cx);
-        }
-        accepted
+        ready.next().unwrap_or(Poll::Pending)
     })
     .await
 }

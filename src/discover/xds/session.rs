@@ -1,8 +1,11 @@
 use super::{XdsConfig, assignment::Assignment, codec::Codec};
-use crate::error::{BoxError, root_cause};
+use crate::{
+    error::{BoxError, root_cause},
+    sync::locked,
+};
 use bytes::Bytes;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 use tokio::task::JoinSet;
@@ -56,7 +59,7 @@ impl Session {
 
     /// Why it is over.
     pub(super) fn problem(&self) -> BoxError {
-        let problem = lock(&self.problem.0).take();
+        let problem = locked(&self.problem.0).take();
         problem.unwrap_or_else(|| "the control plane has ended the stream".to_owned()).into()
     }
 }
@@ -69,7 +72,7 @@ impl Runtime for Tasks {
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F) {
         // Who asks from within one of them asks for nothing any more when they have been dropped.
         if let Some(tasks) = self.0.upgrade() {
-            let mut tasks = lock(&tasks);
+            let mut tasks = locked(&tasks);
             while tasks.try_join_next().is_some() {}
             tasks.spawn(future);
         }
@@ -95,7 +98,7 @@ struct Dialled {
 impl Problem {
     fn keep(&self, error: &(dyn std::error::Error + 'static)) -> Error {
         let words = root_cause(error);
-        *lock(&self.0) = Some(words.clone());
+        *locked(&self.0) = Some(words.clone());
         Error::Connection(words)
     }
 }
@@ -120,8 +123,4 @@ impl Transport for Dialled {
             Err(late) => Err(self.problem.keep(&late)),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

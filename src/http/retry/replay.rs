@@ -1,11 +1,11 @@
-use crate::error::BoxError;
+use crate::{error::BoxError, sync::locked};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
 };
 
@@ -76,11 +76,6 @@ impl<B: Body> ReplayBody<B> {
         let replay = Replay { tape: Some(Arc::clone(&tape)) };
         (Self { source: Source::Taped { tape, reel: Reel::default() } }, replay)
     }
-}
-
-/// A panic in the body leaves a tape that is as it was before the frame.
-fn locked<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
-    tape.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<B> Replay<B> {

@@ -1,5 +1,6 @@
-use super::{Settings, host::Host, locked};
+use super::{Settings, host::Host};
 use crate::hash::mix;
+use crate::sync::locked;
 use http::uri::{Authority, Scheme};
 use std::{
     collections::HashMap,

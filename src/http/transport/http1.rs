@@ -1,9 +1,8 @@
 use super::{
     error::ConnectError,
     host::{Host, Wire},
-    locked,
 };
-use crate::error::BoxError;
+use crate::{error::BoxError, sync::locked};
 use http_body::Body;
 use hyper::{
     client::conn::http1::{self, SendRequest},

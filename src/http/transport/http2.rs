@@ -1,9 +1,9 @@
 use super::{
     error::ConnectError,
     host::{Host, Wire},
-    http1, locked,
+    http1,
 };
-use crate::{error::BoxError, http::protocol::Protocol};
+use crate::{error::BoxError, http::protocol::Protocol, sync::locked};
 use futures_util::{
     FutureExt,
     future::{Shared, WeakShared},

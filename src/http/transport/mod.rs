@@ -28,11 +28,7 @@ use http::{Request, Response, uri::Scheme};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 /// An answer and the connection on which the rest of it comes, or why there is none. One allocation: what hyper gives back
 /// for a request is a future without a name.
@@ -100,9 +96,4 @@ where
             }
         }
     }
-}
-
-/// What is changed under a lock here is whole between any two lines.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
