@@ -6,8 +6,8 @@
 For each attack a gateway of its own, 200 requests a second by a calm probe without the attack and then with it. `ratio` is the
 99th percentile with over that without, before and after; `memory` what the gateway has grown to; `cut off` how many of the attacker's connections
 the gateway ended, of how many there were. The gateway has one worker and the first processor, and all
-others the second, where the probe and its backend have the highest priority and attackers the lowest: they would be other machines,
-and it is the gateway whom the probe is to wait for. Attackers send as much as is left of that processor: `sent` a second. Everything is on loopback. Fails where the ratio is above 3, a request of the probe fails, or
+others the second, where the probe and its backend are real-time tasks and the attackers idle ones: they would be other machines,
+and it is the gateway whom the probe is to wait for. (By nice values alone the kernel lets an attacker finish its slice of 3 ms.) Attackers send as much as is left of that processor: `sent` a second. Everything is on loopback. Fails where the ratio is above 3, a request of the probe fails, or
 memory above 512 MiB. Which clients are cut off when, tests/limits.rs says without a clock.
 """
 
@@ -129,7 +129,7 @@ http {{
 def probe(address, tls, seconds):
     """The times of as many requests as fit, in milliseconds, and how many failed: one connection, kept."""
     times, failed, stream = [], 0, None
-    os.setpriority(os.PRIO_PROCESS, 0, -20)
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     begin = time.monotonic()
     for number in range(int(seconds * PROBES_PER_SECOND)):
         time.sleep(max(0, begin + number / PROBES_PER_SECOND - time.monotonic()))
@@ -152,7 +152,7 @@ def probe(address, tls, seconds):
         except OSError:
             failed, stream = failed + 1, None
         times.append((time.monotonic() - at) * 1000)
-    os.setpriority(os.PRIO_PROCESS, 0, 0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return sorted(times), failed
 
 
@@ -313,7 +313,7 @@ ATTACKS = {
 
 
 def attack(of, address, until, report):
-    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     of.run(address, until, report)
 
 
@@ -340,7 +340,7 @@ def main():
     time.sleep(0.5)
     # This one and the probe stand for other machines: what they wait for is the proxy, and not a processor.
     for pid in workers(backends[0][0].pid):
-        os.setpriority(os.PRIO_PROCESS, pid, -20)
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
     try:
         rows, bad = measure(options, *ports, switching.getsockname()[1])
     finally:

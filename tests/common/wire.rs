@@ -19,7 +19,7 @@ mod pressing;
 #[path = "../../examples/gateway/serving/tls.rs"]
 pub mod tls;
 #[path = "../../examples/gateway/serving/turns.rs"]
-mod turns;
+pub mod turns;
 #[path = "../../examples/gateway/serving/worth.rs"]
 mod worth;
 
@@ -45,6 +45,7 @@ use tower_balancer::{
     proxy::Builder,
     strategy::RoundRobin,
 };
+use turns::Turns;
 
 /// No answer takes as long. What does, hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -137,10 +138,12 @@ impl Wire {
         let connections = Connections::new(limits).tls(tls);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap();
+        let (turns, taken) = Turns::new();
+        tokio::spawn(taken);
         let serving = tokio::spawn(async move {
             loop {
                 let (stream, address) = listener.accept().await.unwrap();
-                if let Some(stream) = connections.admit(stream) {
+                if let Some(stream) = connections.admit(stream, &turns) {
                     let service = TowerToHyperService::new(proxy.clone());
                     tokio::spawn(connections.serve(stream, address, service, std::future::pending()));
                 }

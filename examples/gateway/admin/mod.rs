@@ -50,7 +50,7 @@ pub use self::audit::AUDIT_TARGET;
 use self::{clock::Clock, drains::Drains, problem::Problem};
 use crate::{
     metrics::Metrics,
-    serving::{Connections, Plan, Pool, limits::Limits},
+    serving::{Connections, Plan, Pool, limits::Limits, turns::Turns},
 };
 use axum::{
     Json, Router,
@@ -115,10 +115,12 @@ pub async fn serve(
     let drains = Drains::new(plans.borrow().journal.clone());
     let router = router(Admin { plans, stopping, access, drains, clock: Clock::new() }, metrics);
     let (service, connections) = (TowerToHyperService::new(router), Connections::new(limits()));
+    let (turns, taken) = Turns::new();
+    tokio::spawn(taken);
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                let Some(client) = connections.admit(stream) else { continue };
+                let Some(client) = connections.admit(stream, &turns) else { continue };
                 let connection = connections.serve(client, address, service.clone(), pending());
                 tokio::spawn(async move {
                     if let Err(error) = connection.await {

@@ -7,6 +7,7 @@ use super::{
     patience::Patient,
     pressing::{Pressing, Upload},
     tls::Tls,
+    turns::Turns,
     worth::{Counting, LAST},
 };
 use futures_util::future::{Either, select};
@@ -76,6 +77,7 @@ pub type Serving = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 pub struct Client {
     stream: TcpStream,
     place: OwnedSemaphorePermit,
+    turns: Turns,
 }
 
 impl Connections {
@@ -128,8 +130,8 @@ impl Connections {
         Self { tls, ..self }
     }
 
-    /// A client that has connected, if there is a place; else it is told so.
-    pub fn admit(&self, stream: TcpStream) -> Option<Client> {
+    /// A client that has connected, if there is a place; else it is told so. It stands in the line of `turns`.
+    pub fn admit(&self, stream: TcpStream, turns: &Turns) -> Option<Client> {
         // Small answers go out at once.
         _ = stream.set_nodelay(true);
         // What the client has no room for waits with the backend, not with the kernel, which would take megabytes of it.
@@ -140,7 +142,7 @@ impl Connections {
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => {
                 self.accepted.fetch_add(1, Ordering::Relaxed);
-                Some(Client { stream, place })
+                Some(Client { stream, place, turns: turns.clone() })
             }
             Err(_) => {
                 self.fired().one(Limit::Connections);
@@ -166,14 +168,19 @@ impl Connections {
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
-        let Client { stream, place } = client;
+        let Client { stream, place, turns } = client;
         match self.tls.clone() {
-            None => self.serve_on(stream, place, Peer::new(address, &Scheme::HTTP), service, stop),
+            None => self.serve_on(stream, place, turns, Peer::new(address, &Scheme::HTTP), service, stop),
             Some(tls) => {
-                let connections = self.clone();
+                let (connections, line) = (self.clone(), turns.clone());
                 Box::pin(async move {
                     let fired = connections.fired();
-                    let accepting = pin!(timeout(connections.limits.head_time, tls.accept(stream)));
+                    let accepting = pin!(timeout(connections.limits.head_time, async {
+                        // What it says first is the dearest answer that there is.
+                        stream.readable().await?;
+                        line.rest().await;
+                        tls.accept(stream).await
+                    }));
                     let (accepted, stop) = match select(accepting, Box::pin(stop)).await {
                         Either::Left((accepted, stop)) => (accepted, Either::Left(stop)),
                         // Who is about to ask is answered; who only holds a connection goes.
@@ -188,13 +195,21 @@ impl Connections {
                             return Err(elapsed.into());
                         }
                     };
-                    connections.serve_on(stream, place, Peer::new(address, &Scheme::HTTPS), service, stop).await
+                    connections.serve_on(stream, place, turns, Peer::new(address, &Scheme::HTTPS), service, stop).await
                 })
             }
         }
     }
 
-    fn serve_on<I, S, B, F>(&self, stream: I, place: OwnedSemaphorePermit, peer: Peer, service: S, stop: F) -> Serving
+    fn serve_on<I, S, B, F>(
+        &self,
+        stream: I,
+        place: OwnedSemaphorePermit,
+        turns: Turns,
+        peer: Peer,
+        service: S,
+        stop: F,
+    ) -> Serving
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -202,7 +217,7 @@ impl Connections {
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
-        let stream = Patient::new(Coalesce::new(stream), &self.limits, place);
+        let stream = Patient::new(Coalesce::new(stream), &self.limits, turns, place);
         let (switch, signs, stream) = (stream.switch(), stream.signs(), TokioIo::new(stream));
         let connect = |service: Counting<Pressing<S>>| {
             let service = service_fn(move |mut request: Request<Incoming>| {

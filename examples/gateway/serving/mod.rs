@@ -36,7 +36,7 @@ mod responses;
 mod router;
 mod stack;
 pub mod tls;
-mod turns;
+pub mod turns;
 mod worker;
 mod workers;
 mod worth;

@@ -5,7 +5,7 @@ use super::{
     fired::{Fired, Limit},
     frames::Frames,
     limits::Limits,
-    turns::Turn,
+    turns::{Turn, Turns},
 };
 use std::{
     io::{self, IoSlice},
@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -46,6 +46,8 @@ pub struct Patient<I> {
     awaited: Option<(Awaited, Instant)>,
     /// Rings when a read has waited for long, or earlier: to move it for each request would cost more than to look.
     alarm: Option<Pin<Box<Sleep>>>,
+    /// As soon as it is its turn.
+    is_let_go: bool,
     /// Since a write waits, and when it has waited for too long.
     writing: Option<(Instant, Pin<Box<Sleep>>)>,
     signs: Arc<Signs>,
@@ -74,13 +76,13 @@ enum Awaited {
 }
 
 impl<I> Patient<I> {
-    pub fn new(stream: I, limits: &Limits, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(stream: I, limits: &Limits, turns: Turns, place: OwnedSemaphorePermit) -> Self {
         let Limits { stall, min_rate, head_time, idle, empty_frames, .. } = *limits;
         let credit = Credit::new(stall, min_rate);
         Self {
             inner: Strict::new(stream),
             frames: Frames::new(empty_frames),
-            turn: Turn::default(),
+            turn: Turn::new(turns),
             upload: credit,
             download: credit,
             head_time,
@@ -88,6 +90,7 @@ impl<I> Patient<I> {
             opening: OPENING,
             awaited: None,
             alarm: None,
+            is_let_go: false,
             writing: None,
             signs: Arc::default(),
             fired: limits.fired.clone(),
@@ -153,12 +156,13 @@ impl<I> Patient<I> {
         written: Poll<io::Result<T>>,
         bytes: impl FnOnce(T) -> usize,
     ) -> Poll<io::Result<T>> {
-        let Self { writing, signs, frames, download, fired, .. } = self;
+        let Self { writing, signs, frames, turn, download, fired, .. } = self;
         if let Poll::Ready(result) = &written {
             let waited = writing.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
             let bytes = result.as_ref().map_or(0, |written| bytes(*written));
             download.spend(waited, bytes);
             frames.wrote(bytes);
+            turn.wrote(bytes);
             if bytes > 0 {
                 signs.taken.store(true, Ordering::Relaxed);
             }
@@ -184,10 +188,23 @@ pub fn stood_still() -> io::Error {
 impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.is_let_go {
+            ready!(this.turn.poll_next(cx));
+            return timed_out();
+        }
         let before = buf.filled().len();
         let read = this.turn.poll_read(Pin::new(&mut this.inner), cx, buf, this.frames.left());
         if read.is_pending() {
-            return if this.is_out_of_patience(cx) { timed_out() } else { read };
+            if this.turn.is_over() {
+                return read;
+            }
+            if this.is_out_of_patience(cx) {
+                // As thousands may be at once.
+                this.is_let_go = true;
+                ready!(this.turn.poll_next(cx));
+                return timed_out();
+            }
+            return read;
         }
         this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Flood))?;
         let bytes = buf.filled().len() - before;
@@ -205,7 +222,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
 impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        let written = match this.turn.poll_write(cx) {
+            Poll::Ready(()) => Pin::new(&mut this.inner).poll_write(cx, bytes),
+            Poll::Pending => Poll::Pending,
+        };
         this.wrote(cx, written, |bytes| bytes)
     }
 
@@ -215,7 +235,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        let written = match this.turn.poll_write(cx) {
+            Poll::Ready(()) => Pin::new(&mut this.inner).poll_write_vectored(cx, slices),
+            Poll::Pending => Poll::Pending,
+        };
         this.wrote(cx, written, |bytes| bytes)
     }
 

@@ -5,7 +5,7 @@ use super::{
     farewell::Farewell,
     plan::Plan,
     router::Router,
-    turns,
+    turns::{self, Turns},
 };
 use std::{
     future::poll_fn,
@@ -44,11 +44,13 @@ pub async fn until_closed(door: Door, plans: watch::Receiver<Arc<Plan>>) -> io::
     let listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?;
     let router = Router::new(Arc::clone(&plans.borrow()));
     tokio::spawn(router.clone().follow(plans));
+    let (turns, taken) = Turns::new();
+    tokio::spawn(taken);
     let (close, closing) = watch::channel(false);
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     let service = Farewell::new(router.clone(), stop.clone());
     let serve = |stream: TcpStream, address: SocketAddr| {
-        let Some(client) = connections.admit(stream) else { return debug!("no place for {address}") };
+        let Some(client) = connections.admit(stream, &turns) else { return debug!("no place for {address}") };
         let mut closing = closing.clone();
         let closing = async move { _ = closing.wait_for(|closing| *closing).await };
         let (connection, alive) = (connections.serve(client, address, service.clone(), closing), alive.clone());
