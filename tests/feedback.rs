@@ -1,10 +1,10 @@
 //! The error-mapping layer: what becomes of an answer, an error, a cancelled request.
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_balancer::{
     BackendPool, ProxyError,
-    backend::{HealthState, Lease, Moment, Outcome},
+    backend::{Backend, HealthState, Lease, Moment, Outcome},
     balance::BalancerLayer,
     feedback::{Classify, Fault, FeedbackLayer},
     pool::{Change, Member, Routed},
@@ -63,6 +63,45 @@ async fn a_connection_that_breaks_is_a_reset_and_may_have_been_sent() {
     let error = error.downcast_ref::<ProxyError>().unwrap();
     assert_eq!((error.kind(), error.sent()), (Outcome::Reset, true));
     assert!(!pool.get("a").unwrap().is_eligible());
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_whoever_gets_it_does_not_walk_through_the_pool_and_one_that_is_gone_is_out() {
+    let pool = BackendPool::from_members(["a", "b", "c", "d"].map(|id| Member::new(id, id))).unwrap();
+    let mut service = stack(&pool, FeedbackLayer::default());
+    for _ in 0..4 {
+        service.ready().await.unwrap().call(Err(io::ErrorKind::ConnectionReset.into())).await.unwrap_err();
+    }
+    assert_eq!(pool.healthy().len(), 2);
+    for _ in 0..2 {
+        service.ready().await.unwrap().call(Err(io::ErrorKind::ConnectionRefused.into())).await.unwrap_err();
+    }
+    assert!(pool.healthy().is_empty());
+    // Of one alone there is no other way to hear.
+    let alone = BackendPool::from_members([Member::new("a", "a")]).unwrap();
+    stack(&alone, FeedbackLayer::default()).oneshot(Err(io::ErrorKind::ConnectionReset.into())).await.unwrap_err();
+    assert!(alone.healthy().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_break_off_take_out_one_of_which_they_are_not_the_pool() {
+    let begin = |backend: &Arc<Backend>| {
+        let mut lease = Lease::take(backend.clone(), now());
+        lease.answered(Outcome::Success, now());
+        lease
+    };
+    for (others, left) in [(Outcome::Success, 1), (Outcome::Reset, 2)] {
+        let pool = pool();
+        let [bad, other] = ["a", "b"].map(|id| pool.get(id).unwrap());
+        begin(&bad).fail(Outcome::Reset, "unexpected end of file", now());
+        assert!(bad.is_eligible(), "it can be reached");
+        for request in 0..100 {
+            begin(&other).fail(others, "unexpected end of file", now());
+            begin(&bad).fail(Outcome::Reset, "unexpected end of file", now());
+            tokio::time::advance(Duration::from_millis(30)).await;
+            assert!(request < 99 || pool.healthy().len() == left, "{others}");
+        }
+    }
 }
 
 /// Of answers that say "busy" the backend asks for ten minutes.

@@ -166,6 +166,7 @@ impl Home for AtHome {
     }
     fn due(&self, _: Instant) {}
     fn judge(&self, _: &Backend, _: bool, _: Instant) {}
+    fn broke_off(&self, _: &Backend, _: &str, _: Instant) {}
     fn trial_failed(&self, _: &Backend, _: Instant) {}
     fn changed(&self) {
         self.0.wake();

@@ -135,11 +135,16 @@ impl Lease {
 
     /// Ends the request with a failure, and its cause in words.
     ///
-    /// A [transport failure](Outcome::is_transport_failure) takes the backend out of rotation at once.
+    /// A [transport failure](Outcome::is_transport_failure) takes the backend out of rotation at once. Where it broke off in the
+    /// middle of an answer it could be reached, and it may be that answer: then it counts, as an error of its own does.
     pub fn fail(self, outcome: Outcome, cause: &str, now: Instant) {
         // While it is tried again, those decide that try it, not those that were sent before it was out.
-        if outcome.is_transport_failure() && (matches!(self.pass, Pass::Trial(_)) || self.backend.gate.is_open()) {
-            self.backend.eject_for(EjectionCause::Transport, cause, now);
+        if !self.answered && (matches!(self.pass, Pass::Trial(_)) || self.backend.gate.is_open()) {
+            match outcome {
+                Outcome::ConnectFault => _ = self.backend.eject_for(EjectionCause::Transport, cause, now),
+                Outcome::Reset => self.backend.broke_off(cause, now),
+                _ => {}
+            }
         }
         self.complete_so(outcome, Some(cause), now);
     }

@@ -94,6 +94,8 @@ pub(crate) trait Home: Send + Sync {
     fn due(&self, when: Instant);
     /// Called for each fault of a backend's, and once a second where it has none, so that somebody judges it beside its peers.
     fn judge(&self, backend: &Backend, is_fault: bool, now: Instant);
+    /// Called where `backend` broke off before it answered, so that somebody takes it out if enough others are left.
+    fn broke_off(&self, backend: &Backend, cause: &str, now: Instant);
     /// Called where the request that `backend` was tried with has failed, so that somebody lets it go again.
     fn trial_failed(&self, backend: &Backend, now: Instant);
     /// Called after a change, once nothing is locked.
@@ -389,6 +391,13 @@ impl Backend {
     /// What the one who brought it says: it leaves, because of `cause`, or with `None` stays.
     pub(crate) fn leave(&self, cause: Option<&str>, now: Instant) -> bool {
         self.change(|standing| standing.leave(cause, now))
+    }
+
+    fn broke_off(&self, cause: &str, now: Instant) {
+        match self.home() {
+            Some(home) => home.broke_off(self, cause, now),
+            None => _ = self.eject_for(EjectionCause::Transport, cause, now),
+        }
     }
 
     /// A request that it was tried with has failed: it is out again.

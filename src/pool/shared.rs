@@ -1,6 +1,6 @@
 use super::{Change, FailOpen, Line, Members, Snapshot, Tally, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
-    backend::{Backend, BackendId, Backoff, Health, HealthState, Home, Moment, Weight},
+    backend::{Backend, BackendId, Backoff, EjectionCause, Health, HealthState, Home, Moment, Weight},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 use arc_swap::ArcSwap;
@@ -233,6 +233,16 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
             return;
         }
         self.let_go(backend, now, |backend| _ = backend.eject_for(kind, &cause, now));
+    }
+
+    fn broke_off(&self, backend: &Backend, cause: &str, now: Instant) {
+        let _leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = self.members();
+        let peers = || members.backends().iter().filter(|peer| !std::ptr::eq(&***peer, backend));
+        let left = peers().filter(|peer| peer.is_eligible()).count();
+        if peers().next().is_none() || left * 2 >= members.backends().len() {
+            backend.eject_for(EjectionCause::Transport, cause, now);
+        }
     }
 
     fn trial_failed(&self, backend: &Backend, now: Instant) {
