@@ -4,7 +4,8 @@
 //! copy is dead, and notice without a request that it is back. This crate does that inside the process: a pool of
 //! backends with one health state each, fed by probes and by real traffic; a strategy that chooses; and a middleware
 //! that is `Clone`, needs no buffer and no task, and stacks into [`ServiceBuilder`](tower::ServiceBuilder). What runs in
-//! the background is a plain future that the host spawns.
+//! the background is a plain future that the host spawns, but for what a request leaves behind: the connections to backends,
+//! tunnels, and the attempt that lost a hedge.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};

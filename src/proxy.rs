@@ -8,9 +8,9 @@
 //!     │  Forward            headers, in and out          │ once per request
 //!     │  Session            the cookie of a session      │
 //!     │  Deadline           the time of all attempts     │
-//!     │  Retry              another backend, after       │
-//!     │  Hedge              a second backend, meanwhile  ┘
-//!     │  Balancer           pick, lease                  ┐
+//!     │  Retry              another backend, after       ┘
+//!     │  Hedge              a second backend, meanwhile  ┐
+//!     │  Balancer           pick, lease                  │
 //!     │  Feedback           judge, report                │
 //!     │  TraceAttempt       and that of the attempt      │
 //!     │  AccessLog          what went where              │ once per attempt

@@ -82,3 +82,15 @@ async fn who_is_not_near_his_limit_keeps_it_and_who_joins_gets_one() {
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(pool.get("late").unwrap().limit(), Some(10));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_away_for_a_moment_begins_anew() {
+    let pool = BackendPool::from_members([Member::new("a", ()), Member::new("b", ())]).unwrap();
+    let _limits = tokio::spawn(AdaptiveLimits::new(&pool).initial(10).run());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    pool.get("a").unwrap().set_limit(Some(7));
+    assert!(pool.remove("a"));
+    pool.insert(Member::new("a", ())).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(pool.get("a").unwrap().limit(), Some(10));
+}

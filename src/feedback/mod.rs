@@ -3,7 +3,8 @@
 //! Health checks ask every few seconds; requests ask all the time. [`Feedback`] stands below the balancer, once per
 //! attempt, where the backend is known. It judges each answer and each error ([`Classify`]), keeps the lease until the
 //! request is complete ([`Complete`]), maps errors to a [`ProxyError`] that names the backend, and takes a backend whose
-//! transport failed out of rotation at once. It does not make an HTTP status of an error:
+//! transport failed out of rotation at once. Other faults count, and the pool's [`Ejection`](crate::pool::Ejection) judges
+//! them beside those of its peers. It does not make an HTTP status of an error:
 //! [`Respond`](crate::http::Respond) does, once per request, since a failure that a retry repaired must reach the pool
 //! and must not reach the client.
 //!
@@ -29,10 +30,7 @@
 //!
 //! # Limits
 //!
-//! What was taken out comes back through a [`HealthChecker`](crate::HealthChecker) or the host, not by itself. Only
-//! failures of the transport take a backend out. Outcomes such as HTTP 500 are counted in its
-//! [`Load`](crate::backend::Load), and nothing acts on them. A gRPC status is not read: to HTTP, a call that failed is a
-//! 200. tonic shows errors of this stack, such as [`Unavailable`](crate::Unavailable), as `Code::Unknown`.
+//! tonic shows errors of this stack, such as [`Unavailable`](crate::Unavailable), as `Code::Unknown`.
 
 mod classify;
 mod complete;

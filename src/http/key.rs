@@ -65,7 +65,7 @@ impl RequestKey {
     }
 
     /// The IP address of the client, by the [`Peer`] that the server put into the request. Behind another proxy that is
-    /// the proxy: take a header there.
+    /// the proxy, unless it is [trusted](super::ForwardLayer::trusted_proxies).
     pub fn client_address() -> Self {
         Source::Address.into()
     }

@@ -3,7 +3,11 @@ use crate::{
     backend::{Backend, BackendId, Moment, Weight},
     pool::BackendPool,
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// Moves the limit of each backend of a pool. See the [module](super).
@@ -21,6 +25,8 @@ const LOOKS: u32 = 10;
 
 /// What is known of one backend.
 struct Watched {
+    /// Another one may have its id by now.
+    backend: Weak<Backend>,
     gradient: Gradient,
     most: u32,
     answered: u64,
@@ -71,11 +77,15 @@ impl<T: Clone + Send + Sync + 'static> AdaptiveLimits<T> {
             watched.retain(|id, _| self.pool.get(id.as_str()).is_some());
         }
         for backend in backends {
-            let seen = watched.entry(backend.id().clone()).or_insert_with(|| {
+            let begin = || {
                 let limit = self.initial.clamp(self.bounds.0, self.bounds.1);
                 backend.set_limit(Some(limit));
-                Watched { gradient: Gradient::new(limit), most: 0, answered: 0 }
-            });
+                Watched { backend: Arc::downgrade(&backend), gradient: Gradient::new(limit), most: 0, answered: 0 }
+            };
+            let seen = watched.entry(backend.id().clone()).or_insert_with(begin);
+            if !std::ptr::eq(seen.backend.as_ptr(), &*backend) {
+                *seen = begin();
+            }
             seen.most = seen.most.max(backend.load().in_flight());
             if is_last {
                 self.move_limit(&backend, seen);

@@ -1,4 +1,4 @@
-use super::{Candidates, Eligible, Hint, Index, Picker, Score, Strategy};
+use super::{Admission, Candidates, Eligible, Hint, Index, Picker, Score, Strategy};
 use crate::backend::Backend;
 use arc_swap::ArcSwapOption;
 use std::{
@@ -159,20 +159,29 @@ struct Division {
 }
 
 impl<P: Picker> Picker for GroupedPicker<P> {
+    fn admit(&self, candidates: &Candidates<'_>) -> Admission {
+        if candidates.is_empty() {
+            return Admission::Refuse(candidates.unavailable());
+        }
+        let admissions = |division: &Division| {
+            let mut refused = None;
+            for (group, eligible) in self.groups.iter().zip(&division.eligible) {
+                let candidates = Candidates::new(&group.backends, eligible);
+                if candidates.is_empty() {
+                    continue;
+                }
+                match group.picker.admit(&candidates) {
+                    Admission::Refuse(why) => refused = refused.or(Some(why)),
+                    Admission::Admit => return Admission::Admit,
+                }
+            }
+            refused.map_or(Admission::Admit, Admission::Refuse)
+        };
+        self.divided(candidates, false, admissions)
+    }
+
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
-        let version = candidates.version();
-        let latest = self.latest.load();
-        if let Some(division) = latest.as_ref().filter(|division| version == Some(division.version)) {
-            return self.pick_in(division, hint);
-        }
-        let division = self.divide(candidates);
-        // A list of which nobody knows the version, or that one retry made for itself, will not come again.
-        if version.is_none() || !hint.excluded.is_empty() {
-            return self.pick_in(&division, hint);
-        }
-        let division = Arc::new(division);
-        self.latest.store(Some(Arc::clone(&division)));
-        self.pick_in(&division, hint)
+        self.divided(candidates, !hint.excluded.is_empty(), |division| self.pick_in(division, hint))
     }
 
     fn binds(&self, index: Index, hint: &Hint<'_>) -> bool {
@@ -206,6 +215,23 @@ impl<P: Picker> GroupedPicker<P> {
             let picked = group.picker.pick(&Candidates::new(&group.backends, eligible), hint)?;
             group.places.get(picked.get()).copied()
         })
+    }
+
+    /// What `then` makes of the division of `candidates`, which is kept where they may come again.
+    fn divided<R>(&self, candidates: &Candidates<'_>, is_one_off: bool, then: impl FnOnce(&Division) -> R) -> R {
+        let version = candidates.version();
+        let latest = self.latest.load();
+        if let Some(division) = latest.as_ref().filter(|division| version == Some(division.version)) {
+            return then(division);
+        }
+        let division = self.divide(candidates);
+        // A list of which nobody knows the version, or that one retry made for itself, will not come again.
+        if version.is_none() || is_one_off {
+            return then(&division);
+        }
+        let division = Arc::new(division);
+        self.latest.store(Some(Arc::clone(&division)));
+        then(&division)
     }
 
     fn divide(&self, candidates: &Candidates<'_>) -> Division {
@@ -251,7 +277,10 @@ impl<P> fmt::Debug for GroupedPicker<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::strategy::RoundRobin;
+    use crate::{
+        error::{Reason, Unavailable},
+        strategy::RoundRobin,
+    };
     use std::{
         sync::atomic::{AtomicU32, Ordering},
         time::Instant,
@@ -277,6 +306,43 @@ mod tests {
         fn shares(&self, groups: &[Standing]) -> Vec<f64> {
             (self.0)(groups)
         }
+    }
+
+    /// Takes so many, and says so beforehand.
+    struct Takes(bool);
+
+    impl Strategy for Takes {
+        type Picker = Self;
+        fn build(&self, _: &[Arc<Backend>]) -> Self {
+            Self(self.0)
+        }
+    }
+
+    impl Picker for Takes {
+        fn admit(&self, _: &Candidates<'_>) -> Admission {
+            if self.0 { Admission::Admit } else { Admission::Refuse(Unavailable::new(Reason::AllAtLimit)) }
+        }
+        fn pick(&self, candidates: &Candidates<'_>, _: &Hint<'_>) -> Option<Index> {
+            candidates.iter().next().map(|(index, _)| index).filter(|_| self.0)
+        }
+    }
+
+    #[test]
+    fn a_request_is_admitted_where_one_group_admits_it_and_the_reason_is_that_of_one_that_has_somebody() {
+        let members = members(0..2);
+        let admission = |takes: [bool; 2], eligible: [bool; 2]| {
+            let made = AtomicU32::new(0);
+            let make = move || Takes(takes[made.fetch_add(1, Ordering::Relaxed) as usize]);
+            let picker = Grouped::new(Each(|_: &[Standing]| vec![1.0; 2]), make).build(&members);
+            match picker.admit(&Candidates::new(&members, &Eligible::new(eligible))) {
+                Admission::Admit => None,
+                Admission::Refuse(why) => Some(why.reason()),
+            }
+        };
+        assert_eq!(admission([false, true], [true; 2]), None);
+        assert_eq!(admission([false, true], [true, false]), Some(Reason::AllAtLimit));
+        assert_eq!(admission([false, false], [true; 2]), Some(Reason::AllAtLimit));
+        assert_eq!(admission([true, true], [false; 2]), Some(Reason::AllUnhealthy));
     }
 
     #[test]

@@ -44,7 +44,7 @@
 //! | noisy neighbours, load .9 | 1.02 | 1.07 | 3.80 | 1.24 | 22.46 |
 //! | pauses of 200 ms | 1.10 | 1.07 | 3.04 | 3.43 | 4.02 |
 //! | 100 balancers | 1.13 | 1.21 | 1.46 | 1.51 | 1.41 |
-//! | cold restarts | 1.02 | 1.09 | 1.76 | 1.13 | 42.14 |
+//! | cold restarts | 1.02 | 1.09 | 1.74 | 1.13 | 41.74 |
 //!
 //! The README has the whole table. Why a request went where it went, [`Snapshot::explain`](crate::pool::Snapshot::explain)
 //! says, and for each request the `tracing` target [`PICK_TARGET`](crate::balance::PICK_TARGET).

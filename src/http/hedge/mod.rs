@@ -14,7 +14,7 @@
 //! All of it is paid out of the [`RetryBudget`] that it shares with [`Retry`](super::Retry), below which it stands, and what
 //! takes long out of a share of the requests as well, a twentieth unless set otherwise. The requests are counted into the
 //! shared budget by the [`Retry`](super::Retry) above; without one, give it a budget of so many a second. Where both
-//! attempts failed, a retry after that excludes the one whose failure it sees.
+//! attempts failed, a retry after that excludes both.
 //!
 //! ```
 //! use tower_balancer::{BackendPool, ReverseProxy, http::{HedgeLayer, RetryBudget, RetryLayer}};
