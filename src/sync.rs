@@ -1,6 +1,5 @@
 //! The synchronisation that our own algorithms use, in one place: `tests/loom.rs` compiles the same files with loom's.
 
-#[cfg(any(feature = "http", feature = "xds"))]
 use std::sync::PoisonError;
 
 pub(crate) use std::sync::{
@@ -9,7 +8,6 @@ pub(crate) use std::sync::{
 };
 
 /// For what is whole between any two lines under its lock: a panic there leaves it as it was.
-#[cfg(any(feature = "http", feature = "xds"))]
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,6 +14,10 @@ mod sync {
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     };
+
+    pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap()
+    }
 }
 
 #[path = "../src/ewma.rs"]

@@ -71,11 +71,11 @@ use self::{
     silence::Silence,
     standing::Standing,
 };
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, locked};
 use arc_swap::ArcSwap;
 use std::{
     fmt,
-    sync::{Arc, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 use tracing::{info, warn};
@@ -374,7 +374,7 @@ impl Backend {
     /// What the host wants of it, and since when, where it has said something.
     #[cfg(feature = "etcd")]
     pub(crate) fn admin(&self) -> (Admin, Option<Instant>) {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner).admin()
+        locked(&self.standing).admin()
     }
 
     /// Takes in that others find it well, because of `cause`: out is then only whom this process cannot reach.
@@ -463,7 +463,7 @@ impl Backend {
     /// Takes in what somebody knows, and tells whoever is concerned. Whether it is news to whoever it belongs to.
     fn change(&self, change: impl FnOnce(&mut Standing)) -> bool {
         // A panic elsewhere cannot leave the standing half-changed, so a poisoned lock is as good as any.
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standing = locked(&self.standing);
         let due = standing.due();
         change(&mut standing);
         let (before, health) = (self.health.load_full(), standing.health());

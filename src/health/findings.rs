@@ -3,10 +3,13 @@ use super::{
     pace::Pace,
     streak::{Streak, Thresholds},
 };
-use crate::backend::{Backend, BackendId, HealthState};
+use crate::{
+    backend::{Backend, BackendId, HealthState},
+    sync::locked,
+};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Instant,
 };
 
@@ -66,7 +69,7 @@ impl Findings {
 
     /// Forgets `backend`, unless another has its id by now.
     pub(super) fn forget(&self, backend: &Arc<Backend>) {
-        let mut findings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut findings = locked(&self.0);
         if findings.get(backend.id().as_str()).is_some_and(|finding| finding.is_about(backend)) {
             findings.remove(backend.id().as_str());
         }
@@ -74,13 +77,13 @@ impl Findings {
 
     /// Forgets backends that are no longer anywhere.
     pub(super) fn forget_the_gone(&self) {
-        let mut findings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut findings = locked(&self.0);
         findings.retain(|_, finding| finding.backend.strong_count() > 0);
     }
 
     /// The lock is held while a backend is marked: results of one backend are taken in one after the other.
     fn with<R>(&self, backend: &Arc<Backend>, look: impl FnOnce(&mut Streak) -> R) -> R {
-        let mut findings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut findings = locked(&self.0);
         let new = || Finding { backend: Arc::downgrade(backend), streak: Streak::default() };
         let finding = findings.entry(backend.id().clone()).or_insert_with(new);
         if !finding.is_about(backend) {

@@ -1,12 +1,12 @@
 use super::orca;
-use crate::backend::LoadEstimate;
+use crate::{backend::LoadEstimate, sync::locked};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -133,7 +133,7 @@ impl Config {
 
 /// A panic elsewhere leaves numbers that are off by one at the most.
 fn lock(load: &Mutex<LoadEstimate>) -> MutexGuard<'_, LoadEstimate> {
-    load.lock().unwrap_or_else(PoisonError::into_inner)
+    locked(load)
 }
 
 /// A request in flight, however it ends.

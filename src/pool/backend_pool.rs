@@ -8,12 +8,12 @@ use crate::backend::Origin;
 use crate::{
     backend::{Backend, BackendId, Moment, Weight},
     strategy::Strategy,
-    sync::{MutexGuard, Ordering},
+    sync::{MutexGuard, Ordering, locked},
 };
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -189,7 +189,7 @@ impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
 
     /// While this is held nobody else drains a backend or ejects one for its answers.
     pub(crate) fn leaving(&self) -> MutexGuard<'_, ()> {
-        self.shared.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.shared.leaving)
     }
 
     /// Says that somebody asks the backends how they are, until the answer is dropped: what could not be reached comes back

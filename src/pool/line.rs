@@ -1,9 +1,9 @@
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, locked};
 use std::{
     collections::VecDeque,
     fmt,
     future::poll_fn,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -123,7 +123,7 @@ impl Line {
 
     fn lock(&self) -> MutexGuard<'_, Callers> {
         // Nothing panics in between.
-        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.callers)
     }
 }
 

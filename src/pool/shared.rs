@@ -1,11 +1,11 @@
 use super::{Change, FailOpen, Line, Members, Snapshot, Tally, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
     backend::{Backend, BackendId, Backoff, EjectionCause, Health, HealthState, Home, Moment, Weight},
-    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering},
+    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, locked},
 };
 use arc_swap::ArcSwap;
 use std::{
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 use tokio::sync::broadcast;
@@ -53,7 +53,7 @@ impl<T> Shared<T> {
 
     // A strategy that panicked while it built has changed nothing that was published: go on from there.
     pub(super) fn lock(&self) -> MutexGuard<'_, Views<T>> {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.views)
     }
 
     pub(super) fn tell(&self, change: Change) {
@@ -179,7 +179,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
 
     /// Takes out one that is in, if it may go.
     fn let_go(&self, backend: &Backend, now: Instant, go: impl FnOnce(&Backend)) {
-        let _leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _leaving = locked(&self.leaving);
         if backend.is_eligible() && self.may_eject(backend, now) {
             go(backend);
         }
@@ -236,7 +236,7 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
     }
 
     fn broke_off(&self, backend: &Backend, cause: &str, now: Instant) {
-        let _leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _leaving = locked(&self.leaving);
         let members = self.members();
         let peers = || members.backends().iter().filter(|peer| !std::ptr::eq(&***peer, backend));
         let left = peers().filter(|peer| peer.is_eligible()).count();

@@ -1,6 +1,6 @@
-use crate::error::Reason;
+use crate::{error::Reason, sync::locked};
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -93,7 +93,7 @@ impl Tally {
 
     fn lock(&self) -> MutexGuard<'_, Picks> {
         // Nothing panics in between.
-        self.picks.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.picks)
     }
 }
 

@@ -1,10 +1,10 @@
 use super::{Admission, Candidates, Eligible, Hint, Index, Picker, Score, Strategy};
-use crate::backend::Backend;
+use crate::{backend::Backend, sync::locked};
 use arc_swap::ArcSwapOption;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// How members are sorted into groups, and what part of the traffic each group gets.
@@ -95,7 +95,7 @@ impl<G: Strategy, M: Fn() -> G> Strategies<G, M> {
         shares: impl Fn(&[Standing]) -> Vec<f64> + Send + Sync + 'static,
     ) -> GroupedPicker<G::Picker> {
         // A strategy that panicked while it built has changed nothing here.
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = locked(&self.made);
         made.retain(|made, _| groups.binary_search_by_key(made, |(number, _)| *number).is_ok());
         let group = |(number, places): (u32, Vec<usize>)| {
             let backends: Vec<_> = places.iter().map(|&place| Arc::clone(&members[place])).collect();

@@ -56,7 +56,8 @@ impl Picker for LeastRequest {
     }
 }
 
-fn cost(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
+/// What a request costs on `backend`, by what is in flight from here.
+pub(super) fn cost(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
     let load = backend.load();
     (load.work() + hint.work()) * (1.0 + sample::failures(load, now)) / hint.weight(backend)
 }

@@ -2,10 +2,11 @@ use super::{Hashing, Index, Table};
 use crate::{
     backend::{Backend, BackendId},
     hash::{below, mix},
+    sync::locked,
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// MementoHash (Coluzzi and others 2023): keys jump to a bucket (Lamping, Veach 2014), and each backend that has left
@@ -34,7 +35,7 @@ impl Hashing for Memento {
 
     fn table(&self, members: &[Arc<Backend>]) -> MementoTable {
         // A panic cannot leave it half-changed in a way that another table would mind: every change is made anew.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = locked(&self.state);
         state.follow(members);
         let mut places = vec![u32::MAX; state.buckets.removed.len()];
         for (place, backend) in members.iter().enumerate() {

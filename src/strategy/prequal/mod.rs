@@ -3,7 +3,7 @@ mod tests;
 mod wanted;
 
 use self::wanted::Wanted;
-use super::{Candidates, Hint, Index, Picker, Score, Strategy, sample};
+use super::{Candidates, Hint, Index, Picker, Score, Strategy, least_request, sample};
 use crate::{
     backend::{Backend, Moment, Reported},
     rng::Rng,
@@ -169,7 +169,7 @@ impl Picker for PrequalPicker {
         }
         // Of one alone nothing can be said: it may be the worst of all.
         if n < 2 {
-            return sample::least(candidates, hint, 2, |backend| by_own_requests(backend, hint, now));
+            return sample::least(candidates, hint, 2, |backend| least_request::cost(backend, hint, now));
         }
         let known = &known[..n];
         let picked = coldest(known, self.rule.cold, &mut rng)?;
@@ -263,10 +263,4 @@ fn coldest<'a>(known: &'a [Known], cold: f64, rng: &mut Rng) -> Option<&'a Known
 /// What a load is to one of such a weight: to one of weight 0 every load is too much, none too.
 fn for_its_weight(load: f64, weight: f64) -> f64 {
     if weight > 0.0 { load / weight } else { f64::INFINITY }
-}
-
-/// What is known where nobody told anything.
-fn by_own_requests(backend: &Backend, hint: &Hint<'_>, now: Moment) -> f64 {
-    let load = backend.load();
-    (load.work() + hint.work()) * (1.0 + sample::failures(load, now)) / hint.weight(backend)
 }
