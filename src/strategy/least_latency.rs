@@ -100,7 +100,8 @@ impl Picker for LeastLatency {
             ("failures", failures(load, now)),
             ("weight", hint.weight(backend)),
         ];
-        Some(Score::new(cost(backend, mean, candidates.len(), hint, now), parts))
+        let of = if candidates.len() <= SCAN { candidates.len() } else { CHOICES + REMEMBERED };
+        Some(Score::new(cost(backend, mean, of, hint, now), parts))
     }
 }
 
