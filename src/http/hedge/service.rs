@@ -37,6 +37,11 @@ impl<S> Hedge<S> {
         Self { inner, rule, is_beside }
     }
 
+    #[cfg(test)]
+    pub(super) fn rule(&self) -> Option<Arc<Rule>> {
+        self.rule.clone()
+    }
+
     /// What a second attempt will be made of, and the request, which carries it.
     fn keep<B>(&self, request: Request<B>) -> (Kept, Request<B>) {
         if let Some(kept) = request.extensions().get::<Kept>().filter(|_| self.is_beside) {

@@ -68,7 +68,7 @@ impl<S> Layer<S> for TraceLayer {
     type Service = Trace<S>;
 
     fn layer(&self, inner: S) -> Trace<S> {
-        Trace::new(inner, self.rule.clone())
+        Trace::new(inner, own(&self.rule))
     }
 }
 
@@ -82,8 +82,13 @@ impl<S> Layer<S> for TraceAttemptLayer {
     type Service = TraceAttempt<S>;
 
     fn layer(&self, inner: S) -> TraceAttempt<S> {
-        TraceAttempt::new(inner, self.rule.clone())
+        TraceAttempt::new(inner, own(&self.rule))
     }
+}
+
+/// With a count of its own: one for all threads would be written by each of them with every request.
+fn own(rule: &Option<Arc<Rule>>) -> Option<Arc<Rule>> {
+    rule.as_deref().cloned().map(Arc::new)
 }
 
 impl Rule {
