@@ -83,7 +83,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 type Sent<B> = TimedBody<ReplayBody<ForwardBody<B>>>;
 type Logged<B> = TraceAttempt<AccessLog<Address<ResponseTimeout<BodyTimeout<Client<Sent<B>>>>>>>;
 type Judged<B> = Feedback<Logged<B>, HttpClassify, AtEndOfBody>;
-type Told = (TriedBackends, (RequestKey, Option<SessionCookie>));
+type Told = (TriedBackends, (Option<RequestKey>, Option<SessionCookie>));
 type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
 type Stack<G, B> = Trace<Upgrade<Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<G, B>>>>>>>>>;
 type Tried<G, B> = RetryFuture<Hedge<Attempt<G, B>>, ForwardBody<B>>;
@@ -136,7 +136,7 @@ impl ReverseProxy<RoundRobin, ()> {
             upgrade: UpgradeLayer::new(),
             forward: ForwardLayer::new(),
             address: AddressLayer::new(),
-            key: RequestKey::none(),
+            key: None,
             session: None,
             retry: RetryLayer::default(),
             hedge: None,
@@ -166,7 +166,7 @@ struct Settings {
     upgrade: UpgradeLayer,
     forward: ForwardLayer,
     address: AddressLayer,
-    key: RequestKey,
+    key: Option<RequestKey>,
     session: Option<SessionCookie>,
     retry: RetryLayer,
     /// `None` for what the retry allows.
@@ -197,7 +197,7 @@ impl<G: Strategy> Builder<G> {
 
     /// What binds a request to a backend, for strategies that keep equal keys together.
     pub fn key(mut self, key: RequestKey) -> Self {
-        self.settings.key = key;
+        self.settings.key = Some(key);
         self
     }
 
