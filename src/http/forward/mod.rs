@@ -219,7 +219,9 @@ const UNDECODED: Refused = Refused::new(StatusCode::BAD_GATEWAY, "it has a trans
 fn one_length(headers: &mut HeaderMap) {
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return };
     let first = length.as_bytes().split(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();
-    if first.len() < length.len() || headers.len() > headers.keys_len() {
+    // Some headers may have several lines, as Set-Cookie does.
+    let is_repeated = || headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some();
+    if first.len() < length.len() || headers.len() > headers.keys_len() && is_repeated() {
         let first = HeaderValue::from_bytes(first);
         if let Ok(first) = first {
             headers.insert(header::CONTENT_LENGTH, first);
