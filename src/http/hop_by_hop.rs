@@ -1,3 +1,4 @@
+use super::seldom;
 use http::{
     HeaderMap,
     header::{self, HeaderName, HeaderValue},
@@ -5,8 +6,12 @@ use http::{
 
 /// Whether a header speaks to the next hop only (RFC 9110 §7.6.1), beside those that `Connection` names.
 pub(super) fn is_for_the_next_hop(name: &HeaderName) -> bool {
+    is_name_for_the_next_hop(name.as_str())
+}
+
+pub(super) fn is_name_for_the_next_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -23,18 +28,14 @@ pub(super) fn is_for_the_next_hop(name: &HeaderName) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Removes what must not cross to the next hop, and tells whether there was anything.
+/// Removes what must not cross to the next hop. Of no use where there is [nothing of that kind](is_for_the_next_hop).
 ///
 /// The whole nomination is read before anything is removed, and nothing of what frames or addresses the message can be
 /// nominated away.
-pub(super) fn strip(headers: &mut HeaderMap) -> Result<bool, Malformed> {
-    // One look at the names that are there costs less than to ask for each that may be.
-    if !headers.keys().any(is_for_the_next_hop) {
-        return Ok(false);
-    }
+pub(super) fn strip(headers: &mut HeaderMap) -> Result<(), Malformed> {
     let nominated = nominated(headers).collect::<Result<_, _>>()?;
     remove(headers, nominated);
-    Ok(true)
+    Ok(())
 }
 
 /// The same of an answer: what a backend nominates badly is not the client's business, and spares nothing of the rest.
@@ -76,7 +77,8 @@ fn asks_for_trailers(headers: &HeaderMap) -> bool {
     let asks = |line: &HeaderValue| {
         line.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     };
-    headers.get_all(header::TE).iter().any(asks)
+    // Few say anything of it.
+    seldom::has(headers, &header::TE) && headers.get_all(header::TE).iter().any(asks)
 }
 
 #[cfg(test)]

@@ -164,19 +164,20 @@ where
 
 impl Rules {
     fn prepare<B>(&self, request: &mut Request<B>) -> Result<(), Refused> {
-        target::check(request, self.target_limit)?;
+        let host = target::check(request, self.target_limit)?;
         // Mostly no header has more than one line, and there is nothing to look at.
         if request.headers().len() > request.headers().keys_len() {
             target::single(request.headers())?;
             join_cookies(request.headers_mut());
         }
-        let host = host_of(request);
         let version = request.version();
         // Once for all that is added here and beyond.
         _ = request.headers_mut().try_reserve(ADDED);
-        let stripped = hop_by_hop::strip(request.headers_mut());
-        let stripped = stripped.map_err(|_| Refused::malformed("the Connection header is malformed"))?;
         let seen = Seen::of(request.headers());
+        if seen.hop {
+            let stripped = hop_by_hop::strip(request.headers_mut());
+            stripped.map_err(|_| Refused::malformed("the Connection header is malformed"))?;
+        }
         if seen.length {
             target::length(request.headers())?;
         }
@@ -194,7 +195,7 @@ impl Rules {
         }
         self.telling.tell(request, host, seen);
         // Who asks for another protocol says so in headers that were stripped, or in HTTP/2 in none.
-        if (stripped || version == Version::HTTP_2)
+        if (seen.hop || version == Version::HTTP_2)
             && let Some(asked) = request.extensions_mut().remove::<Asked>()
         {
             asked.ask(request.headers_mut());
