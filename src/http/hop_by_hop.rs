@@ -1,4 +1,3 @@
-use super::seldom;
 use http::{
     HeaderMap,
     header::{self, HeaderName, HeaderValue},
@@ -34,22 +33,33 @@ pub(super) struct Malformed;
 /// nominated away.
 pub(super) fn strip(headers: &mut HeaderMap) -> Result<(), Malformed> {
     let nominated = nominated(headers).collect::<Result<_, _>>()?;
-    remove(headers, nominated);
+    remove(headers, count(headers), nominated);
     Ok(())
 }
 
 /// The same of an answer: what a backend nominates badly is not the client's business, and spares nothing of the rest.
 pub(super) fn strip_answer(headers: &mut HeaderMap) {
-    if headers.keys().any(is_for_the_next_hop) {
+    let count = count(headers);
+    if count > 0 {
         let nominated = nominated(headers).flatten().collect();
-        remove(headers, nominated);
+        remove(headers, count, nominated);
     }
 }
 
-fn remove(headers: &mut HeaderMap, nominated: Vec<HeaderName>) {
-    let trailers = asks_for_trailers(headers);
-    while let Some(name) = headers.keys().find(|name| is_for_the_next_hop(name)).cloned() {
+/// How many names there are for the next hop only.
+fn count(headers: &HeaderMap) -> usize {
+    headers.keys().filter(|name| is_for_the_next_hop(name)).count()
+}
+
+fn remove(headers: &mut HeaderMap, count: usize, nominated: Vec<HeaderName>) {
+    let mut left = count - usize::from(headers.remove(header::CONNECTION).is_some());
+    // Mostly that was all.
+    let trailers = left > 0 && asks_for_trailers(headers);
+    while left > 0
+        && let Some(name) = headers.keys().find(|name| is_for_the_next_hop(name)).cloned()
+    {
         headers.remove(name);
+        left -= 1;
     }
     for name in nominated {
         headers.remove(name);
@@ -77,8 +87,7 @@ fn asks_for_trailers(headers: &HeaderMap) -> bool {
     let asks = |line: &HeaderValue| {
         line.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     };
-    // Few say anything of it.
-    seldom::has(headers, &header::TE) && headers.get_all(header::TE).iter().any(asks)
+    headers.get_all(header::TE).iter().any(asks)
 }
 
 #[cfg(test)]
