@@ -221,7 +221,8 @@ impl Connections {
         let (switch, signs, stream) = (stream.switch(), stream.signs(), TokioIo::new(stream));
         let connect = |service: Counting<Pressing<S>>| {
             let service = service_fn(move |mut request: Request<Incoming>| {
-                if request.headers().contains_key(header::UPGRADE) {
+                // Most do not: to compare the few names costs less than to look for one.
+                if request.headers().keys().any(|name| *name == header::UPGRADE) {
                     request.extensions_mut().insert(switch.clone());
                 }
                 request.extensions_mut().insert(peer.clone());

@@ -14,7 +14,7 @@ pub use self::{
 };
 use self::{body::Of, client::Telling, seen::Seen, via::Pseudonym};
 pub(super) use self::{seen::is_spoken_for, target::host_of};
-use super::{hop_by_hop, upgrade::Asked};
+use super::{hop_by_hop, seldom, upgrade::Asked};
 use crate::error::BoxError;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use pin_project_lite::pin_project;
@@ -259,7 +259,7 @@ where
         match self.project().state.project() {
             StateProjection::Called { inner } => {
                 let mut response = ready!(inner.poll(cx)).map_err(Into::into)?;
-                if let Some(coding) = response.headers().get(header::TRANSFER_ENCODING) {
+                if let Some(coding) = seldom::get(response.headers(), &header::TRANSFER_ENCODING) {
                     // The coding ends at this hop, and nobody undoes any other: none was asked for (RFC 9112 §7.4).
                     if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
                         return Poll::Ready(Err(UNDECODED.into()));
