@@ -94,8 +94,6 @@ type StackFuture<G, B> =
 pub type ProxyClient<B> = Client<Sent<B>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
-///
-/// It holds a timer, so it is not `Unpin`: who reads it frame by frame pins it.
 pub type ProxyBody = RespondBody<ForwardBody<LeasedBody<WatchedBody<ClientBody>>>>;
 
 /// A reverse proxy over a pool, as one service: for axum's `fallback_service`, or for a hyper server.

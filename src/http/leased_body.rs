@@ -42,24 +42,30 @@ impl<B: Body, C: Classify<Response<B>> + ClassifyEnd> Complete<Response<B>, C> f
         }
         response.extensions_mut().insert(ServedBy::new(lease.backend().id().clone()));
         response.map(|inner| {
-            let mut body = LeasedBody { inner, classify, lease: Some(lease), outcome };
+            let mut leased = Leased { inner, classify, lease: Some(lease), outcome };
             // Servers do not ask a body for frames that says it has none.
-            if body.inner.is_end_stream() {
-                let outcome = outcome.unwrap_or_else(|| body.classify.end(None));
-                complete(&mut body.lease, outcome, now);
+            if leased.inner.is_end_stream() {
+                let outcome = outcome.unwrap_or_else(|| leased.classify.end(None));
+                complete(&mut leased.lease, outcome, now);
             }
-            body
+            LeasedBody { leased: Box::pin(leased) }
         })
     }
 }
 
+/// A response body that holds the lease of its request.
+///
+/// The lease ends with the last frame, with the trailers, with an error, which is a failure of the transport unless
+/// the answer was one already, or, as cancelled, when the body is dropped before its end.
+#[derive(Debug)]
+pub struct LeasedBody<B, C = HttpClassify> {
+    // Apart: an answer is moved some forty times on its way out, and one allocation costs less than that.
+    leased: Pin<Box<Leased<B, C>>>,
+}
+
 pin_project! {
-    /// A response body that holds the lease of its request.
-    ///
-    /// The lease ends with the last frame, with the trailers, with an error, which is a failure of the transport unless
-    /// the answer was one already, or, as cancelled, when the body is dropped before its end.
     #[derive(Debug)]
-    pub struct LeasedBody<B, C = HttpClassify> {
+    struct Leased<B, C> {
         #[pin]
         inner: B,
         classify: C,
@@ -84,8 +90,8 @@ where
     type Data = B::Data;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let mut this = self.project();
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let mut this = self.leased.as_mut().project();
         let mut frame = ready!(this.inner.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
         let trailers = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut());
         if let (Some(report), Some(lease)) = (trailers.and_then(orca::take), &this.lease) {
@@ -113,10 +119,10 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.leased.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.leased.inner.size_hint()
     }
 }
