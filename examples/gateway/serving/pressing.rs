@@ -45,7 +45,7 @@ impl<S> Pressing<S> {
     }
 }
 
-impl<S, R> Service<Request<Incoming>> for Pressing<S>
+impl<S, R> Service<Request<Upload>> for Pressing<S>
 where
     S: Service<Request<Upload>, Response = Response<R>>,
     R: Body<Error: Into<BoxError>> + Send + 'static,
@@ -54,17 +54,16 @@ where
     type Error = S::Error;
     type Future = PressingFuture<S::Future>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Upload>) -> Self::Future {
         let over_http2 = request.version() == Version::HTTP_2;
         let talk = over_http2 && is_talk(request.headers());
-        let has_body = !request.body().is_end_stream();
-        let answered = (over_http2 && has_body).then(Arc::<AtomicBool>::default);
-        let press = answered.clone().map(|answered| {
-            let (credit, fired) = (self.answers.credit(talk), self.fired.clone());
-            Press { credit, answered, since: None, fired }
+        let pressed = request.body_mut().0.as_mut().filter(|_| over_http2);
+        let answered = pressed.map(|pressed| {
+            let (credit, fired, answered) = (self.answers.credit(talk), self.fired.clone(), Arc::default());
+            pressed.press = Some(Press { credit, answered: Arc::clone(&answered), since: None, fired });
+            answered
         });
-        let upload = |inner| Upload(has_body.then(|| Box::new(Pressed { inner, press })));
-        let inner = self.inner.call(request.map(upload));
+        let inner = self.inner.call(request);
         PressingFuture { inner, answered, answers: over_http2.then(|| self.answers.clone()), talk }
     }
 }
@@ -110,6 +109,12 @@ pub struct Upload(Option<Box<Pressed>>);
 struct Pressed {
     inner: Incoming,
     press: Option<Press>,
+}
+
+impl From<Incoming> for Upload {
+    fn from(inner: Incoming) -> Self {
+        Self((!inner.is_end_stream()).then(|| Box::new(Pressed { inner, press: None })))
+    }
 }
 
 /// Until the request is answered. After that it may be a call in which both sides speak by turns.
