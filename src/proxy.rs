@@ -83,7 +83,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 type Sent<B> = TimedBody<ReplayBody<ForwardBody<B>>>;
 type Logged<B> = TraceAttempt<AccessLog<Address<ResponseTimeout<BodyTimeout<Client<Sent<B>>>>>>>;
 type Judged<B> = Feedback<Logged<B>, HttpClassify, AtEndOfBody>;
-type Told = (TriedBackends, (RequestKey, Option<SessionCookie>));
+type Told = (TriedBackends, (Option<RequestKey>, Option<SessionCookie>));
 type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
 type Stack<G, B> = Trace<Upgrade<Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<G, B>>>>>>>>>;
 type Tried<G, B> = RetryFuture<Hedge<Attempt<G, B>>, ForwardBody<B>>;
@@ -94,8 +94,6 @@ type StackFuture<G, B> =
 pub type ProxyClient<B> = Client<Sent<B>>;
 
 /// The body of a [`ReverseProxy`]'s answer: the backend's, as it arrives, or a few words of our own.
-///
-/// It holds a timer, so it is not `Unpin`: who reads it frame by frame pins it.
 pub type ProxyBody = RespondBody<ForwardBody<LeasedBody<WatchedBody<ClientBody>>>>;
 
 /// A reverse proxy over a pool, as one service: for axum's `fallback_service`, or for a hyper server.
@@ -136,7 +134,7 @@ impl ReverseProxy<RoundRobin, ()> {
             upgrade: UpgradeLayer::new(),
             forward: ForwardLayer::new(),
             address: AddressLayer::new(),
-            key: RequestKey::none(),
+            key: None,
             session: None,
             retry: RetryLayer::default(),
             hedge: None,
@@ -166,7 +164,7 @@ struct Settings {
     upgrade: UpgradeLayer,
     forward: ForwardLayer,
     address: AddressLayer,
-    key: RequestKey,
+    key: Option<RequestKey>,
     session: Option<SessionCookie>,
     retry: RetryLayer,
     /// `None` for what the retry allows.
@@ -197,7 +195,7 @@ impl<G: Strategy> Builder<G> {
 
     /// What binds a request to a backend, for strategies that keep equal keys together.
     pub fn key(mut self, key: RequestKey) -> Self {
-        self.settings.key = key;
+        self.settings.key = Some(key);
         self
     }
 
@@ -381,5 +379,17 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beyond 256 bytes it costs twice as much each time that one is moved, and each is moved some forty times.
+    #[test]
+    fn what_passes_through_the_layers_fits_into_few_words() {
+        assert!(size_of::<Response<ProxyBody>>() <= 160);
+        assert!(size_of::<Request<Sent<Box<()>>>>() <= 256);
     }
 }

@@ -11,7 +11,7 @@ use tower_balancer::{
     BackendPool, BalancerLayer, FeedbackLayer,
     pool::{Member, Routed},
     strategy::{
-        AnyStrategy, Aperture, Grouped, LeastLatency, Prequal, Random, RoundRobin, SessionSecret, ShuffleShard,
+        AnyStrategy, Aperture, Grouped, Hint, LeastLatency, Prequal, Random, RoundRobin, SessionSecret, ShuffleShard,
         SlowStart, Sticky, Strategy, Tiers, Zones,
     },
 };
@@ -54,6 +54,18 @@ fn nor_do_the_stages_and_those_that_want_to_know_more() {
     assert_eq!(allocations(Aperture::new(0, 4, RoundRobin::new)), 0, "aperture");
     assert_eq!(allocations(ShuffleShard::new(4, SlowStart::new(LeastLatency::new()))), 0, "shard, slow start");
     assert_eq!(allocations(Sticky::new(SessionSecret::new([7; 16]), RoundRobin::new())), 0, "sticky");
+}
+
+#[test]
+fn a_request_that_nobody_has_room_for_copies_no_list() {
+    let pool = pool();
+    (0..100).for_each(|id| assert!(pool.set_limit(&id.to_string(), Some(1))));
+    let view = pool.view(RoundRobin::new());
+    let (snapshot, hint) = (view.load(), Hint::new(tokio::time::Instant::now().into_std(), 0));
+    let held: Vec<_> = (0..100).map(|_| snapshot.lease(&hint).unwrap().0).collect();
+    // Who has room, and who has where those count that are silent: twice two words.
+    assert_eq!(measure(|| (0..1_000).for_each(|_| assert!(snapshot.lease(&hint).is_err()))).count_total, 2_000);
+    drop(held);
 }
 
 /// What is held at most while a POST of 10 MiB passes through the retry, in parts of 64 KiB that come one by one.

@@ -109,8 +109,8 @@ async fn answers_that_break_off_take_out_one_of_which_they_are_not_the_pool() {
 struct Busy;
 
 impl Classify<&'static str> for Busy {
-    fn response(&self, response: &&'static str) -> Outcome {
-        if *response == "busy" { Outcome::Overload } else { Outcome::Success }
+    fn response(&self, response: &&'static str) -> Option<Outcome> {
+        Some(if *response == "busy" { Outcome::Overload } else { Outcome::Success })
     }
 
     fn rest(&self, response: &&'static str) -> Option<Duration> {
@@ -191,8 +191,8 @@ async fn a_classifier_of_ones_own_has_the_last_word() {
     #[derive(Clone)]
     struct Grumpy;
     impl Classify<&'static str> for Grumpy {
-        fn response(&self, response: &&'static str) -> Outcome {
-            if *response == "sorry" { Outcome::BackendFault } else { Outcome::Success }
+        fn response(&self, response: &&'static str) -> Option<Outcome> {
+            Some(if *response == "sorry" { Outcome::BackendFault } else { Outcome::Success })
         }
         fn error(&self, _: &(dyn Error + 'static)) -> Fault {
             Fault { kind: Outcome::Overload, sent: true }

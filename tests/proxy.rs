@@ -519,8 +519,8 @@ async fn what_breaks_in_the_middle_of_a_body_is_judged_by_the_classifier_of_the_
     #[derive(Clone, Copy, Debug)]
     struct Mild;
     impl<B> Classify<Response<B>> for Mild {
-        fn response(&self, _: &Response<B>) -> Outcome {
-            Outcome::Success
+        fn response(&self, _: &Response<B>) -> Option<Outcome> {
+            Some(Outcome::Success)
         }
         fn error(&self, _: &(dyn std::error::Error + 'static)) -> Fault {
             Fault { kind: Outcome::Overload, sent: true }

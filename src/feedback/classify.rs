@@ -6,8 +6,9 @@ use std::{error::Error, io, time::Duration};
 
 /// What an answer or an error says about the backend.
 pub trait Classify<Res> {
-    /// What `response`, as far as it is there, says. It may still break while its body is on the way.
-    fn response(&self, response: &Res) -> Outcome;
+    /// What `response`, as far as it is there, says; `None` where only its end will tell, as in gRPC, which then is
+    /// [asked](crate::http::ClassifyEnd). It may still break while its body is on the way.
+    fn response(&self, response: &Res) -> Option<Outcome>;
 
     /// How long the backend asks to be left alone, where `response` says so: up to 5 minutes, in which others get its requests
     /// as long as there are some, or until it answers well.
@@ -74,8 +75,8 @@ impl Fault {
 pub struct TransportErrors;
 
 impl<Res> Classify<Res> for TransportErrors {
-    fn response(&self, _response: &Res) -> Outcome {
-        Outcome::Success
+    fn response(&self, _response: &Res) -> Option<Outcome> {
+        Some(Outcome::Success)
     }
 
     fn error(&self, error: &(dyn Error + 'static)) -> Fault {

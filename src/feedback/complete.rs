@@ -9,9 +9,9 @@ pub trait Complete<Res, C> {
     /// What the caller gets: the answer, perhaps with the lease in it.
     type Response;
 
-    /// Takes over the `lease` of a request that was answered, with what the answer says so far, and with `classify` to
-    /// judge what happens to the rest of it.
-    fn complete(&self, lease: Lease, outcome: Outcome, response: Res, classify: C) -> Self::Response;
+    /// Takes over the `lease` of a request that was answered, with what the answer says so far, if that says it, and with
+    /// `classify` to judge what happens to the rest of it.
+    fn complete(&self, lease: Lease, outcome: Option<Outcome>, response: Res, classify: C) -> Self::Response;
 }
 
 /// Complete when the answer is there.
@@ -21,8 +21,9 @@ pub struct AtResponse;
 impl<Res, C> Complete<Res, C> for AtResponse {
     type Response = Res;
 
-    fn complete(&self, lease: Lease, outcome: Outcome, response: Res, _classify: C) -> Res {
-        lease.complete(outcome, Instant::now().into_std());
+    fn complete(&self, lease: Lease, outcome: Option<Outcome>, response: Res, _classify: C) -> Res {
+        // Nobody waits for the end.
+        lease.complete(outcome.unwrap_or(Outcome::Success), Instant::now().into_std());
         response
     }
 }

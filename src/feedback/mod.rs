@@ -16,8 +16,8 @@
 //! struct ByStatusLine;
 //!
 //! impl Classify<String> for ByStatusLine {
-//!     fn response(&self, line: &String) -> Outcome {
-//!         if line.starts_with("-ERR internal") { Outcome::BackendFault } else { Outcome::Success }
+//!     fn response(&self, line: &String) -> Option<Outcome> {
+//!         Some(if line.starts_with("-ERR internal") { Outcome::BackendFault } else { Outcome::Success })
 //!     }
 //!     fn error(&self, error: &(dyn std::error::Error + 'static)) -> Fault {
 //!         Fault::of(error)

@@ -58,7 +58,7 @@ where
     }
 
     fn call(&mut self, Routed { target, mut request }: Routed<Origin, Request<B>>) -> S::Future {
-        let asked = host_of(&request).filter(|_| self.keep_host);
+        let asked = if self.keep_host { host_of(&request) } else { None };
         let host = asked.unwrap_or_else(|| target.host_header().clone());
         request.headers_mut().insert(header::HOST, host);
         *request.version_mut() = Version::HTTP_11;

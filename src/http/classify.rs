@@ -76,19 +76,20 @@ impl HttpClassify {
 }
 
 impl<B> Classify<Response<B>> for HttpClassify {
-    fn response(&self, response: &Response<B>) -> Outcome {
-        match response.status() {
+    fn response(&self, response: &Response<B>) -> Option<Outcome> {
+        Some(match response.status() {
             StatusCode::TOO_MANY_REQUESTS => Outcome::Overload,
             StatusCode::SERVICE_UNAVAILABLE if response.headers().contains_key(header::RETRY_AFTER) => {
                 Outcome::Overload
             }
             status if status.is_server_error() => Outcome::BackendFault,
             status if status.is_success() && grpc::is_grpc(response.headers()) => {
-                grpc::status(response.headers()).map_or(Outcome::Success, |status| grpc::outcome(Some(status)))
+                // Else the trailers will tell.
+                grpc::outcome(Some(grpc::status(response.headers())?))
             }
             status if status.is_client_error() => Outcome::ClientFault,
             _ => Outcome::Success,
-        }
+        })
     }
 
     /// A `Retry-After` of a 503, in seconds. That of a 429 is for one client.
@@ -107,28 +108,21 @@ impl<B> Classify<Response<B>> for HttpClassify {
 
 /// What the end of an answer says that its head did not.
 ///
-/// Of plain HTTP the status says all; of gRPC the trailers do. A classifier of one's own takes the defaults with an empty
-/// `impl`.
+/// Of plain HTTP the status says all; of gRPC the trailers do. It is asked where [`Classify::response`] says nothing. A classifier
+/// of one's own, which always says something, takes the defaults with an empty `impl`.
 pub trait ClassifyEnd {
-    /// Whether only the end of the answer with this head tells whether it is good.
-    fn awaits_end<B>(&self, _response: &Response<B>) -> bool {
-        false
-    }
+    /// Hears of the head of an answer of which only the end will tell whether it is good. Whoever hears of it is asked about the
+    /// end of that answer and of no other.
+    fn await_end<B>(&mut self, _response: &Response<B>) {}
 
-    /// What the end says, with the trailers if there were some, of an answer whose end was to be awaited.
-    fn end(&self, _trailers: Option<&HeaderMap>) -> Outcome {
+    /// What the end says, with the trailers if there were some.
+    fn end(&mut self, _trailers: Option<&HeaderMap>) -> Outcome {
         Outcome::Success
     }
 }
 
 impl ClassifyEnd for HttpClassify {
-    fn awaits_end<B>(&self, response: &Response<B>) -> bool {
-        response.status().is_success()
-            && grpc::is_grpc(response.headers())
-            && grpc::status(response.headers()).is_none()
-    }
-
-    fn end(&self, trailers: Option<&HeaderMap>) -> Outcome {
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> Outcome {
         grpc::outcome(trailers.and_then(grpc::status))
     }
 }
@@ -188,9 +182,9 @@ mod tests {
             (503, Outcome::BackendFault),
         ] {
             let response = Response::builder().status(status).body(()).unwrap();
-            assert_eq!(HttpClassify.response(&response), outcome, "{status}");
+            assert_eq!(HttpClassify.response(&response), Some(outcome), "{status}");
         }
         let busy = Response::builder().status(503).header("retry-after", "1").body(()).unwrap();
-        assert_eq!(HttpClassify.response(&busy), Outcome::Overload);
+        assert_eq!(HttpClassify.response(&busy), Some(Outcome::Overload));
     }
 }

@@ -3,6 +3,7 @@ use super::TlsConfig;
 use super::{
     excused::{Excuse, Excused, Progress, SentBody},
     protocol::Protocol,
+    seldom,
     transport::{Exchange, Failed, Held, Settings, Transport},
     upgrade::Asked,
 };
@@ -145,7 +146,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let (head, body) = request.into_parts();
-        let upgrade = head.headers.get(header::UPGRADE).cloned().map(Box::new);
+        let upgrade = seldom::get(&head.headers, &header::UPGRADE).cloned().map(Box::new);
         let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         let body = SentBody::new(body, length);
         let progress = body.progress();

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -63,7 +63,15 @@ impl Error for Excused {
 
 /// How far the body of a request has got, as seen from its answer. Nothing to keep for a request without one.
 #[derive(Clone, Debug)]
-pub(super) struct Progress(Option<Arc<AtomicU8>>);
+pub(super) struct Progress(Option<Arc<Reached>>);
+
+#[derive(Debug)]
+struct Reached {
+    state: AtomicU8,
+    /// Bytes.
+    sent: AtomicU64,
+    length: Option<u64>,
+}
 
 const BEGUN: u8 = 0;
 /// A part was handed over, and more is to come.
@@ -85,7 +93,7 @@ impl Progress {
 
     /// What excuses one on which the body has got as far as `least` and is not all sent.
     fn excuse_at(&self, least: u8) -> Option<Excuse> {
-        match self.0.as_ref()?.load(Ordering::Relaxed) {
+        match self.0.as_ref()?.state.load(Ordering::Relaxed) {
             BROKEN => Some(Excuse::CallerBroke),
             reached if (least..SENT).contains(&reached) => Some(Excuse::Unfinished),
             _ => None,
@@ -94,8 +102,16 @@ impl Progress {
 
     fn reached(&self, state: u8) {
         if let Some(progress) = &self.0 {
-            progress.store(state, Ordering::Relaxed);
+            progress.state.store(state, Ordering::Relaxed);
         }
+    }
+
+    /// Counts so many bytes more, and tells whether these were the last.
+    fn has_sent(&self, bytes: usize) -> bool {
+        self.0.as_ref().is_none_or(|progress| {
+            let before = progress.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+            progress.length.is_some_and(|length| before + bytes as u64 >= length)
+        })
     }
 }
 
@@ -106,8 +122,6 @@ pin_project! {
         #[pin]
         inner: B,
         progress: Progress,
-        sent: u64,
-        length: Option<u64>,
     }
 }
 
@@ -116,10 +130,11 @@ impl<B: Body> SentBody<B> {
     /// is more.
     pub(super) fn new(inner: B, length: impl FnOnce() -> Option<u64>) -> Self {
         if inner.is_end_stream() {
-            return Self { inner, progress: Progress(None), sent: 0, length: Some(0) };
+            return Self { inner, progress: Progress(None) };
         }
         let length = inner.size_hint().exact().or_else(length);
-        Self { inner, progress: Progress(Some(Arc::new(AtomicU8::new(BEGUN)))), sent: 0, length }
+        let reached = Reached { state: AtomicU8::new(BEGUN), sent: AtomicU64::new(0), length };
+        Self { inner, progress: Progress(Some(Arc::new(reached))) }
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -139,9 +154,8 @@ impl<B: Body> Body for SentBody<B> {
             Poll::Ready(Some(Err(_))) => this.progress.reached(BROKEN),
             Poll::Ready(None) => this.progress.reached(SENT),
             Poll::Ready(Some(Ok(frame))) => {
-                *this.sent += frame.data_ref().map_or(0, |data| data.remaining() as u64);
-                let all = this.length.is_some_and(|length| *this.sent >= length);
-                if all || frame.is_trailers() || this.inner.is_end_stream() {
+                let is_all = this.progress.has_sent(frame.data_ref().map_or(0, Buf::remaining));
+                if is_all || frame.is_trailers() || this.inner.is_end_stream() {
                     this.progress.reached(SENT);
                 } else {
                     this.progress.reached(UNDER_WAY);

@@ -5,8 +5,12 @@ use http::{
 
 /// Whether a header speaks to the next hop only (RFC 9110 §7.6.1), beside those that `Connection` names.
 pub(super) fn is_for_the_next_hop(name: &HeaderName) -> bool {
+    is_name_for_the_next_hop(name.as_str())
+}
+
+pub(super) fn is_name_for_the_next_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -23,32 +27,39 @@ pub(super) fn is_for_the_next_hop(name: &HeaderName) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Removes what must not cross to the next hop, and tells whether there was anything.
+/// Removes what must not cross to the next hop. Of no use where there is [nothing of that kind](is_for_the_next_hop).
 ///
 /// The whole nomination is read before anything is removed, and nothing of what frames or addresses the message can be
 /// nominated away.
-pub(super) fn strip(headers: &mut HeaderMap) -> Result<bool, Malformed> {
-    // One look at the names that are there costs less than to ask for each that may be.
-    if !headers.keys().any(is_for_the_next_hop) {
-        return Ok(false);
-    }
+pub(super) fn strip(headers: &mut HeaderMap) -> Result<(), Malformed> {
     let nominated = nominated(headers).collect::<Result<_, _>>()?;
-    remove(headers, nominated);
-    Ok(true)
+    remove(headers, count(headers), nominated);
+    Ok(())
 }
 
 /// The same of an answer: what a backend nominates badly is not the client's business, and spares nothing of the rest.
 pub(super) fn strip_answer(headers: &mut HeaderMap) {
-    if headers.keys().any(is_for_the_next_hop) {
+    let count = count(headers);
+    if count > 0 {
         let nominated = nominated(headers).flatten().collect();
-        remove(headers, nominated);
+        remove(headers, count, nominated);
     }
 }
 
-fn remove(headers: &mut HeaderMap, nominated: Vec<HeaderName>) {
-    let trailers = asks_for_trailers(headers);
-    while let Some(name) = headers.keys().find(|name| is_for_the_next_hop(name)).cloned() {
+/// How many names there are for the next hop only.
+fn count(headers: &HeaderMap) -> usize {
+    headers.keys().filter(|name| is_for_the_next_hop(name)).count()
+}
+
+fn remove(headers: &mut HeaderMap, count: usize, nominated: Vec<HeaderName>) {
+    let mut left = count - usize::from(headers.remove(header::CONNECTION).is_some());
+    // Mostly that was all.
+    let trailers = left > 0 && asks_for_trailers(headers);
+    while left > 0
+        && let Some(name) = headers.keys().find(|name| is_for_the_next_hop(name)).cloned()
+    {
         headers.remove(name);
+        left -= 1;
     }
     for name in nominated {
         headers.remove(name);

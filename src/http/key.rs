@@ -24,7 +24,7 @@ use std::{error::Error, fmt, net::IpAddr, str::FromStr, sync::Arc};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestKey {
     sources: Arc<[Source]>,
 }
@@ -39,11 +39,6 @@ enum Source {
 }
 
 impl RequestKey {
-    /// No key at all.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
     /// The value of a header; of the first, where there are several.
     pub fn header(name: HeaderName) -> Self {
         Source::Header(name).into()

@@ -80,8 +80,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        deadline::pass_on(&mut request);
-        let patience = Patience::new(self.timeout, deadline::share(request.extensions()));
+        let patience = Patience::new(self.timeout, deadline::share_out(&mut request));
         let request = request.map(TimedBody::new);
         let turn = request.body().turn();
         ResponseFuture { inner: self.inner.call(request), sleep: sleep(patience.time), patience, turn }

@@ -7,7 +7,16 @@ const FEW: usize = 16;
 
 /// Whether there is one. Cheap where there is none, which is nearly always.
 pub(super) fn has(headers: &HeaderMap, name: &HeaderName) -> bool {
-    if headers.keys_len() > FEW { headers.contains_key(name) } else { headers.keys().any(|key| key == name) }
+    any(headers, [name])
+}
+
+/// Whether there is one of any of these names.
+pub(super) fn any<const N: usize>(headers: &HeaderMap, names: [&HeaderName; N]) -> bool {
+    if headers.keys_len() > FEW {
+        names.into_iter().any(|name| headers.contains_key(name))
+    } else {
+        headers.keys().any(|key| names.contains(&key))
+    }
 }
 
 /// Its first value.
@@ -23,6 +32,7 @@ pub(super) fn take(headers: &mut HeaderMap, name: &HeaderName) -> Option<HeaderV
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header;
 
     #[test]
     fn it_is_found_among_few_and_among_many() {
@@ -30,9 +40,10 @@ mod tests {
         for others in [0, 1, FEW - 1, FEW, 100] {
             let name = |number| HeaderName::try_from(format!("x-{number}")).unwrap();
             let mut headers: HeaderMap = (0..others).map(|other| (name(other), HeaderValue::from(other))).collect();
-            assert!(!has(&headers, &seldom) && take(&mut headers, &seldom).is_none(), "{others}");
+            assert!(!any(&headers, [&seldom, &header::TE]) && take(&mut headers, &seldom).is_none(), "{others}");
             headers.append(&seldom, HeaderValue::from(1));
             headers.append(&seldom, HeaderValue::from(2));
+            assert!(any(&headers, [&header::TE, &seldom]), "{others}");
             assert_eq!(get(&headers, &seldom), Some(&HeaderValue::from(1)), "{others}");
             assert_eq!(take(&mut headers, &seldom), Some(HeaderValue::from(1)), "{others}");
             assert!(!has(&headers, &seldom) && headers.len() == others, "{others}");

@@ -4,7 +4,7 @@ use crate::{
     feedback::{Classify, Fault, FeedbackLayer},
 };
 use http::{HeaderMap, Response};
-use std::{error::Error, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 use tower_http::classify::{ClassifiedResponse, ClassifyEos, ClassifyResponse};
 
 /// Judges backends by a classifier of [tower-http](tower_http::classify): what that calls a failure is a
@@ -18,20 +18,42 @@ use tower_http::classify::{ClassifiedResponse, ClassifyEos, ClassifyResponse};
 /// let layer = FeedbackLayer::tower_http(StatusInRangeAsFailures::new(400..=599));
 /// # let _: FeedbackLayer<TowerHttpClassify<StatusInRangeAsFailures>, _> = layer;
 /// ```
-#[derive(Clone, Copy, Debug)]
-pub struct TowerHttpClassify<C>(C);
+pub struct TowerHttpClassify<C: ClassifyResponse> {
+    classify: C,
+    /// Of the answer whose end is awaited.
+    end: Option<C::ClassifyEos>,
+}
+
+impl<C: ClassifyResponse> TowerHttpClassify<C> {
+    fn new(classify: C) -> Self {
+        Self { classify, end: None }
+    }
+}
+
+/// For another answer.
+impl<C: ClassifyResponse + Clone> Clone for TowerHttpClassify<C> {
+    fn clone(&self) -> Self {
+        Self::new(self.classify.clone())
+    }
+}
+
+impl<C: ClassifyResponse + fmt::Debug> fmt::Debug for TowerHttpClassify<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TowerHttpClassify").field(&self.classify).finish()
+    }
+}
 
 fn outcome<E>(result: Result<(), E>) -> Outcome {
     if result.is_ok() { Outcome::Success } else { Outcome::BackendFault }
 }
 
 impl<C: ClassifyResponse + Clone, B> Classify<Response<B>> for TowerHttpClassify<C> {
-    fn response(&self, response: &Response<B>) -> Outcome {
-        match self.0.clone().classify_response(response) {
+    fn response(&self, response: &Response<B>) -> Option<Outcome> {
+        match self.classify.clone().classify_response(response) {
             // What it is content with may still be the client's fault, as a 404 is.
-            ClassifiedResponse::Ready(Ok(())) if response.status().is_client_error() => Outcome::ClientFault,
-            ClassifiedResponse::Ready(result) => outcome(result),
-            ClassifiedResponse::RequiresEos(_) => Outcome::Success,
+            ClassifiedResponse::Ready(Ok(())) if response.status().is_client_error() => Some(Outcome::ClientFault),
+            ClassifiedResponse::Ready(result) => Some(outcome(result)),
+            ClassifiedResponse::RequiresEos(_) => None,
         }
     }
 
@@ -45,23 +67,22 @@ impl<C: ClassifyResponse + Clone, B> Classify<Response<B>> for TowerHttpClassify
 }
 
 impl<C: ClassifyResponse + Clone> ClassifyEnd for TowerHttpClassify<C> {
-    fn awaits_end<B>(&self, response: &Response<B>) -> bool {
-        matches!(self.0.clone().classify_response(response), ClassifiedResponse::RequiresEos(_))
+    fn await_end<B>(&mut self, response: &Response<B>) {
+        self.end = match self.classify.clone().classify_response(response) {
+            ClassifiedResponse::RequiresEos(end) => Some(end),
+            ClassifiedResponse::Ready(_) => None,
+        };
     }
 
-    fn end(&self, trailers: Option<&HeaderMap>) -> Outcome {
-        // Of the head only that is known which says that the end will tell.
-        match self.0.clone().classify_response(&Response::new(())) {
-            ClassifiedResponse::RequiresEos(end) => outcome(end.classify_eos(trailers)),
-            ClassifiedResponse::Ready(result) => outcome(result),
-        }
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> Outcome {
+        self.end.take().map_or(Outcome::Success, |end| outcome(end.classify_eos(trailers)))
     }
 }
 
 impl<C: ClassifyResponse + Clone> FeedbackLayer<TowerHttpClassify<C>, AtEndOfBody> {
     /// Feedback for HTTP by a classifier of tower-http.
     pub fn tower_http(classifier: C) -> Self {
-        FeedbackLayer::new(TowerHttpClassify(classifier)).complete(AtEndOfBody)
+        FeedbackLayer::new(TowerHttpClassify::new(classifier)).complete(AtEndOfBody)
     }
 }
 
@@ -72,24 +93,70 @@ mod tests {
 
     #[test]
     fn what_it_calls_a_failure_is_the_backends_fault() {
-        let classify = TowerHttpClassify(ServerErrorsAsFailures::new());
+        let classify = TowerHttpClassify::new(ServerErrorsAsFailures::new());
         for (status, expected) in [(200, Outcome::Success), (404, Outcome::ClientFault), (500, Outcome::BackendFault)] {
             let response = Response::builder().status(status).body(()).unwrap();
-            assert_eq!(classify.response(&response), expected, "{status}");
-            assert!(!classify.awaits_end(&response));
+            assert_eq!(classify.response(&response), Some(expected), "{status}");
         }
+    }
+
+    fn status(status: &str) -> HeaderMap {
+        HeaderMap::from_iter([("grpc-status".parse().unwrap(), status.parse().unwrap())])
     }
 
     #[test]
     fn what_only_the_end_tells_is_told_by_the_end() {
-        let classify = TowerHttpClassify(GrpcErrorsAsFailures::new());
-        let status = |status: &str| HeaderMap::from_iter([("grpc-status".parse().unwrap(), status.parse().unwrap())]);
-        assert!(classify.awaits_end(&Response::new(())));
-        assert_eq!(classify.end(Some(&status("0"))), Outcome::Success);
-        assert_eq!(classify.end(Some(&status("13"))), Outcome::BackendFault);
+        let classify = TowerHttpClassify::new(GrpcErrorsAsFailures::new());
+        let head = Response::new(());
+        assert_eq!(classify.response(&head), None);
+        for (code, expected) in [("0", Outcome::Success), ("13", Outcome::BackendFault)] {
+            let mut classify = classify.clone();
+            classify.await_end(&head);
+            assert_eq!(classify.end(Some(&status(code))), expected, "{code}");
+        }
         let mut in_head = Response::new(());
         *in_head.headers_mut() = status("14");
-        assert!(!classify.awaits_end(&in_head));
-        assert_eq!(classify.response(&in_head), Outcome::BackendFault);
+        assert_eq!(classify.response(&in_head), Some(Outcome::BackendFault));
+    }
+
+    /// Fails what ends without the trailer that the head has announced.
+    #[derive(Clone, Debug)]
+    struct Announced;
+
+    #[derive(Clone, Debug)]
+    struct Awaited(Option<String>);
+
+    impl ClassifyResponse for Announced {
+        type FailureClass = ();
+        type ClassifyEos = Awaited;
+
+        fn classify_response<B>(self, response: &Response<B>) -> ClassifiedResponse<(), Awaited> {
+            let name = response.headers().get("trailer").map(|name| name.to_str().unwrap().to_owned());
+            ClassifiedResponse::RequiresEos(Awaited(name))
+        }
+
+        fn classify_error<E: fmt::Display + 'static>(self, _: &E) {}
+    }
+
+    impl ClassifyEos for Awaited {
+        type FailureClass = ();
+
+        fn classify_eos(self, trailers: Option<&HeaderMap>) -> Result<(), ()> {
+            let came = |name: &String| trailers.is_some_and(|trailers| trailers.contains_key(name));
+            if self.0.as_ref().is_none_or(came) { Ok(()) } else { Err(()) }
+        }
+
+        fn classify_error<E: fmt::Display + 'static>(self, _: &E) {}
+    }
+
+    #[test]
+    fn the_end_is_judged_by_what_its_own_head_has_said() {
+        for (announced, expected) in [("grpc-status", Outcome::Success), ("x-sum", Outcome::BackendFault)] {
+            let head = Response::builder().header("trailer", announced).body(()).unwrap();
+            let mut classify = TowerHttpClassify::new(Announced);
+            assert_eq!(classify.response(&head), None);
+            classify.await_end(&head);
+            assert_eq!(classify.end(Some(&status("0"))), expected, "{announced}");
+        }
     }
 }

@@ -13,32 +13,35 @@ use tokio::time::Instant;
 
 /// Whose turn it is to speak, and for the backend since when.
 #[derive(Clone, Debug)]
-pub(super) struct Turn {
+pub(super) struct Turn(Arc<Turns>);
+
+#[derive(Debug)]
+struct Turns {
     started: Instant,
-    /// Milliseconds from `started` to the backend's turn, or [`CLIENT`](Self::CLIENT).
-    since: Arc<AtomicU64>,
+    /// Milliseconds from `started` to the backend's turn, or [`CLIENT`](Turn::CLIENT).
+    since: AtomicU64,
 }
 
 impl Turn {
     const CLIENT: u64 = u64::MAX;
 
     fn of_the_backend() -> Self {
-        Self { started: Instant::now(), since: Arc::default() }
+        Self(Arc::new(Turns { started: Instant::now(), since: AtomicU64::new(0) }))
     }
 
     fn goes_to_backend(&self) {
-        self.since.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.0.since.store(self.0.started.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     fn goes_to_client(&self) {
-        self.since.store(Self::CLIENT, Ordering::Relaxed);
+        self.0.since.store(Self::CLIENT, Ordering::Relaxed);
     }
 
     /// Since when the backend should have spoken; now, while it is the client's turn.
     pub(super) fn of_the_backend_since(&self) -> Instant {
-        match self.since.load(Ordering::Relaxed) {
+        match self.0.since.load(Ordering::Relaxed) {
             Self::CLIENT => Instant::now(),
-            since => self.started + Duration::from_millis(since),
+            since => self.0.started + Duration::from_millis(since),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     error::{Reason, Unavailable},
     strategy::{Admission, Candidates, Eligible, Hint, Index, Picker},
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 /// One version of a pool: the members, which of them are eligible, and the picker that was built over exactly these
 /// members. Published as a whole, never changed: whoever holds one sees one consistent version.
@@ -129,11 +129,10 @@ impl<T, P: Picker> Snapshot<T, P> {
                 return Ok(leased);
             }
             let backends = self.members.backends().iter().enumerate();
-            let mut rest = Eligible::new(backends.map(|(place, backend)| {
+            let mut rest = Eligible::for_once(backends.map(|(place, backend)| {
                 let may_be = untried.contains(Index::new(place)) && !backend.is_full();
                 may_be && (any || !backend.is_silent(hint.now) && !backend.is_resting(hint.now))
-            }))
-            .one_off();
+            }));
             // Each turn takes one away, so this ends.
             while !rest.as_slice().is_empty()
                 && let Ok(index) = self.index_among(Candidates::new(self.members.backends(), &rest), hint)
@@ -149,14 +148,20 @@ impl<T, P: Picker> Snapshot<T, P> {
 
     /// Those that are eligible and were not tried; where all were, those that are eligible, if that will do. Excluding is taking away, once,
     /// for every strategy.
-    fn untried(&self, hint: &Hint<'_>) -> Eligible {
+    fn untried(&self, hint: &Hint<'_>) -> Cow<'_, Eligible> {
+        if hint.excluded.is_empty() {
+            return Cow::Borrowed(&self.eligible);
+        }
         let mut untried = (*self.eligible).clone().one_off();
         for id in hint.excluded {
             if let Some(index) = self.members.place(id.as_str()) {
                 untried.set(index, false);
             }
         }
-        if untried.as_slice().is_empty() && !hint.others_only { (*self.eligible).clone() } else { untried }
+        if untried.as_slice().is_empty() && !hint.others_only {
+            return Cow::Borrowed(&self.eligible);
+        }
+        Cow::Owned(untried)
     }
 
     /// Picks as [`pick`](Self::pick) does, and says why: for an operator who asks, not for the way of a request. It counts as

@@ -20,7 +20,12 @@ impl Eligible {
 
     /// The places at which `flags` says yes.
     pub fn new(flags: impl IntoIterator<Item = bool>) -> Self {
-        let mut eligible = Self { version: next_version(), ..Self::default() };
+        Self { version: next_version(), ..Self::for_once(flags) }
+    }
+
+    /// The same for one decision: see [`one_off`](Self::one_off).
+    pub(crate) fn for_once(flags: impl IntoIterator<Item = bool>) -> Self {
+        let mut eligible = Self::default();
         for (place, flag) in flags.into_iter().enumerate() {
             if place % 64 == 0 {
                 eligible.bits.push(0);

@@ -42,23 +42,17 @@ impl Answering {
         Self { stage: Stage::Told { response: Some(response) }, counts: None }
     }
 
-    /// By `proxy`, as soon as there is a place within `limit`.
-    pub fn by(mut proxy: Proxy, limit: Option<&Arc<Limit>>, request: Request<Upload>) -> Self {
+    /// By `proxy`, as soon as there is a place within `limit`. What comes of it is one of `counts`.
+    pub fn by(mut proxy: Proxy, limit: Option<&Arc<Limit>>, request: Request<Upload>, counts: &Arc<Part>) -> Self {
+        let counts = Some((Arc::clone(counts), Instant::now()));
         let place = limit.and_then(|limit| limit.enter());
         let has_place = limit.is_none() || place.is_some();
         // Who is not ready hears of it again from whoever waits.
-        let stage = if has_place && proxy.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready() {
-            Stage::Called { inner: proxy.call(request), place }
-        } else {
-            let limit = limit.filter(|_| !has_place).cloned();
-            Stage::Waiting { waiting: Box::pin(wait(proxy, limit, place, request)) }
-        };
-        Self { stage, counts: None }
-    }
-
-    /// What comes of it is one of these.
-    pub fn counted_in(self, counts: &Arc<Part>) -> Self {
-        Self { counts: Some((Arc::clone(counts), Instant::now())), ..self }
+        if has_place && proxy.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return Self { stage: Stage::Called { inner: proxy.call(request), place }, counts };
+        }
+        let limit = limit.filter(|_| !has_place).cloned();
+        Self { stage: Stage::Waiting { waiting: Box::pin(wait(proxy, limit, place, request)) }, counts }
     }
 }
 

@@ -220,8 +220,10 @@ impl Connections {
         let stream = Patient::new(Coalesce::new(stream), &self.limits, turns, place);
         let (switch, signs, stream) = (stream.switch(), stream.signs(), TokioIo::new(stream));
         let connect = |service: Counting<Pressing<S>>| {
-            let service = service_fn(move |mut request: Request<Incoming>| {
-                if request.headers().contains_key(header::UPGRADE) {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let mut request = request.map(Upload::from);
+                // Most do not: to compare the few names costs less than to look for one.
+                if request.headers().keys().any(|name| *name == header::UPGRADE) {
                     request.extensions_mut().insert(switch.clone());
                 }
                 request.extensions_mut().insert(peer.clone());

@@ -5,6 +5,7 @@ use hyper::service::Service;
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::sync::watch;
@@ -14,13 +15,14 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub struct Farewell<S> {
     inner: S,
-    stop: watch::Receiver<bool>,
+    // A receiver counts itself where all threads do.
+    stop: Arc<watch::Receiver<bool>>,
 }
 
 impl<S> Farewell<S> {
     /// It is to stop when `stop` changes.
     pub fn new(inner: S, stop: watch::Receiver<bool>) -> Self {
-        Self { inner, stop }
+        Self { inner, stop: Arc::new(stop) }
     }
 }
 
@@ -34,7 +36,7 @@ where
 
     fn call(&self, request: Request<B>) -> Self::Future {
         // Over HTTP/2 the connection itself says so.
-        let stop = (request.version() < Version::HTTP_2).then(|| self.stop.clone());
+        let stop = (request.version() < Version::HTTP_2).then(|| Arc::clone(&self.stop));
         FarewellFuture { inner: self.inner.call(request), stop }
     }
 }
@@ -43,7 +45,7 @@ pin_project! {
     pub struct FarewellFuture<F> {
         #[pin]
         inner: F,
-        stop: Option<watch::Receiver<bool>>,
+        stop: Option<Arc<watch::Receiver<bool>>>,
     }
 }
 

@@ -45,7 +45,7 @@ impl<S> Pressing<S> {
     }
 }
 
-impl<S, R> Service<Request<Incoming>> for Pressing<S>
+impl<S, R> Service<Request<Upload>> for Pressing<S>
 where
     S: Service<Request<Upload>, Response = Response<R>>,
     R: Body<Error: Into<BoxError>> + Send + 'static,
@@ -54,15 +54,16 @@ where
     type Error = S::Error;
     type Future = PressingFuture<S::Future>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Upload>) -> Self::Future {
         let over_http2 = request.version() == Version::HTTP_2;
         let talk = over_http2 && is_talk(request.headers());
-        let answered = (over_http2 && !request.body().is_end_stream()).then(Arc::<AtomicBool>::default);
-        let press = answered.clone().map(|answered| {
-            let (credit, fired) = (self.answers.credit(talk), self.fired.clone());
-            Box::new(Press { credit, answered, since: None, fired })
+        let pressed = request.body_mut().0.as_mut().filter(|_| over_http2);
+        let answered = pressed.map(|pressed| {
+            let (credit, fired, answered) = (self.answers.credit(talk), self.fired.clone(), Arc::default());
+            pressed.press = Some(Press { credit, answered: Arc::clone(&answered), since: None, fired });
+            answered
         });
-        let inner = self.inner.call(request.map(|inner| Upload { inner, press }));
+        let inner = self.inner.call(request);
         PressingFuture { inner, answered, answers: over_http2.then(|| self.answers.clone()), talk }
     }
 }
@@ -102,11 +103,18 @@ where
     }
 }
 
-/// The body of a request.
-pub struct Upload {
+/// The body of a request. Apart: most requests have none, and all are moved around.
+pub struct Upload(Option<Box<Pressed>>);
+
+struct Pressed {
     inner: Incoming,
-    // Apart: most requests have none, and all are moved around.
-    press: Option<Box<Press>>,
+    press: Option<Press>,
+}
+
+impl From<Incoming> for Upload {
+    fn from(inner: Incoming) -> Self {
+        Self((!inner.is_end_stream()).then(|| Box::new(Pressed { inner, press: None })))
+    }
 }
 
 /// Until the request is answered. After that it may be a call in which both sides speak by turns.
@@ -123,10 +131,11 @@ impl Body for Upload {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self { inner, press } = self.get_mut();
+        let Some(pressed) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let Pressed { inner, press } = &mut **pressed;
         let frame = Pin::new(inner).poll_frame(cx);
         let Some(press) = press else { return frame.map_err(Into::into) };
-        let Press { credit, answered, since, fired } = &mut **press;
+        let Press { credit, answered, since, fired } = press;
         if frame.is_ready() || answered.load(Ordering::Relaxed) {
             // Of a burst only the first is waited for, and all of it counts.
             let waited = since.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
@@ -143,11 +152,11 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.0.as_ref().is_none_or(|pressed| pressed.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |pressed| pressed.inner.size_hint())
     }
 }
 

@@ -78,7 +78,7 @@ impl Service<Request<Upload>> for Router {
         };
         let Proxy { service, responses, .. } = &table.proxies[place];
         let limit = table.plan.pools[place].limit.as_ref();
-        Answering::by(service.clone(), limit, request).counted_in(responses)
+        Answering::by(service.clone(), limit, request, responses)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{num::NonZero, time::Duration};
 use tower_balancer::{
     BackendPool, ReverseProxy,
     backend::Origin,
-    http::{AccessLogLayer, ForwardLayer, Network, RequestKey, RetryBudget, TraceLayer},
+    http::{AccessLogLayer, ForwardLayer, Network, RetryBudget, TraceLayer},
     proxy::Builder,
     strategy::{AnyStrategy, Grouped, SlowStart, Tiers, Zones},
 };
@@ -72,10 +72,8 @@ impl Stack {
 
     /// The proxy over `pool` by `picks`, for each worker to build its own of.
     pub fn proxy(&self, pool: &BackendPool<Origin>, picks: AnyStrategy, budget: RetryBudget) -> Builder<AnyStrategy> {
-        let key = self.picks.strategy.key.as_deref().cloned().unwrap_or(RequestKey::none());
         let mut proxy = ReverseProxy::builder(pool)
             .strategy(picks)
-            .key(key)
             .access_log(AccessLogLayer::new().sample(self.log_sample))
             .forward(ForwardLayer::new().trusted_proxies(self.trusted_proxies.iter().copied()))
             .retry(self.retry.layer(budget.clone()))
@@ -83,6 +81,9 @@ impl Stack {
             .client(self.upstream.client())
             .response_timeout(*self.upstream.response_timeout)
             .body_timeout(self.upstream.body_timeout.0);
+        if let Some(key) = self.picks.strategy.key.as_deref() {
+            proxy = proxy.key(key.clone());
+        }
         // Its name has been validated.
         if let Some(cookie) = self.session.as_ref().and_then(|session| session.cookie().ok()) {
             proxy = proxy.session(cookie);

@@ -1,5 +1,5 @@
 use super::header;
-use http::{Extensions, Request, request};
+use http::{Request, request};
 use std::time::{Duration, Instant};
 
 /// When the time of a request is over, in its extensions.
@@ -32,18 +32,12 @@ impl AttemptsLeft {
     }
 }
 
-/// How long an attempt may take so that there is as much for each that may follow; `None` where none may. The last one has
-/// all that is left, and [`Deadline`](super::Deadline) sees to that.
-pub(in crate::http) fn share(extensions: &Extensions) -> Option<Duration> {
-    let &AttemptsLeft(attempts) = extensions.get().filter(|&&AttemptsLeft(attempts)| attempts > 1)?;
-    let deadline: &RequestDeadline = extensions.get()?;
-    Some(deadline.left() / attempts)
-}
-
-/// Writes the time that is left into those headers that the request came with.
-pub(in crate::http) fn pass_on<B>(request: &mut Request<B>) {
-    if let Some(deadline) = request.extensions().get::<RequestDeadline>() {
-        let left = deadline.left();
-        header::write(request.headers_mut(), left);
-    }
+/// Writes the time that is left into those headers that the request came with. How long the attempt may take so that there is
+/// as much for each that may follow; `None` where none may. The last one has all that is left, and
+/// [`Deadline`](super::Deadline) sees to that.
+pub(in crate::http) fn share_out<B>(request: &mut Request<B>) -> Option<Duration> {
+    let left = request.extensions().get::<RequestDeadline>()?.left();
+    header::write(request.headers_mut(), left);
+    let &AttemptsLeft(attempts) = request.extensions().get()?;
+    (attempts > 1).then(|| left / attempts)
 }

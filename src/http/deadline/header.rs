@@ -15,6 +15,9 @@ pub const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-ti
 
 /// The least that the headers say.
 pub(super) fn read(headers: &HeaderMap) -> Option<Duration> {
+    if !seldom::any(headers, [&GRPC_TIMEOUT, &REQUEST_TIMEOUT_MS]) {
+        return None;
+    }
     let grpc = seldom::get(headers, &GRPC_TIMEOUT).and_then(|value| read_grpc(value.as_bytes()));
     let millis =
         seldom::get(headers, &REQUEST_TIMEOUT_MS).and_then(|value| number(value.as_bytes())).map(Duration::from_millis);

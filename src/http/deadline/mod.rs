@@ -59,7 +59,7 @@ pub use self::{
     service::Deadline,
 };
 
-pub(super) use self::attempt::{pass_on, share};
+pub(super) use self::attempt::share_out;
 
 use std::time::Duration;
 use tower::Layer;

@@ -14,7 +14,7 @@ pub use self::{
 };
 use self::{body::Of, client::Telling, seen::Seen, via::Pseudonym};
 pub(super) use self::{seen::is_spoken_for, target::host_of};
-use super::{hop_by_hop, upgrade::Asked};
+use super::{hop_by_hop, seldom, upgrade::Asked};
 use crate::error::BoxError;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use pin_project_lite::pin_project;
@@ -164,19 +164,20 @@ where
 
 impl Rules {
     fn prepare<B>(&self, request: &mut Request<B>) -> Result<(), Refused> {
-        target::check(request, self.target_limit)?;
+        let host = target::check(request, self.target_limit)?;
         // Mostly no header has more than one line, and there is nothing to look at.
         if request.headers().len() > request.headers().keys_len() {
             target::single(request.headers())?;
             join_cookies(request.headers_mut());
         }
-        let host = host_of(request);
         let version = request.version();
         // Once for all that is added here and beyond.
         _ = request.headers_mut().try_reserve(ADDED);
-        let stripped = hop_by_hop::strip(request.headers_mut());
-        let stripped = stripped.map_err(|_| Refused::malformed("the Connection header is malformed"))?;
         let seen = Seen::of(request.headers());
+        if seen.hop {
+            let stripped = hop_by_hop::strip(request.headers_mut());
+            stripped.map_err(|_| Refused::malformed("the Connection header is malformed"))?;
+        }
         if seen.length {
             target::length(request.headers())?;
         }
@@ -194,7 +195,7 @@ impl Rules {
         }
         self.telling.tell(request, host, seen);
         // Who asks for another protocol says so in headers that were stripped, or in HTTP/2 in none.
-        if (stripped || version == Version::HTTP_2)
+        if (seen.hop || version == Version::HTTP_2)
             && let Some(asked) = request.extensions_mut().remove::<Asked>()
         {
             asked.ask(request.headers_mut());
@@ -219,7 +220,9 @@ const UNDECODED: Refused = Refused::new(StatusCode::BAD_GATEWAY, "it has a trans
 fn one_length(headers: &mut HeaderMap) {
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return };
     let first = length.as_bytes().split(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();
-    if first.len() < length.len() || headers.len() > headers.keys_len() {
+    // Some headers may have several lines, as Set-Cookie does.
+    let is_repeated = || headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some();
+    if first.len() < length.len() || headers.len() > headers.keys_len() && is_repeated() {
         let first = HeaderValue::from_bytes(first);
         if let Ok(first) = first {
             headers.insert(header::CONTENT_LENGTH, first);
@@ -256,7 +259,7 @@ where
         match self.project().state.project() {
             StateProjection::Called { inner } => {
                 let mut response = ready!(inner.poll(cx)).map_err(Into::into)?;
-                if let Some(coding) = response.headers().get(header::TRANSFER_ENCODING) {
+                if let Some(coding) = seldom::get(response.headers(), &header::TRANSFER_ENCODING) {
                     // The coding ends at this hop, and nobody undoes any other: none was asked for (RFC 9112 §7.4).
                     if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
                         return Poll::Ready(Err(UNDECODED.into()));

@@ -1,9 +1,12 @@
+use crate::http::hop_by_hop::is_name_for_the_next_hop;
 use http::{HeaderMap, header::HeaderName};
 
 /// Which of the headers that need something done about them a request has: by one look at each name, which costs less than
 /// to ask for every one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
+    /// Something for the next hop only.
+    pub(super) hop: bool,
     /// Something about the client that may be the client's own claim.
     pub(super) claims: bool,
     pub(super) twins: bool,
@@ -21,6 +24,7 @@ impl Seen {
                 "via" => seen.via = true,
                 "content-length" => seen.length = true,
                 "forwarded" | "x-real-ip" => seen.claims = true,
+                name if is_name_for_the_next_hop(name) => seen.hop = true,
                 name => seen.twins |= is_twin(name),
             }
         }

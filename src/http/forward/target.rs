@@ -1,17 +1,25 @@
 //! Whether what a request asks for, and of whom, can be asked of another.
 
 use super::Refused;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, uri::Scheme};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header,
+    uri::{Authority, Scheme},
+};
 use std::str::FromStr;
 
 /// What the client asked for: the authority of the target, where it has one, before `Host` (RFC 9112 §3.2.2).
 pub(crate) fn host_of<B>(request: &Request<B>) -> Option<HeaderValue> {
-    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    authority.or_else(|| request.headers().get(header::HOST).cloned())
+    asked(request.uri().authority(), request.headers().get(header::HOST))
 }
 
-/// Refuses a method that is not for a proxy, a target of a form that does not fit it, and names that are no names.
-pub(super) fn check<B>(request: &Request<B>, target_limit: usize) -> Result<(), Refused> {
+fn asked(authority: Option<&Authority>, host: Option<&HeaderValue>) -> Option<HeaderValue> {
+    let authority = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    authority.or_else(|| host.cloned())
+}
+
+/// Refuses a method that is not for a proxy, a target of a form that does not fit it, and names that are no names. Returns whom
+/// the client asked, as [`host_of`] does.
+pub(super) fn check<B>(request: &Request<B>, target_limit: usize) -> Result<Option<HeaderValue>, Refused> {
     method(request.method())?;
     let uri = request.uri();
     if let Some(authority) = uri.authority() {
@@ -47,19 +55,18 @@ fn method(method: &Method) -> Result<(), Refused> {
     Err(Refused::new(StatusCode::NOT_IMPLEMENTED, reason))
 }
 
-fn host<B>(request: &Request<B>) -> Result<(), Refused> {
-    let Some(host) = request.headers().get(header::HOST) else { return Ok(()) };
-    if !is_host(host.as_bytes()) {
+fn host<B>(request: &Request<B>) -> Result<Option<HeaderValue>, Refused> {
+    let (authority, host) = (request.uri().authority(), request.headers().get(header::HOST));
+    if host.is_some_and(|host| !is_host(host.as_bytes())) {
         return Err(Refused::malformed("Host is malformed"));
     }
     // HTTP/1.1 says which of them counts; in HTTP/2 one that differs is an attempt to be taken for another (RFC 9113 §8.3.1).
-    let authority = request.uri().authority().filter(|_| request.version() == Version::HTTP_2);
-    match authority {
-        Some(authority) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
-            Err(Refused::malformed("Host is not the authority"))
-        }
-        _ => Ok(()),
+    if let (Some(authority), Some(host), Version::HTTP_2) = (authority, host, request.version())
+        && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())
+    {
+        return Err(Refused::malformed("Host is not the authority"));
     }
+    Ok(asked(authority, host))
 }
 
 /// Whether this is a name or an address, with or without a port: without a user, which is refused (RFC 9110 §4.2.4).

@@ -57,10 +57,10 @@ pub struct HedgeLayer {
 }
 
 /// When a second attempt is made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Rule {
     /// What takes long; `None` where only those are hedged whose backend has stopped.
-    late: Option<Late>,
+    late: Option<Arc<Late>>,
     /// What it shares with retries.
     budget: RetryBudget,
 }
@@ -104,7 +104,7 @@ impl HedgeLayer {
         assert!((0.0..=1.0).contains(&quantile), "the quantile of a hedge is from 0 to 1, not {quantile}");
         assert!((0.0..=1.0).contains(&share), "the share of a hedge is from 0 to 1, not {share}");
         let late = Late { quantile, times: Histogram::new(), share: RetryBudget::new(share, 0) };
-        Self::by(Rule { late: Some(late), budget })
+        Self::by(Rule { late: Some(Arc::new(late)), budget })
     }
 
     fn by(rule: Rule) -> Self {
@@ -148,6 +148,21 @@ impl<S> Layer<S> for HedgeLayer {
     type Service = Hedge<S>;
 
     fn layer(&self, inner: S) -> Hedge<S> {
-        Hedge::new(inner, self.rule.clone(), self.is_beside)
+        // A count of its own: one for all threads would be written by each of them with every request. What was measured is shared.
+        Hedge::new(inner, self.rule.as_deref().cloned().map(Arc::new), self.is_beside)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_of_one_layer_share_what_they_measured_and_count_their_clones_by_themselves() {
+        let layer = HedgeLayer::new(RetryBudget::default());
+        let rules = [layer.layer(()), layer.layer(())].map(|service| service.rule().unwrap());
+        assert!(!Arc::ptr_eq(&rules[0], &rules[1]));
+        let [one, other] = rules.each_ref().map(|rule| rule.late.as_ref().unwrap());
+        assert!(Arc::ptr_eq(one, other));
     }
 }

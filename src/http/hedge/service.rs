@@ -37,13 +37,14 @@ impl<S> Hedge<S> {
         Self { inner, rule, is_beside }
     }
 
-    /// What a second attempt will be made of, and the request, which carries it.
-    fn keep<B>(&self, request: Request<B>) -> (Kept, Request<B>) {
-        if let Some(kept) = request.extensions().get::<Kept>().filter(|_| self.is_beside) {
-            return (kept.clone(), request);
-        }
-        let (mut head, body) = request.into_parts();
-        (Kept::below(&mut head), Request::from_parts(head, body))
+    #[cfg(test)]
+    pub(super) fn rule(&self) -> Option<Arc<Rule>> {
+        self.rule.clone()
+    }
+
+    /// What the retry right above keeps of `request`.
+    fn kept<'a, B>(&self, request: &'a Request<B>) -> Option<&'a Kept> {
+        request.extensions().get().filter(|_| self.is_beside)
     }
 }
 
@@ -62,22 +63,32 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(rule) = self.rule.as_ref().filter(|_| may_be_hedged(&request)) else {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let Some(rule) = self.rule.as_ref().filter(|_| may_be_hedged(&request, self.kept(&request))) else {
             return ResponseFuture::alone(self.inner.call(request));
         };
-        let (kept, request) = self.keep(request);
+        let kept = match self.kept(&request).cloned() {
+            Some(kept) => kept,
+            None => {
+                let (mut head, body) = request.into_parts();
+                let kept = Kept::below(&mut head);
+                request = Request::from_parts(head, body);
+                kept
+            }
+        };
         let second = Second::new(self.inner.clone(), Arc::clone(rule), kept);
         ResponseFuture::hedged(self.inner.call(request), second)
     }
 }
 
-fn may_be_hedged<B: Body>(request: &Request<B>) -> bool {
+fn may_be_hedged<B: Body>(request: &Request<B>, kept: Option<&Kept>) -> bool {
+    // A retry keeps nothing of what somebody else sends again.
+    let is_again = || kept.map_or_else(|| seldom::has(request.headers(), &ATTEMPT), Kept::is_again);
     // Not only idempotent: the attempt that is left to itself may arrive after the client has gone on.
     request.method().is_safe()
         && request.body().is_end_stream()
         // Whoever sends this one again already needs no help.
-        && !seldom::has(request.headers(), &ATTEMPT)
+        && !is_again()
         // Another backend knows nothing of a session, and would begin it anew.
         && request.extensions().get::<SessionToken>().is_none()
 }

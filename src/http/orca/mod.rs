@@ -50,6 +50,9 @@ const LONGEST: usize = 4_096;
 ///
 /// The fields are gone in any case; `None` where there were none, or nothing was in them.
 pub fn take(headers: &mut HeaderMap) -> Option<Report> {
+    if !seldom::any(headers, [&BINARY, &HEADER]) {
+        return None;
+    }
     let (binary, header) = (seldom::take(headers, &BINARY), seldom::take(headers, &HEADER));
     binary.and_then(|value| read_binary(bounded(&value)?)).or_else(|| header.and_then(|value| read(&value)))
 }

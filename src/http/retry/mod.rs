@@ -143,6 +143,7 @@ impl<S> Layer<S> for RetryLayer {
     type Service = Retry<S>;
 
     fn layer(&self, inner: S) -> Retry<S> {
-        Retry::new(inner, Arc::clone(&self.policy))
+        // A count of its own: one for all threads would be written by each of them with every request.
+        Retry::new(inner, Arc::new(Policy::clone(&self.policy)))
     }
 }

@@ -20,7 +20,13 @@ pub struct ReplayBody<B> {
 enum Source<B> {
     Empty,
     Once { body: B },
-    Taped { tape: Arc<Mutex<Tape<B>>>, reel: Reel },
+    // Apart: most requests have none, and all are moved around.
+    Taped(Box<Taped<B>>),
+}
+
+struct Taped<B> {
+    tape: Arc<Mutex<Tape<B>>>,
+    reel: Reel,
 }
 
 /// Where one attempt has got to.
@@ -74,7 +80,7 @@ impl<B: Body> ReplayBody<B> {
             Tape { body: Some(body), kept: Vec::new(), bytes: 0, limit, whole: true, trailers: None, attempt: 0 };
         let tape = Arc::new(Mutex::new(tape));
         let replay = Replay { tape: Some(Arc::clone(&tape)) };
-        (Self { source: Source::Taped { tape, reel: Reel::default() } }, replay)
+        (Self { source: Source::Taped(Box::new(Taped { tape, reel: Reel::default() })) }, replay)
     }
 }
 
@@ -90,7 +96,7 @@ impl<B> Replay<B> {
         inner.attempt += 1;
         let reel = Reel { attempt: inner.attempt, ..Reel::default() };
         drop(inner);
-        Some(ReplayBody { source: Source::Taped { tape: Arc::clone(tape), reel } })
+        Some(ReplayBody { source: Source::Taped(Box::new(Taped { tape: Arc::clone(tape), reel })) })
     }
 
     /// There will be no other attempt: nothing more need be kept.
@@ -172,7 +178,10 @@ where
                 let frame = frame?.map_err(Into::into);
                 Some(frame.map(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))))
             }),
-            Source::Taped { tape, reel } => locked(tape).poll_next(reel, cx),
+            Source::Taped(taped) => {
+                let Taped { tape, reel } = &mut **taped;
+                locked(tape).poll_next(reel, cx)
+            }
         }
     }
 
@@ -180,8 +189,8 @@ where
         match &self.source {
             Source::Empty => true,
             Source::Once { body } => body.is_end_stream(),
-            Source::Taped { tape, reel } => {
-                let tape = locked(tape);
+            Source::Taped(taped) => {
+                let (tape, reel) = (locked(&taped.tape), taped.reel);
                 let read = reel.at >= tape.kept.len() && (reel.trailers_read || tape.trailers.is_none());
                 read && tape.body.as_ref().is_none_or(Body::is_end_stream)
             }
@@ -192,8 +201,8 @@ where
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Once { body } => body.size_hint(),
-            Source::Taped { tape, reel } => {
-                let tape = locked(tape);
+            Source::Taped(taped) => {
+                let (tape, reel) = (locked(&taped.tape), taped.reel);
                 let kept: usize = tape.kept[reel.at.min(tape.kept.len())..].iter().map(Bytes::len).sum();
                 let to_come = tape.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
                 let mut hint = SizeHint::new();

@@ -28,7 +28,11 @@ impl Tried {
 
 /// The head of a request that may be sent again, and where it went: kept by whoever may do so, and in its extensions.
 #[derive(Clone, Debug)]
-pub(in crate::http) struct Kept(Arc<Inner>);
+pub(in crate::http) struct Kept {
+    inner: Arc<Inner>,
+    /// The head that carries this is that of another attempt.
+    is_again: bool,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -53,30 +57,36 @@ impl Kept {
     }
 
     fn under(above: Option<Self>, head: &mut request::Parts) -> Self {
-        let kept = Self(Arc::new(Inner { head: head.clone(), picked: Default::default(), above }));
+        let inner = Inner { head: head.clone(), picked: Default::default(), above };
+        let kept = Self { inner: Arc::new(inner), is_again: false };
         head.extensions.insert(kept.clone());
         kept
     }
 
     /// The head of another attempt, which carries this.
     pub(in crate::http) fn head(&self) -> request::Parts {
-        let mut head = self.0.head.clone();
-        head.extensions.insert(self.clone());
+        let mut head = self.inner.head.clone();
+        head.extensions.insert(Self { is_again: true, ..self.clone() });
         head
     }
 
+    /// Whether whoever has kept it sends it again.
+    pub(in crate::http) fn is_again(&self) -> bool {
+        self.is_again
+    }
+
     pub(in crate::http) fn method(&self) -> &Method {
-        &self.0.head.method
+        &self.inner.head.method
     }
 
     /// The backends that were picked for it, in their order.
     pub(in crate::http) fn picked(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        self.0.picked.iter().filter_map(OnceLock::get)
+        self.inner.picked.iter().filter_map(OnceLock::get)
     }
 
     fn pick(&self, backend: &Arc<Backend>) {
-        _ = self.0.picked.iter().find(|cell| cell.set(Arc::clone(backend)).is_ok());
-        if let Some(above) = &self.0.above {
+        _ = self.inner.picked.iter().find(|cell| cell.set(Arc::clone(backend)).is_ok());
+        if let Some(above) = &self.inner.above {
             above.pick(backend);
         }
     }

@@ -1,6 +1,6 @@
 use super::{Rule, TRACE_TARGET, TRACEPARENT, Traced, span_id, state::TRACESTATE};
 use crate::{
-    backend::Origin,
+    backend::{Origin, Outcome},
     error::BoxError,
     feedback::Classify,
     http::{HttpClassify, retry::ATTEMPT, seldom},
@@ -118,7 +118,8 @@ where
 
 fn end<R>(span: &Span, result: &Result<Response<R>, BoxError>) {
     let (outcome, status) = match result {
-        Ok(response) => (HttpClassify.response(response), Some(response.status())),
+        // What begins well may end badly; the span is over by then.
+        Ok(response) => (HttpClassify.response(response).unwrap_or(Outcome::Success), Some(response.status())),
         Err(error) => (HttpClassify::fault(&**error).kind, None),
     };
     span.record("outcome", outcome.as_str());

@@ -68,7 +68,7 @@ impl<S> Layer<S> for TraceLayer {
     type Service = Trace<S>;
 
     fn layer(&self, inner: S) -> Trace<S> {
-        Trace::new(inner, self.rule.clone())
+        Trace::new(inner, own(&self.rule))
     }
 }
 
@@ -82,16 +82,25 @@ impl<S> Layer<S> for TraceAttemptLayer {
     type Service = TraceAttempt<S>;
 
     fn layer(&self, inner: S) -> TraceAttempt<S> {
-        TraceAttempt::new(inner, self.rule.clone())
+        TraceAttempt::new(inner, own(&self.rule))
     }
+}
+
+/// With a count of its own: one for all threads would be written by each of them with every request.
+fn own(rule: &Option<Arc<Rule>>) -> Option<Arc<Rule>> {
+    rule.as_deref().cloned().map(Arc::new)
 }
 
 impl Rule {
     /// Takes out of `headers` what they say of a trace, and makes a span of it: below theirs, or the first.
     pub(super) fn begin(&self, headers: &mut HeaderMap, seed: u64) -> Traced {
-        // Several are none: nobody knows which is right.
-        let is_one = headers.get_all(TRACEPARENT).iter().nth(1).is_none();
-        let told = seldom::take(headers, &TRACEPARENT).filter(|_| is_one);
+        let told = if seldom::has(headers, &TRACEPARENT) {
+            // Several are none: nobody knows which is right.
+            let is_one = headers.get_all(TRACEPARENT).iter().nth(1).is_none();
+            headers.remove(TRACEPARENT).filter(|_| is_one)
+        } else {
+            None
+        };
         let told = told.and_then(|told| TraceContext::parse(told.as_bytes()));
         let state = if seldom::has(headers, &state::TRACESTATE) { state::take(headers) } else { None };
         match told {

@@ -9,7 +9,7 @@ use super::{
 use crate::http::tls::{Connector, InvalidTls, speaks_http2};
 use crate::{
     error::BoxError,
-    http::{Coalesce, protocol::Protocol, stream::Stream},
+    http::{Coalesce, protocol::Protocol, seldom, stream::Stream},
 };
 use http::{
     HeaderValue, Method, Request, Response, Uri, header,
@@ -96,7 +96,7 @@ impl<B> Host<B> {
     /// What it may go over: only from HTTP/1.1 can a connection switch to another protocol.
     fn protocol_for(&self, request: &Request<B>) -> Protocol {
         match self.protocol {
-            Protocol::Auto if request.headers().contains_key(header::UPGRADE) => Protocol::Http1,
+            Protocol::Auto if seldom::has(request.headers(), &header::UPGRADE) => Protocol::Http1,
             protocol => protocol,
         }
     }
@@ -166,8 +166,9 @@ where
     /// As HTTP/1.1 has it: the path in the first line, the authority in `Host`, unless another was put there.
     pub(super) fn address_http1(&self, request: &mut Request<B>) {
         keep_body(request);
-        if let (Some(name), header::Entry::Vacant(vacant)) = (&self.name, request.headers_mut().entry(header::HOST)) {
-            vacant.insert(name.clone());
+        // Mostly it was put there, before anything else.
+        if let Some(name) = self.name.as_ref().filter(|_| !seldom::has(request.headers(), &header::HOST)) {
+            request.headers_mut().insert(header::HOST, name.clone());
         }
         let path = std::mem::take(request.uri_mut()).into_parts().path_and_query;
         *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();

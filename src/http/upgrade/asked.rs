@@ -1,6 +1,6 @@
 //! Who asks for another protocol, for which, and what they are told.
 
-use crate::http::Switch;
+use crate::http::{Switch, seldom};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{self, ValueIter},
@@ -53,6 +53,9 @@ impl Switching {
             HeaderValue::from_str(listed).ok()?
         } else {
             // Most ask for nothing.
+            if !seldom::has(request.headers(), &header::UPGRADE) {
+                return None;
+            }
             let wanted = request.headers().get_all(header::UPGRADE).iter();
             let listed = first_listed(wanted, protocols)?;
             if request.version() != Version::HTTP_11 || !nominates_upgrade(request.headers()) {

@@ -68,7 +68,8 @@ impl<S> Layer<S> for UpgradeLayer {
     type Service = Upgrade<S>;
 
     fn layer(&self, inner: S) -> Upgrade<S> {
-        Upgrade { inner, policy: Arc::clone(&self.policy) }
+        // A count of its own: one for all threads would be written by each of them with every request.
+        Upgrade { inner, policy: Arc::new(Policy::clone(&self.policy)) }
     }
 }
 
