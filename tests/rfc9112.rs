@@ -5,6 +5,7 @@ mod wire;
 
 use std::time::Duration;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tower_balancer::backend::Outcome;
 use wire::{OK, Wire, header, limits::Limits, to_end, until};
 
 /// A request with these lines after its first.
@@ -567,6 +568,8 @@ async fn answers_without_a_body_have_none_whatever_the_backend_sends() {
         let came = wire.send(request).await;
         assert_eq!(came.matches(&format!("HTTP/1.1 {status} ")).count(), 2, "{answer:?}: {came:?}");
         assert!(!came.contains("hello") && came.ends_with("\r\n\r\n"), "{answer:?}: {came:?}");
+        // There it would say how long no content is (RFC 9110 §8.6).
+        assert!(status != "204" || header(&came, "content-length").is_empty(), "{answer:?}: {came:?}");
     }
 }
 
@@ -603,6 +606,12 @@ async fn answers_that_are_none_become_a_502() {
         "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\nConnection: close\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding:\r\nConnection: close\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 600 What\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 999 What\r\nContent-Length: 2\r\n\r\nok",
     ] {
         let wire = Wire::answering(answer).await;
         let came = wire.send(get("Host: a\r\nConnection: close")).await;
@@ -614,11 +623,25 @@ async fn answers_that_are_none_become_a_502() {
 }
 
 #[tokio::test]
-async fn a_length_said_twice_is_said_once() {
-    for lines in ["Content-Length: 2\r\nContent-Length: 2", "Content-Length: 2, 2"] {
+async fn a_status_that_is_none_is_a_fault_of_the_backend() {
+    let wire = Wire::answering("HTTP/1.1 600 What\r\nContent-Length: 2\r\n\r\nok").await;
+    wire.send(get("Host: a\r\nConnection: close")).await;
+    let backend = wire.pool.backends().remove(0);
+    let load = backend.load();
+    assert_eq!((load.count(Outcome::BackendFault), load.completed()), (1, 1), "{load:?}");
+}
+
+#[tokio::test]
+async fn a_length_said_twice_is_said_once_and_without_zeros_before_it() {
+    for lines in ["Content-Length: 2\r\nContent-Length: 2", "Content-Length: 2, 2", "Content-Length: 02"] {
         let wire = Wire::answering(format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\nok").leak()).await;
         let answer = wire.send(get("Host: a\r\nConnection: close")).await;
         assert_eq!(header(&answer, "content-length"), ["2"], "{answer:?}");
+    }
+    for zero in ["0", "00"] {
+        let wire = Wire::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {zero}\r\n\r\n").leak()).await;
+        let answer = wire.send(get("Host: a\r\nConnection: close")).await;
+        assert_eq!(header(&answer, "content-length"), ["0"], "{answer:?}");
     }
 }
 

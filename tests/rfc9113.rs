@@ -110,6 +110,19 @@ async fn whom_it_is_for_is_said_once() {
 }
 
 #[tokio::test]
+async fn an_answer_without_content_says_no_length() {
+    for answer in
+        ["HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"]
+    {
+        let wire = Wire::answering(answer).await;
+        let request = to(&wire, "/").body(()).unwrap();
+        let (answer, _) = client(&wire).await.send_request(request, true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers().get("content-length")), (204, None));
+    }
+}
+
+#[tokio::test]
 async fn methods_and_targets_are_as_in_http1() {
     let wire = Wire::answering(OK).await;
     for method in ["TRACE", "get"] {

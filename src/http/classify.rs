@@ -82,7 +82,8 @@ impl<B> Classify<Response<B>> for HttpClassify {
             StatusCode::SERVICE_UNAVAILABLE if response.headers().contains_key(header::RETRY_AFTER) => {
                 Outcome::Overload
             }
-            status if status.is_server_error() => Outcome::BackendFault,
+            // Beyond 599 as well: what is of no class is taken for one of these (RFC 9110 §15).
+            status if status.as_u16() >= 500 => Outcome::BackendFault,
             status if status.is_success() && grpc::is_grpc(response.headers()) => {
                 // Else the trailers will tell.
                 grpc::outcome(Some(grpc::status(response.headers())?))

@@ -215,11 +215,15 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 const UNDECODED: Refused = Refused::new(StatusCode::BAD_GATEWAY, "it has a transfer coding that nobody asked for");
+const NO_STATUS: Refused = Refused::new(StatusCode::BAD_GATEWAY, "its status is none");
 
-/// A length that an answer says several times over is said once (RFC 9112 §6.3). Where they differ, there is no answer.
+/// A length that an answer says several times over is said once (RFC 9112 §6.3), and without zeros before it, which some take
+/// for octal. Where they differ, there is no answer.
 fn one_length(headers: &mut HeaderMap) {
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return };
     let first = length.as_bytes().split(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();
+    let zeros = first.iter().take_while(|&&digit| digit == b'0').count();
+    let first = &first[zeros.min(first.len().saturating_sub(1))..];
     // Some headers may have several lines, as Set-Cookie does.
     let is_repeated = || headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some();
     if first.len() < length.len() || headers.len() > headers.keys_len() && is_repeated() {
@@ -260,11 +264,21 @@ where
             StateProjection::Called { inner } => {
                 let mut response = ready!(inner.poll(cx)).map_err(Into::into)?;
                 if let Some(coding) = seldom::get(response.headers(), &header::TRANSFER_ENCODING) {
+                    let several = || response.headers().get_all(header::TRANSFER_ENCODING).iter().nth(1).is_some();
                     // The coding ends at this hop, and nobody undoes any other: none was asked for (RFC 9112 §7.4).
-                    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || several() {
                         return Poll::Ready(Err(UNDECODED.into()));
                     }
                     // A length beside it is wrong (RFC 9112 §6.3).
+                    response.headers_mut().remove(header::CONTENT_LENGTH);
+                }
+                let status = response.status();
+                // Of no class that a client could know (RFC 9110 §15).
+                if status.as_u16() >= 600 {
+                    return Poll::Ready(Err(NO_STATUS.into()));
+                }
+                if status == StatusCode::NO_CONTENT || status.is_informational() {
+                    // What has no content has no length, and clients of HTTP/2 miss the data (RFC 9110 §8.6).
                     response.headers_mut().remove(header::CONTENT_LENGTH);
                 }
                 one_length(response.headers_mut());
