@@ -5,15 +5,15 @@ mod wire;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, uri::Scheme};
 use http_body::Frame;
-use http_body_util::{BodyExt, Collected, StreamBody};
+use http_body_util::{BodyExt, Collected, Empty, StreamBody};
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
 };
 use tower::{BoxError, Layer, ServiceExt, service_fn};
-use tower_balancer::http::{ForwardBody, ForwardLayer, Network};
+use tower_balancer::http::{ForwardBody, ForwardLayer, Network, Peer, Refused};
 use wire::{OK, Wire, header, limits::Limits};
 
 async fn with(forward: ForwardLayer) -> Wire {
@@ -162,4 +162,18 @@ async fn trailers_are_cleaned_both_ways_whatever_stands_below() {
     assert_eq!(*seen.lock().unwrap(), ["x-sum"]);
     assert_eq!(names(body.trailers().unwrap()), ["x-sum", "x-forwarded-for"]);
     assert_eq!(body.to_bytes(), "hello");
+}
+
+#[tokio::test]
+async fn a_client_of_http2_says_whom_it_asks_and_who_asks_in_the_same_process_need_not() {
+    let ask = |request: Request<Empty<Bytes>>| {
+        let answer = || async { Ok::<_, BoxError>(Response::new(Empty::<Bytes>::new())) };
+        ForwardLayer::new().layer(service_fn(move |_: Request<ForwardBody<_>>| answer())).oneshot(request)
+    };
+    let request = || Request::post("/").version(Version::HTTP_2);
+    assert!(ask(request().body(Empty::new()).unwrap()).await.is_ok());
+    let peer = Peer::new("127.0.0.1:7".parse().unwrap(), &Scheme::HTTP);
+    let refused = ask(request().extension(peer.clone()).body(Empty::new()).unwrap()).await.unwrap_err();
+    assert_eq!(refused.downcast_ref::<Refused>().unwrap().status(), 400);
+    assert!(ask(request().extension(peer).header("host", "a").body(Empty::new()).unwrap()).await.is_ok());
 }

@@ -92,13 +92,29 @@ async fn a_host_is_there_once_and_is_one() {
         "Host: a:-1",
         "Host: [::1",
         "Host: [a::g]",
+        "Host: [:::::::]",
+        "Host: [1:2:3]",
+        "Host: [v1.a]",
+        "Host: a%zz",
+        "Host: a%2",
+        "Host: a%",
         "Host: \"a\"",
         "Host: a\\b",
         "Host: \u{e9}",
     ] {
         wire.refuses(get(lines), 400).await;
     }
-    for lines in ["Host: a:80", "Host: a.example", "Host: [::1]:80", "Host: 127.0.0.1", "host:a", "HOST: \t a \t"] {
+    for lines in [
+        "Host: a:80",
+        "Host: a.example",
+        "Host: a!$&'()*+;=b",
+        "Host: a%20b:80",
+        "Host: [::1]:80",
+        "Host: [::ffff:127.0.0.1]",
+        "Host: 127.0.0.1",
+        "host:a",
+        "HOST: \t a \t",
+    ] {
         wire.passes(get(&format!("{lines}\r\nConnection: close"))).await;
     }
     // Before 1.1 there was none.

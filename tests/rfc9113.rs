@@ -167,18 +167,26 @@ async fn fields_that_http1_would_read_otherwise_do_not_get_through() {
         [&fine[..], &literal(b"x\r\nevil", b"1")].concat(),
         [&fine[..], &literal(b"x: y", b"1")].concat(),
         [&fine[..], &literal(b"X", b"1")].concat(),
+        [&fine[..], &literal(b"x", b" 1")].concat(),
+        [&fine[..], &literal(b"x", b"1\t")].concat(),
+        [&fine[..], &literal(b"x", b"1"), &literal(b"x", b"2 ")].concat(),
         [&fine[..], &literal(b"", b"1")].concat(),
         [&fine[..], &literal(b":path", b"/2")].concat(),
         [&fine[..], &literal(b":evil", b"1")].concat(),
         [&fine[..], &literal(b"x", b"1"), &literal(b":method", b"GET")].concat(),
         pseudo(b"/ HTTP/1.1\r\nEvil: 1", b"a"),
         pseudo(b"/ a", b"a"),
+        pseudo(b"/\xc3\xa9", b"a"),
+        pseudo(b"/?\xc3\xa9", b"a"),
         pseudo(b"", b"a"),
         pseudo(b"a", b"a"),
         pseudo(b"/", b"a\r\nEvil: 1"),
         pseudo(b"/", b"a b"),
         pseudo(b"/", b"user@a"),
         pseudo(b"/", b"a/b"),
+        pseudo(b"/", b"[:::::::]"),
+        // For nobody (RFC 9113 §8.3.1).
+        [&[0x82, 0x86][..], &literal(b":path", b"/")].concat(),
         [&[0x86][..], &literal(b":path", b"/"), &literal(b":method", b"GET / HTTP/1.1\r\nEvil: 1\r\n")].concat(),
         [&[0x86][..], &literal(b":path", b"/"), &literal(b":method", b"")].concat(),
     ];
@@ -193,6 +201,9 @@ async fn fields_that_http1_would_read_otherwise_do_not_get_through() {
     };
     send(&fine).await;
     assert_eq!(wire.seen().len(), 1, "the case that is fine");
+    // As it was in HTTP/1.1.
+    send(&[&[0x82, 0x86][..], &literal(b":path", b"/"), &literal(b"host", b"a")].concat()).await;
+    assert_eq!(header(&wire.seen()[0], "x-forwarded-host"), ["a"]);
     // Of no resource.
     send(
         &[&[0x86][..], &literal(b":method", b"OPTIONS"), &literal(b":path", b"*"), &literal(b":authority", b"a")]

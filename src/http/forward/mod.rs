@@ -125,8 +125,10 @@ impl<S> Layer<S> for ForwardLayer {
 /// * `Via` says through whom it came. A request that has been here before is refused with 508.
 /// * What cannot be forwarded is refused before any backend is picked: `CONNECT`, `TRACE` and methods in lower case with 501,
 ///   a target that is too long with 414, an unknown expectation with 417; with 400 a malformed `Connection` or
-///   `Content-Length`, a second or malformed `Host` or one that in HTTP/2 is not the authority, a user in the authority, and a target that does not fit the
-///   method.
+///   `Content-Length`, a second or malformed `Host`, a user in the authority, a target that is not ASCII or does not fit the
+///   method, and over HTTP/2 a `Host` that is not the authority, none of either from a [`Peer`](super::Peer), and white space at
+///   an end of a value.
+/// * An answer is refused with 502 that has a status from 600 on, or a transfer coding but `chunked`.
 /// * An `OPTIONS` with no hop left in `Max-Forwards` is answered here, with 204.
 ///
 /// Method, path, query, the other headers and the body pass as they are. Of trailers, those are left out that are for one hop only,

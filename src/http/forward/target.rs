@@ -1,11 +1,15 @@
 //! Whether what a request asks for, and of whom, can be asked of another.
 
 use super::Refused;
+use crate::http::Peer;
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header,
-    uri::{Authority, Scheme},
+    uri::{Authority, PathAndQuery, Scheme},
 };
-use std::str::FromStr;
+use std::{
+    net::Ipv6Addr,
+    str::{FromStr, from_utf8},
+};
 
 /// What the client asked for: the authority of the target, where it has one, before `Host` (RFC 9112 §3.2.2).
 pub(crate) fn host_of<B>(request: &Request<B>) -> Option<HeaderValue> {
@@ -34,10 +38,24 @@ pub(super) fn check<B>(request: &Request<B>, target_limit: usize) -> Result<Opti
     if uri.path() == "*" && *request.method() != Method::OPTIONS {
         return Err(Refused::malformed("only OPTIONS is asked of no resource"));
     }
-    if uri.path_and_query().map_or(0, |target| target.as_str().len()) > target_limit {
+    let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if target.len() > target_limit {
         return Err(Refused::new(StatusCode::URI_TOO_LONG, "the target is too long"));
     }
+    if !target.is_ascii() {
+        return Err(Refused::malformed("the target is not ASCII"));
+    }
+    values(request)?;
     host(request)
+}
+
+/// What HTTP/1.1 takes off the ends of a value, in HTTP/2 none may have (RFC 9113 §8.2.1).
+fn values<B>(request: &Request<B>) -> Result<(), Refused> {
+    let is_padded = |value: &HeaderValue| matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t']);
+    if request.version() == Version::HTTP_2 && request.headers().values().any(is_padded) {
+        return Err(Refused::malformed("a value has white space at an end"));
+    }
+    Ok(())
 }
 
 fn method(method: &Method) -> Result<(), Refused> {
@@ -57,6 +75,9 @@ fn method(method: &Method) -> Result<(), Refused> {
 
 fn host<B>(request: &Request<B>) -> Result<Option<HeaderValue>, Refused> {
     let (authority, host) = (request.uri().authority(), request.headers().get(header::HOST));
+    if authority.is_none() && host.is_none() {
+        unnamed(request)?;
+    }
     if host.is_some_and(|host| !is_host(host.as_bytes())) {
         return Err(Refused::malformed("Host is malformed"));
     }
@@ -69,27 +90,42 @@ fn host<B>(request: &Request<B>) -> Result<Option<HeaderValue>, Refused> {
     Ok(asked(authority, host))
 }
 
-/// Whether this is a name or an address, with or without a port: without a user, which is refused (RFC 9110 §4.2.4).
-fn is_host(text: &[u8]) -> bool {
-    let (name, port) = match text {
-        // Of IPv6, which has colons of its own.
-        [b'[', rest @ ..] => {
-            let Some(end) = rest.iter().position(|&byte| byte == b']') else { return false };
-            let address = rest[..end].iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
-            return end > 1 && address && is_port(&rest[end + 1..]);
-        }
-        _ => text.split_at(text.iter().position(|&byte| !IN_NAME[usize::from(byte)]).unwrap_or(text.len())),
-    };
-    !name.is_empty() && is_port(port)
+/// A client of HTTP/2 names an authority, or at least a `Host` (RFC 9113 §8.3.1). Who asks in the same process may leave the name
+/// to the backend.
+fn unnamed<B>(request: &Request<B>) -> Result<(), Refused> {
+    if request.version() == Version::HTTP_2 && request.extensions().get::<Peer>().is_some() {
+        return Err(Refused::malformed("there is neither an authority nor a Host"));
+    }
+    Ok(())
 }
 
-/// What a name is made of.
+/// Whether this is a name or an address, with or without a port (RFC 3986 §3.2.2): without a user, which is refused (RFC 9110
+/// §4.2.4), and without the addresses of a future version, which nobody could reach.
+fn is_host(text: &[u8]) -> bool {
+    // Of IPv6, which has colons of its own.
+    if let [b'[', rest @ ..] = text {
+        let Some(end) = rest.iter().position(|&byte| byte == b']') else { return false };
+        let is_address = from_utf8(&rest[..end]).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok());
+        return is_address && is_port(&rest[end + 1..]);
+    }
+    let mut rest = text;
+    loop {
+        let end = rest.iter().position(|&byte| !IN_NAME[usize::from(byte)]).unwrap_or(rest.len());
+        rest = match &rest[end..] {
+            [b'%', one, other, rest @ ..] if one.is_ascii_hexdigit() && other.is_ascii_hexdigit() => rest,
+            port => return port.len() < text.len() && is_port(port),
+        };
+    }
+}
+
+/// What a name is made of, as it is: of all that may stand there without `,`, which some join two names with.
 const IN_NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 128 {
-        let other = matches!(byte as u8, b'.' | b'-' | b'_' | b'~' | b'%');
-        table[byte] = other || (byte as u8).is_ascii_alphanumeric();
+        let unreserved = matches!(byte as u8, b'.' | b'-' | b'_' | b'~');
+        let delimiter = matches!(byte as u8, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=');
+        table[byte] = unreserved || delimiter || (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
     table
@@ -156,12 +192,49 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
-        for host in ["a", "a.example", "a_b.example:8080", "127.0.0.1:1", "[::1]", "[2001:db8::1]:443", "a:"] {
+        for host in [
+            "a",
+            "a.example",
+            "a_b.example:8080",
+            "127.0.0.1:1",
+            "[::1]",
+            "[2001:db8::1]:443",
+            "a:",
+            "a!b",
+            "%41%2f:1",
+            "[::ffff:1.2.3.4]",
+        ] {
             assert!(is_host(host.as_bytes()), "{host}");
         }
         for host in [
-            "", " ", "a b", "u@a", "u:p@a", "a/b", "a?b", "a#b", "a,b", "a:b", "a:80:80", "a:123456", ":80", "[::1",
-            "[]", "[::1]a", "[g::]", "http://a", "a\\b", "\u{e9}",
+            "",
+            " ",
+            "a b",
+            "u@a",
+            "u:p@a",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a,b",
+            "a:b",
+            "a:80:80",
+            "a:123456",
+            ":80",
+            "[::1",
+            "[]",
+            "[::1]a",
+            "[g::]",
+            "http://a",
+            "a\\b",
+            "\u{e9}",
+            "a%zz",
+            "a%2",
+            "a%",
+            "%",
+            "[:::::::]",
+            "[1:2]",
+            "[::1%25lo]",
+            "[v1.a]",
         ] {
             assert!(!is_host(host.as_bytes()), "{host}");
         }
