@@ -91,6 +91,7 @@ mod stream;
 mod strict;
 #[cfg(feature = "tls")]
 mod tls;
+mod token;
 #[cfg(feature = "tower-http")]
 mod tower_http;
 pub mod trace_context;

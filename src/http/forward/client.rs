@@ -1,7 +1,7 @@
 //! What the backend is told about the client.
 
 use super::{Network, behind::behind, seen::Seen};
-use crate::http::Peer;
+use crate::http::{Peer, token::in_token};
 use http::{HeaderMap, HeaderValue, Request, header, header::HeaderName};
 use std::fmt::Write;
 
@@ -102,7 +102,6 @@ fn forwarded(peer: &Peer, host: Option<&HeaderValue>) -> Option<HeaderValue> {
 
 /// As a token, or else as a quoted string (RFC 9110 §5.6.4).
 fn quoted(text: &str) -> String {
-    let in_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !text.is_empty() && text.bytes().all(in_token) {
         return text.to_owned();
     }

@@ -1,6 +1,7 @@
 //! Through whom a request has come (RFC 9110 §7.6.3).
 
 use super::Refused;
+use crate::http::token::in_token;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use std::fmt;
 
@@ -16,7 +17,6 @@ pub(super) struct Pseudonym {
 impl Pseudonym {
     /// `None` where it is no token.
     pub(super) fn new(name: &str) -> Option<Self> {
-        let in_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if name.is_empty() || !name.bytes().all(in_token) {
             return None;
         }

@@ -1,6 +1,7 @@
 //! What a line says of where the message ends.
 
 use super::scan::is_ascii_without;
+use crate::http::token::in_token;
 
 /// A line that may not be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,27 +65,63 @@ fn length(value: &[u8]) -> Result<u64, Malformed> {
     }
 }
 
-/// What the line before a chunk says of its size: hexadecimal digits, then the end or an extension.
+/// What the line before a chunk says of its size: hexadecimal digits, then the end or extensions.
 pub(super) fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let (size, extension) = line.split_at(digits);
+    let (size, rest) = line.split_at(digits);
     if !(1..=16).contains(&digits) {
         return Err(Malformed);
     }
-    if let [delimiter, extension @ ..] = extension {
-        // A name has to follow, and no control character may.
-        let named = trim(extension).first().is_some_and(|&first| first.is_ascii_alphanumeric() || first == b'_');
-        let clean = extension.iter().all(|&byte| byte == b'\t' || (b' '..0x7f).contains(&byte));
-        if *delimiter != b';' || !named || !clean {
-            return Err(Malformed);
-        }
-    }
+    extensions(rest)?;
     let digit = |byte: u8| u64::from((byte as char).to_digit(16).unwrap_or(0));
     Ok(size.iter().fold(0, |size, &byte| size << 4 | digit(byte)))
 }
 
+/// Each a `;` and a name, and perhaps a `=` and a value, with white space around either (RFC 9112 §7.1.1).
+fn extensions(mut rest: &[u8]) -> Result<(), Malformed> {
+    while !rest.is_empty() {
+        let [b';', name @ ..] = skip_space(rest) else { return Err(Malformed) };
+        rest = after_token(skip_space(name))?;
+        if let [b'=', value @ ..] = skip_space(rest) {
+            rest = match skip_space(value) {
+                [b'"', quoted @ ..] => after_quoted(quoted)?,
+                token => after_token(token)?,
+            };
+        }
+    }
+    Ok(())
+}
+
+fn skip_space(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+/// What follows the token that has to be there.
+fn after_token(text: &[u8]) -> Result<&[u8], Malformed> {
+    match text.iter().position(|&byte| !in_token(byte)).unwrap_or(text.len()) {
+        0 => Err(Malformed),
+        end => Ok(&text[end..]),
+    }
+}
+
+/// What follows the quote that ends a quoted string (RFC 9110 §5.6.4).
+fn after_quoted(mut text: &[u8]) -> Result<&[u8], Malformed> {
+    let is_text = |byte: u8| byte == b'\t' || byte >= b' ' && byte != 0x7f;
+    loop {
+        text = match text {
+            [b'"', rest @ ..] => return Ok(rest),
+            [b'\\', byte, rest @ ..] | [byte, rest @ ..] if is_text(*byte) => rest,
+            _ => return Err(Malformed),
+        }
+    }
+}
+
 /// The first line of a request, as far as the parser above forgets what was there: a target is plain ASCII, and a fragment
-/// is no part of it.
+/// is no part of it. In the method, `#` is like any letter.
 pub(super) fn request_line(line: &[u8]) -> Result<(), Malformed> {
-    if is_ascii_without(line, b'#') { Ok(()) } else { Err(Malformed) }
+    let has_fragment = || line.iter().skip_while(|&&byte| byte != b' ').any(|&byte| byte == b'#');
+    if is_ascii_without(line, b'#') || line.is_ascii() && !has_fragment() { Ok(()) } else { Err(Malformed) }
 }
