@@ -71,6 +71,11 @@ async fn a_length_that_the_data_do_not_have_is_an_error_and_no_request() {
         assert!(!matches!(result, Ok(200)), "{length} {body:?}: {result:?}");
         assert_eq!(wire.seen(), [""; 0], "{length} {body:?}");
     }
+    // More than a length can be, by the letters and before any data.
+    let huge = to(&wire, "/").header("content-length", "9223372036854775808");
+    let (answer, _data) = client(&wire).await.send_request(huge.body(()).unwrap(), false).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 400);
+    assert_eq!(wire.seen(), [""; 0]);
     let twice = to(&wire, "/").header("content-length", "5").header("content-length", "5");
     assert!(!matches!(ask(&wire, twice, Some("hello"), None).await, Ok(200)));
     assert_eq!(wire.seen(), [""; 0]);

@@ -169,12 +169,12 @@ pub(super) fn count_hop(headers: &mut HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
-/// A length is said in one way: no list of equal ones, no sign, no zeros before it. What HTTP/2 checks by its value, a server
-/// of HTTP/1.1 reads by its letters.
+/// A length is said in one way: no list of equal ones, no sign, no zeros before it, and no more than fits where there is a
+/// sign. What HTTP/2 checks by its value, a server of HTTP/1.1 reads by its letters.
 pub(super) fn length(headers: &HeaderMap) -> Result<(), Refused> {
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(()) };
     let zeros = length.len() > 1 && length.as_bytes()[0] == b'0';
-    match number::<u64>(length).filter(|_| !zeros) {
+    match number::<i64>(length).filter(|_| !zeros) {
         Some(_) => Ok(()),
         None => Err(Refused::malformed("Content-Length is malformed")),
     }

@@ -54,12 +54,15 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Digits and nothing else, of which the first is zero only where there is one: some take what begins so as octal.
+/// Digits and nothing else, of which the first is zero only where there is one: some take what begins so as octal. Some count
+/// with a sign, and what has no place beside it is a negative length to them.
 fn length(value: &[u8]) -> Result<u64, Malformed> {
+    const MOST: u64 = i64::MAX as u64;
     match value {
         [b'0'] => Ok(0),
         [b'1'..=b'9', ..] if value.len() <= 19 && value.iter().all(u8::is_ascii_digit) => {
-            Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
+            let length = value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0'));
+            if length <= MOST { Ok(length) } else { Err(Malformed) }
         }
         _ => Err(Malformed),
     }
