@@ -405,6 +405,16 @@ async fn an_expectation_is_met_or_refused() {
     assert!(wire.seen()[0].ends_with("\r\n\r\nhello"));
 }
 
+#[tokio::test]
+async fn nothing_is_expected_before_1_1() {
+    let wire = Wire::answering(OK).await;
+    for expectation in ["100-continue", "the-best"] {
+        let request = format!("POST / HTTP/1.0\r\nContent-Length: 5\r\nExpect: {expectation}\r\n\r\nhello");
+        let seen = wire.passes(request).await;
+        assert!(header(&seen, "expect").is_empty() && seen.ends_with("\r\n\r\nhello"), "{seen}");
+    }
+}
+
 // ---- what passes, and how
 
 #[tokio::test]

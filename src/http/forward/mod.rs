@@ -184,7 +184,7 @@ impl Rules {
             target::length(request.headers())?;
         }
         if seen.expect {
-            target::expectation(request.headers())?;
+            target::expectation(request.headers_mut(), version)?;
         }
         if *request.method() == Method::OPTIONS {
             target::count_hop(request.headers_mut())?;

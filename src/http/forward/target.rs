@@ -151,8 +151,12 @@ pub(super) fn single(headers: &HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The one expectation that there is, is met; no other can be (RFC 9110 §10.1.1).
-pub(super) fn expectation(headers: &HeaderMap) -> Result<(), Refused> {
+/// The one expectation that there is, is met; no other can be. HTTP/1.0 had none (RFC 9110 §10.1.1).
+pub(super) fn expectation(headers: &mut HeaderMap, version: Version) -> Result<(), Refused> {
+    if version == Version::HTTP_10 {
+        headers.remove(header::EXPECT);
+        return Ok(());
+    }
     let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get_all(header::EXPECT).iter().all(known) {
         return Ok(());
