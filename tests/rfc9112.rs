@@ -708,6 +708,18 @@ async fn an_answer_that_ends_with_its_connection_arrives_whole() {
 }
 
 #[tokio::test]
+async fn a_client_of_1_0_is_not_told_of_another_request_where_only_the_end_ends_the_answer() {
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let keep_alive = |then: &str| format!("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n{then}");
+    let answer = Wire::answering(CHUNKED).await.send(keep_alive("")).await;
+    assert!(header(&answer, "connection").is_empty() && answer.ends_with("\r\n\r\nok"), "{answer:?}");
+    // With a length, it goes on.
+    let answer = Wire::answering(OK).await.send(keep_alive("GET / HTTP/1.0\r\n\r\n")).await;
+    assert_eq!(header(&answer, "connection"), ["keep-alive"], "{answer:?}");
+    assert_eq!(answer.matches("\r\n\r\nok").count(), 2, "{answer:?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_does_not_look_whole() {
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhello",

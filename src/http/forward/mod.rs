@@ -17,6 +17,7 @@ pub(super) use self::{seen::is_spoken_for, target::host_of};
 use super::{hop_by_hop, seldom, upgrade::Asked};
 use crate::error::BoxError;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
     hash::{BuildHasher, RandomState},
@@ -143,6 +144,7 @@ impl<S, B, R> Service<Request<B>> for Forward<S>
 where
     S: Service<Request<ForwardBody<B>>, Response = Response<R>>,
     S::Error: Into<BoxError>,
+    R: Body,
 {
     type Response = Response<ForwardBody<R>>;
     type Error = BoxError;
@@ -156,6 +158,7 @@ where
         match self.rules.prepare(&mut request) {
             Ok(()) => ResponseFuture {
                 state: State::Called {
+                    version: request.version(),
                     inner: self.inner.call(request.map(|body| ForwardBody::new(body, Of::Request))),
                 },
             },
@@ -249,7 +252,7 @@ pin_project! {
     #[project = StateProjection]
     #[derive(Debug)]
     enum State<F> {
-        Called { #[pin] inner: F },
+        Called { #[pin] inner: F, version: Version },
         Refused { refused: Refused },
     }
 }
@@ -257,13 +260,14 @@ pin_project! {
 impl<F, R, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
     E: Into<BoxError>,
 {
     type Output = Result<Response<ForwardBody<R>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Called { inner } => {
+            StateProjection::Called { inner, version } => {
                 let mut response = ready!(inner.poll(cx)).map_err(Into::into)?;
                 if let Some(coding) = seldom::get(response.headers(), &header::TRANSFER_ENCODING) {
                     let several = || response.headers().get_all(header::TRANSFER_ENCODING).iter().nth(1).is_some();
@@ -285,8 +289,10 @@ where
                 }
                 one_length(response.headers_mut());
                 hop_by_hop::strip_answer(response.headers_mut());
-                // The version is that of the hop to the backend. The server writes that of its own.
-                *response.version_mut() = Version::HTTP_11;
+                // The version is that of the hop to the backend. The server writes that of its own, and promises a client of
+                // HTTP/1.0 no other answer after one that ends with the connection only where it is told so (RFC 9112 §9.3).
+                let is_last = *version == Version::HTTP_10 && response.body().size_hint().exact().is_none();
+                *response.version_mut() = if is_last { Version::HTTP_10 } else { Version::HTTP_11 };
                 Poll::Ready(Ok(response.map(|body| ForwardBody::new(body, Of::Answer))))
             }
             StateProjection::Refused { refused } => Poll::Ready(Err((*refused).into())),
