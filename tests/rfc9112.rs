@@ -674,6 +674,17 @@ async fn answers_that_are_none_become_a_502() {
 }
 
 #[tokio::test]
+async fn an_answer_may_have_a_hundred_lines() {
+    for (lines, status) in [(99, "200"), (100, "502")] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nok", "X: 1\r\n".repeat(lines));
+        let wire = Wire::answering(answer.leak()).await;
+        let came = wire.send(get("Host: a\r\nConnection: close")).await;
+        assert!(came.starts_with(&format!("HTTP/1.1 {status} ")), "{lines}: {came}");
+        assert!(wire.pool.backends()[0].is_eligible());
+    }
+}
+
+#[tokio::test]
 async fn a_status_that_is_none_is_a_fault_of_the_backend() {
     let wire = Wire::answering("HTTP/1.1 600 What\r\nContent-Length: 2\r\n\r\nok").await;
     wire.send(get("Host: a\r\nConnection: close")).await;

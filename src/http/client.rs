@@ -39,6 +39,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// and another is opened where 100 are on it, or as many as the server allows for. A request whose connection turns out to
 /// be closed, of which nothing was sent, goes on a new one.
 ///
+/// The head of an answer over HTTP/1.1 may have 100 lines and 64 KiB, and over HTTP/2 256 KiB; longer ones fail.
+///
 /// A clone shares the connections. Dropping a response future aborts the request; so does dropping the body of an answer
 /// before its end. Both close the connection where it is one of HTTP/1.1, unless the rest of the answer is there already.
 pub struct Client<B> {

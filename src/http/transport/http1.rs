@@ -17,7 +17,7 @@ use std::{
 use tokio::time::Instant;
 
 /// What is read of an answer at a time, and the largest head that it may have. hyper's own 400 KiB are held for each client
-/// that reads slowly, twice.
+/// that reads slowly, twice. Of how many lines that may be is left at hyper's 100: for more it allocates at every look at a head.
 const BUFFER: usize = 64 * 1024;
 
 /// A connection, whole: who holds it is the only one on it. It stays in its box, wherever it goes.
