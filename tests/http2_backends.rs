@@ -161,6 +161,11 @@ fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
 
 /// A backend that answers each request with these bytes for the block of its head, and then these for its body.
 async fn raw(block: Vec<u8>, body: &'static [u8]) -> Wire {
+    ended_by(block, body, 1, false).await
+}
+
+/// The same, with these flags on the frame of the body, of which 1 is the end of the stream; and then it may be reset, with no error.
+async fn ended_by(block: Vec<u8>, body: &'static [u8], body_flags: u8, reset: bool) -> Wire {
     over(move |mut stream| {
         let block = block.clone();
         async move {
@@ -182,7 +187,10 @@ async fn raw(block: Vec<u8>, body: &'static [u8]) -> Wire {
                 let answer = match kind {
                     // Settings, which are to be acknowledged.
                     4 if flags == 0 => frame(4, 1, &[]),
-                    1 => [frame(1, 4, &block), frame(0, 1, body)].concat(),
+                    1 => {
+                        let reset = if reset { frame(3, 0, &[0; 4]) } else { vec![] };
+                        [frame(1, 4, &block), frame(0, body_flags, body), reset].concat()
+                    }
                     _ => continue,
                 };
                 _ = stream.write_all(&answer).await;
@@ -247,4 +255,28 @@ async fn an_answer_of_another_length_than_it_says_does_not_look_whole() {
             && body.len() < length.parse::<usize>().unwrap().max(1);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 502 ") || is_cut, "{length}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_is_whole_where_it_says_so_and_not_where_its_stream_is_reset() {
+    let all = async |flags, reset| {
+        let wire = ended_by(vec![0x88], b"partial", flags, reset).await;
+        let (mut client, connection) = h2::client::handshake(wire.connect().await).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::get(format!("http://{}/", wire.front)).body(()).unwrap();
+        let (answer, _) = client.send_request(request, true).unwrap();
+        let all = async {
+            let mut body = answer.await?.into_body();
+            while body.data().await.transpose()?.is_some() {}
+            Ok::<_, h2::Error>(())
+        };
+        let is_whole = all.await.is_ok();
+        connection.abort();
+        (wire.send(ASKS).await, is_whole)
+    };
+    // RFC 9113, section 8.1.
+    let (http1, is_whole) = all(1, true).await;
+    assert!(http1.ends_with("\r\n7\r\npartial\r\n0\r\n\r\n") && is_whole, "{is_whole} {http1}");
+    let (http1, is_whole) = all(0, true).await;
+    assert!(!http1.ends_with("0\r\n\r\n") && !is_whole, "{is_whole} {http1}");
 }

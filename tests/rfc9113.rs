@@ -223,3 +223,33 @@ async fn fields_that_http1_would_read_otherwise_do_not_get_through() {
         assert_eq!(wire.seen(), [""; 0], "{:?}", String::from_utf8_lossy(&case));
     }
 }
+
+#[tokio::test]
+async fn a_request_is_whole_where_it_says_so_and_not_where_its_stream_is_reset() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for whole in [true, false] {
+        let (seen, mut all) = tokio::sync::mpsc::unbounded_channel();
+        let wire = Wire::handling(Default::default(), move |mut stream| {
+            let seen = seen.clone();
+            async move {
+                // It answers before it has got all, and goes on.
+                wire::until(&mut stream, "\r\n7\r\npartial\r\n").await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+                let mut rest = Vec::new();
+                while !rest.ends_with(b"0\r\n\r\n") && stream.read_buf(&mut rest).await.is_ok_and(|read| read > 0) {}
+                _ = seen.send(String::from_utf8(rest).unwrap());
+            }
+        })
+        .await;
+        let request = to(&wire, "/").body(()).unwrap();
+        let (answer, mut upload) = client(&wire).await.send_request(request, false).unwrap();
+        upload.send_data(Bytes::from("partial"), false).unwrap();
+        let _answer = answer.await.unwrap();
+        if whole {
+            upload.send_data(Bytes::new(), true).unwrap();
+        } else {
+            upload.send_reset(h2::Reason::NO_ERROR);
+        }
+        assert_eq!(all.recv().await.unwrap(), if whole { "0\r\n\r\n" } else { "" });
+    }
+}

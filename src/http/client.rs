@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use pin_project_lite::pin_project;
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -238,6 +238,12 @@ impl Body for ClientBody {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         let over = match &frame {
+            // RFC 9113, section 8.1: a stream may be reset with NO_ERROR after an answer, and not in the middle of one. For
+            // hyper it is the end, wherever it comes.
+            None if matches!(this.held, Some(Held::Stream(_))) && !this.inner.is_end_stream() => {
+                let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended before the answer");
+                return Poll::Ready(Some(Err(excused(this.progress.excuse(), cut))));
+            }
             None => true,
             // Nothing follows trailers, and who reads the last of a known length does not ask for more.
             Some(Ok(frame)) => frame.is_trailers() || this.inner.is_end_stream(),

@@ -13,6 +13,7 @@ use hyper::{
 };
 use pin_project_lite::pin_project;
 use std::{
+    io,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -133,8 +134,13 @@ impl Body for Upload {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(pressed) = &mut self.get_mut().0 else { return Poll::Ready(None) };
         let Pressed { inner, press } = &mut **pressed;
-        let frame = Pin::new(inner).poll_frame(cx);
+        let frame = Pin::new(&mut *inner).poll_frame(cx);
         let Some(press) = press else { return frame.map_err(Into::into) };
+        // Of a stream that was reset without an error hyper says that the body is at its end.
+        if matches!(frame, Poll::Ready(None)) && !inner.is_end_stream() {
+            let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended before the request");
+            return Poll::Ready(Some(Err(cut.into())));
+        }
         let Press { credit, answered, since, fired } = press;
         if frame.is_ready() || answered.load(Ordering::Relaxed) {
             // Of a burst only the first is waited for, and all of it counts.
