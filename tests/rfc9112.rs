@@ -372,6 +372,10 @@ async fn methods_that_are_not_for_a_proxy_are_not_implemented() {
         let seen = wire.passes(format!("{method} /dav HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
         assert!(seen.starts_with(&format!("{method} /dav HTTP/1.1\r\n")), "{seen}");
     }
+    // What follows was meant for whom it would have been connected to.
+    wire.refuses("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 501).await;
+    let seen = wire.passes("PROPFIND /dav HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(seen.starts_with("PROPFIND /dav HTTP/1.1\r\n"), "{seen}");
 }
 
 #[tokio::test]

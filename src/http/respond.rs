@@ -44,14 +44,17 @@ impl<S> Layer<S> for RespondLayer {
 /// | [`Overloaded`], of tower's load shedding | 503, with `Retry-After` | `Too many requests in flight` |
 /// | [`DeadlineExceeded`], [`ShareExceeded`], [`ProxyError`] for a timeout | 504 | `Gateway timeout` |
 /// | [`ProxyError`] because the client's own body broke | 400 | `Bad request` |
+/// | the same, by an I/O error that says that it timed out | 408 | `Request timeout` |
 /// | any other [`ProxyError`] | 502 | `Bad gateway` |
-/// | [`Refused`] | its own | the status in words; with 400, the connection is closed |
+/// | [`Refused`] | its own | the status in words |
 /// | anything else | 500 | `Internal server error` |
 ///
 /// [`DeadlineExceeded`]: super::deadline::DeadlineExceeded
 /// [`ShareExceeded`]: super::deadline::ShareExceeded
 /// [`ProxyError`]: crate::ProxyError
 /// [`Refused`]: super::Refused
+///
+/// With 400, 408 and 501 the connection is closed: what follows may belong to what was not understood.
 ///
 /// A client of gRPC reads in each of these what it should, but for the 504: it makes of it what may be asked again at once. It
 /// is told with gRPC's own status, `DEADLINE_EXCEEDED`.
@@ -113,8 +116,8 @@ fn response<R>((reason, status, words): (OwnAnswer, StatusCode, &'static str)) -
     let mut response = Response::new(RespondBody { source: Source::Us { words } });
     *response.status_mut() = status;
     response.extensions_mut().insert(reason);
-    if status == StatusCode::BAD_REQUEST {
-        // Who sends what cannot be understood may mean something else by what follows.
+    if matches!(status, StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT | StatusCode::NOT_IMPLEMENTED) {
+        // Who sends what cannot be understood may mean something else by what follows, as after a CONNECT.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
