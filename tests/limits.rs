@@ -52,10 +52,18 @@ fn get(wire: &Wire) -> Request<()> {
 #[tokio::test]
 async fn a_head_that_comes_slowly_or_not_at_all_ends_the_connection() {
     let wire = Wire::with(OK, Limits { head_time: SHORT, idle: SHORT, ..Limits::default() }, |proxy| proxy).await;
-    for begins in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\nX: "] {
+    for begins in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut stream = wire.connect().await;
         stream.write_all(begins.as_bytes()).await.unwrap();
         assert!(!to_end(&mut stream).await.contains("HTTP"), "{begins:?}");
+    }
+    for begins in ["GET / HT", "GET / HTTP/1.1\r\nHost: a\r\nX: "] {
+        let answer = wire.send(begins).await;
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\r\nConnection: close\r\n"), "{answer:?}");
+        // So is one of which an earlier request was answered.
+        let answer = wire.send(format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{begins}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("okHTTP/1.1 408 "), "{answer:?}");
+        wire.seen();
     }
     // A byte now and then helps nobody.
     let mut stream = wire.connect().await;
@@ -67,7 +75,7 @@ async fn a_head_that_comes_slowly_or_not_at_all_ends_the_connection() {
     };
     tokio::select! {
         () = dripping => {}
-        ended = read.read_u8() => assert!(ended.is_err()),
+        ended = read.read_u8() => assert_eq!(ended.unwrap(), b'H'),
     }
     // Nor is one kept that has been answered and asks for nothing more.
     let mut stream = wire.connect().await;
@@ -115,6 +123,57 @@ async fn a_body_that_stands_still_ends_the_connection_and_a_slow_backend_does_no
     let mut stream = wire.connect().await;
     stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
     assert!(until(&mut stream, "ok").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn who_is_refused_in_the_middle_of_a_request_hears_it_to_the_end() {
+    let wire = Wire::with(OK, Limits::default(), |proxy| proxy).await;
+    for (begins, status) in [
+        ("POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 100000000\r\n\r\n", 417),
+        ("POST / HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: ", 431),
+        ("GET /", 414),
+    ] {
+        let mut stream = wire.connect().await;
+        stream.write_all(begins.as_bytes()).await.unwrap();
+        let mut sent = io::Result::Ok(());
+        for _ in 0..10 {
+            sent = sent.and(stream.write_all(&[b'x'; 32 * 1024]).await);
+            tokio::time::sleep(SHORT / 10).await;
+        }
+        let mut answer = String::new();
+        let heard = stream.read_to_string(&mut answer).await;
+        assert!(sent.is_ok() && heard.is_ok(), "{sent:?} {heard:?} {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{begins:?} {answer}");
+    }
+    assert_eq!(wire.seen(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_after_that_is_not_listened_to_for_long() {
+    for (piece, pause) in [(65_536, Duration::ZERO), (1, SHORT)] {
+        let (mut client, server) = duplex(65_536);
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").await.unwrap();
+        let mut server = patient(server);
+        let mut head = [0; 1_024];
+        _ = server.read(&mut head).await.unwrap();
+        let sending = async {
+            let mut sent = 0;
+            while client.write_all(&vec![b'x'; piece]).await.is_ok() {
+                sent += piece;
+                tokio::time::sleep(pause).await;
+            }
+            sent
+        };
+        let began = tokio::time::Instant::now();
+        let closing = async {
+            server.shutdown().await.unwrap();
+            drop(server);
+        };
+        let (sent, ()) = tokio::join!(sending, closing);
+        assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!((5..8 << 20).contains(&sent), "{sent}");
+    }
 }
 
 #[tokio::test]

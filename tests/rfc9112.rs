@@ -385,6 +385,10 @@ async fn what_is_too_large_is_refused_with_its_own_status() {
     wire.passes(long(8 * 1024 - 1)).await;
     wire.refuses(long(8 * 1024), 414).await;
     wire.refuses(long(60 * 1024), 414).await;
+    wire.refuses(long(100 * 1024), 414).await;
+    let second = wire.send(format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{}", long(100 * 1024))).await;
+    assert!(second.starts_with("HTTP/1.1 200 ") && second.contains("okHTTP/1.1 414 "), "{second}");
+    assert_eq!(wire.seen().len(), 1);
     wire.refuses(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024)), 431).await;
     wire.refuses(format!("GET / HTTP/1.1\r\nHost: a\r\n{}: x\r\n\r\n", "x".repeat(64 * 1024)), 431).await;
     wire.refuses(get(&format!("Host: a\r\n{}", "X: 1\r\n".repeat(101).trim_end())), 431).await;

@@ -12,6 +12,8 @@ pub mod fired;
 pub mod frames;
 #[path = "../../examples/gateway/serving/limits.rs"]
 pub mod limits;
+#[path = "../../examples/gateway/serving/parting.rs"]
+mod parting;
 #[path = "../../examples/gateway/serving/patience.rs"]
 pub mod patience;
 #[path = "../../examples/gateway/serving/pressing.rs"]

@@ -4,6 +4,7 @@ use super::{
     credit::Credit,
     fired::{Fired, Limit},
     limits::Limits,
+    parting::Parting,
     patience::Patient,
     pressing::{Pressing, Upload},
     tls::Tls,
@@ -22,6 +23,7 @@ use hyper_util::{
 };
 use std::{
     convert::Infallible,
+    future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
@@ -31,7 +33,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -43,8 +45,7 @@ use tower_balancer::http::{Coalesce, Peer};
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 
-/// How long that may take, and for how many at a time: a flood of those who do not listen must not take up what the others need.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How many are told so at a time: a flood of those who do not listen must not take up what the others need.
 const FAREWELLS: usize = 256;
 
 /// What may lie in a socket and wait to be sent.
@@ -151,7 +152,8 @@ impl Connections {
                     && let Ok(farewell) = Arc::clone(&self.farewells).try_acquire_owned()
                 {
                     tokio::spawn(async move {
-                        _ = timeout(FAREWELL, refuse(stream)).await;
+                        let (mut stream, mut parting) = (stream, Parting::with(FULL));
+                        poll_fn(|cx| parting.poll(&mut stream, cx)).await;
                         drop(farewell);
                     });
                 }
@@ -238,11 +240,4 @@ impl Connections {
         let connection = Counting::new(service, answers.clone(), &self.limits).on(connect, signs, &self.limits, stop);
         Box::pin(answers.watched_on(connection, stall, fired))
     }
-}
-
-/// Says so, and listens to the end: who closes on what was sent takes back the answer.
-async fn refuse(mut stream: TcpStream) {
-    _ = stream.write_all(FULL).await;
-    _ = stream.shutdown().await;
-    _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }

@@ -8,14 +8,16 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at a time. Beyond, one more is told 503 and closed.
     pub connections: usize,
-    /// Time for a new connection to begin, and for the head of a request to arrive whole; then it is closed.
+    /// Time for a new connection to begin, and for the head of a request to arrive whole; then it is closed, after 408
+    /// where some of a head has come.
     pub head_time: Duration,
-    /// Bytes of a head, that is of the request line and all header lines; of a header list in HTTP/2. Beyond: 431.
+    /// Bytes of a head, that is of the request line and all header lines; of a header list in HTTP/2. Beyond: 431; 414
+    /// where the request line alone is too long.
     pub head_bytes: u32,
     /// Header lines of a request, over HTTP/2 without those of cookies, which some clients send crumb by crumb. Beyond: 431.
     pub headers: usize,
     /// How long a client may send nothing in the middle of a request's body, or take nothing of an answer. Then its connection
-    /// is closed.
+    /// is closed, after 408 where it has not been answered yet.
     pub stall: Duration,
     /// Bytes a second that a client has to send of a request's body, or take of an answer, while it is what is waited for; with 0
     /// any byte now and then will do. Who is slower has used up `stall` in the long run, and so has who pauses for that long.

@@ -9,7 +9,8 @@
 //!
 //!  connection ─ worker.rs ─▶ connection.rs ─▶ router.rs ─▶ answering.rs ─▶ the pool's ReverseProxy
 //!               accepts       tls.rs          by the plan  limit.rs
-//!                             patience.rs     of the moment
+//!                             patience.rs,    of the moment
+//!                             parting.rs
 //!                             frames.rs, turns.rs
 //!                             pressing.rs, both by credit.rs
 //!                             worth.rs, all by limits.rs, counted in fired.rs
@@ -29,6 +30,7 @@ mod fleet;
 mod frames;
 mod limit;
 pub mod limits;
+mod parting;
 mod patience;
 mod plan;
 mod pressing;

@@ -5,6 +5,7 @@ use super::{
     fired::{Fired, Limit},
     frames::Frames,
     limits::Limits,
+    parting::Parting,
     turns::{Turn, Turns},
 };
 use std::{
@@ -28,6 +29,13 @@ use tower_balancer::http::{Strict, Switch};
 /// settled what the client speaks, and nobody else bounds how long that takes.
 const OPENING: usize = 33;
 
+/// A request line that is longer has a target that is too long for anybody, whatever the method.
+const REQUEST_LINE: usize = 16 * 1024;
+
+/// What is said to a client that has begun a head and does not go on, or goes on for too long with its first line.
+const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+const TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
 /// A client's stream of bytes, which breaks where the client does not begin, takes too long over a head or to ask again, sends
 /// too little in the middle of a request's body, sends frames that bring nothing, or takes too little of what is sent. It has
 /// one of the places for connections, also where it has become a tunnel.
@@ -48,6 +56,8 @@ pub struct Patient<I> {
     alarm: Option<Pin<Box<Sleep>>>,
     /// As soon as it is its turn.
     is_let_go: bool,
+    /// With these words, or from one who is in the middle of a request.
+    parting: Option<Box<Parting>>,
     /// Since a write waits, and when it has waited for too long.
     writing: Option<(Instant, Pin<Box<Sleep>>)>,
     signs: Arc<Signs>,
@@ -91,6 +101,7 @@ impl<I> Patient<I> {
             awaited: None,
             alarm: None,
             is_let_go: false,
+            parting: None,
             writing: None,
             signs: Arc::default(),
             fired: limits.fired.clone(),
@@ -119,7 +130,7 @@ impl<I> Patient<I> {
         }
     }
 
-    /// Whether a read that waits has waited for too long.
+    /// Whether a read that waits has waited for too long. Who has begun a head is told so.
     fn is_out_of_patience(&mut self, cx: &mut Context<'_>) -> bool {
         let Some((awaits, patience)) = self.awaits() else { return false };
         // The next body is another.
@@ -142,11 +153,23 @@ impl<I> Patient<I> {
                     Awaited::Request(_) => Limit::Idle,
                     Awaited::Body => Limit::Stall,
                 });
+                self.is_let_go = true;
+                // Browsers connect before they know what for, and expect no answer to nothing.
+                if matches!(awaits, Awaited::Opening | Awaited::Head(_)) && self.frames.left().is_none() {
+                    self.tell(TOO_LATE);
+                }
                 return true;
             }
             alarm.as_mut().reset(until);
         }
         false
+    }
+
+    /// The last, unless there is an answer that still has to be taken: nobody listens, and it would come in the middle of that.
+    fn tell(&mut self, words: &'static [u8]) {
+        if self.writing.is_none() {
+            self.parting = Some(Box::new(Parting::with(words)));
+        }
     }
 
     /// Where it waits for too long, it has failed.
@@ -185,26 +208,34 @@ pub fn stood_still() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the client stood still")
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> Patient<I> {
+    /// Fails, in its turn: there may be thousands at once.
+    fn poll_let_go(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.turn.poll_next(cx));
+        if let Some(parting) = &mut self.parting {
+            ready!(parting.poll(self.inner.get_mut(), cx));
+        }
+        timed_out()
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // What came before it was looked at when more is asked for.
+        if !this.is_let_go && this.inner.begun_request_line() >= REQUEST_LINE {
+            this.fired.one(Limit::HeadSize);
+            this.is_let_go = true;
+            this.tell(TOO_LONG);
+        }
         if this.is_let_go {
-            ready!(this.turn.poll_next(cx));
-            return timed_out();
+            return this.poll_let_go(cx);
         }
         let before = buf.filled().len();
         let read = this.turn.poll_read(Pin::new(&mut this.inner), cx, buf, this.frames.left());
         if read.is_pending() {
-            if this.turn.is_over() {
-                return read;
-            }
-            if this.is_out_of_patience(cx) {
-                // As thousands may be at once.
-                this.is_let_go = true;
-                ready!(this.turn.poll_next(cx));
-                return timed_out();
-            }
-            return read;
+            let is_let_go = !this.turn.is_over() && this.is_out_of_patience(cx);
+            return if is_let_go { this.poll_let_go(cx) } else { read };
         }
         this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Flood))?;
         let bytes = buf.filled().len() - before;
@@ -219,7 +250,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = match this.turn.poll_write(cx) {
@@ -255,6 +286,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.parting.is_some() || this.inner.is_in_request() {
+            let parting = this.parting.get_or_insert_with(|| Box::new(Parting::with(b"")));
+            return parting.poll(this.inner.get_mut(), cx).map(Ok);
+        }
         let shut = Pin::new(&mut this.inner).poll_shutdown(cx);
         this.wrote(cx, shut, |()| 0)
     }

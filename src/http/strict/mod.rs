@@ -77,6 +77,11 @@ impl<I> Strict<I> {
         self.inner
     }
 
+    /// The same. What is read from it directly is not looked at, so nothing more may come of it.
+    pub fn get_mut(&mut self) -> &mut I {
+        &mut self.inner
+    }
+
     /// For the requests on it, to say that one of them was answered with 101.
     pub fn switch(&self) -> Switch {
         self.switch.clone()
@@ -91,6 +96,16 @@ impl<I> Strict<I> {
     /// where the connection has switched.
     pub fn awaits_head(&self) -> Option<u32> {
         self.rules.awaits_head()
+    }
+
+    /// Whether the client may go on sending what it has begun, or what was refused, whoever reads it.
+    pub fn is_in_request(&self) -> bool {
+        self.refused.is_some() || self.rules.is_in_request()
+    }
+
+    /// How many bytes have come of a request line of which the end has not.
+    pub fn begun_request_line(&self) -> usize {
+        self.rules.begun_request_line()
     }
 
     /// Whether some of the head that is awaited has come, or it is the first.

@@ -83,6 +83,21 @@ impl Rules {
         self.expects != Expects::RequestLine || !self.partial.is_empty()
     }
 
+    pub(super) fn is_in_request(&self) -> bool {
+        match self.expects {
+            Expects::Anything => false,
+            Expects::Opening | Expects::RequestLine => !self.partial.is_empty(),
+            _ => true,
+        }
+    }
+
+    pub(super) fn begun_request_line(&self) -> usize {
+        match self.expects {
+            Expects::Opening | Expects::RequestLine => self.partial.len(),
+            _ => 0,
+        }
+    }
+
     /// The connection speaks another protocol now.
     pub(super) fn switched(&mut self) {
         self.expects = Expects::Anything;
