@@ -396,6 +396,23 @@ async fn what_is_too_large_is_refused_with_its_own_status() {
 }
 
 #[tokio::test]
+async fn an_answer_whose_body_is_none_from_the_beginning_is_none() {
+    let asks = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for body in ["Z\r\n", "5\nhello\r\n0\r\n\r\n", "-1\r\n"] {
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        let wire = Wire::answering(answer.leak()).await;
+        let answer = wire.send(asks).await;
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{body:?}: {answer:?}");
+        // It can be reached, and may be well but for this.
+        assert!(wire.pool.backends()[0].is_eligible(), "{body:?}");
+    }
+    // Later it is cut off.
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZ\r\n";
+    let answer = Wire::answering(answer).await.send(asks).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n5\r\nhello\r\n"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn an_expectation_is_met_or_refused() {
     let wire = Wire::answering(OK).await;
     wire.refuses(get("Host: a\r\nExpect: the-best\r\nConnection: close"), 417).await;

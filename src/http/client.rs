@@ -194,11 +194,21 @@ impl Future for ResponseFuture {
                     return Poll::Ready(Err("the backend switched protocols unasked".into()));
                 }
                 let progress = self.progress.clone();
-                Ok(response.map(|inner| ClientBody { inner, held: None, progress, switched: true }))
+                Ok(response.map(|inner| ClientBody { inner, held: None, progress, switched: true, first: None }))
             }
             Ok((response, held)) => {
                 let progress = self.progress.clone();
-                Ok(response.map(|inner| ClientBody { inner, held, progress, switched: false }))
+                let body = |inner| ClientBody { inner, held, progress, switched: false, first: None };
+                let mut response = response.map(body);
+                let body = response.body_mut();
+                // Where what came with the head is no body, it is no answer either: a server that has written the head takes it
+                // back when the first frame fails, and its client gets nothing at all.
+                if body.size_hint().exact().is_none()
+                    && let Poll::Ready(Some(first)) = Pin::new(&mut *body).poll_frame(cx)
+                {
+                    body.first = Some(Box::new(first.map_err(|error| Excused::new(Excuse::Begun, error))?));
+                }
+                Ok(response)
             }
             // Nothing excuses a backend that cannot be reached.
             Err(Failed::Unreachable(error)) => Err(error.into()),
@@ -227,6 +237,8 @@ pin_project! {
         progress: Progress,
         // Nothing comes here, but the connection is in use until someone has seen that.
         switched: bool,
+        // What was there with the head, of a body of unknown length. Most have one, and all are moved around.
+        first: Option<Box<Frame<Bytes>>>,
     }
 }
 
@@ -236,6 +248,9 @@ impl Body for ClientBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(*first)));
+        }
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         let over = match &frame {
             // RFC 9113, section 8.1: a stream may be reset with NO_ERROR after an answer, and not in the middle of one. For
@@ -256,7 +271,7 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.switched && self.inner.is_end_stream()
+        !self.switched && self.first.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

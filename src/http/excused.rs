@@ -13,7 +13,8 @@ use std::{
     task::{Context, Poll},
 };
 
-/// A failure that says nothing against the backend, as the client knows who was on the other end and how far it had got.
+/// A failure that says nothing against the backend, or less than it seems to, as the client knows who was on the other end and
+/// how far it had got.
 #[derive(Debug)]
 pub(super) struct Excused {
     excuse: Excuse,
@@ -28,6 +29,8 @@ pub(super) enum Excuse {
     Unfinished,
     /// The request's body broke on the caller's side, and the connection with it.
     CallerBroke,
+    /// The head of an answer was there, and no more of it: the server can be reached, and it may be that answer.
+    Begun,
 }
 
 impl Excused {
@@ -40,8 +43,11 @@ impl Excused {
         if self.excuse == Excuse::CallerBroke {
             return Fault::CANCELLED;
         }
-        let fault = judge(&*self.source);
-        if fault == Fault::RESET { Fault::LOST } else { fault }
+        match judge(&*self.source) {
+            Fault::RESET if self.excuse == Excuse::Begun => Fault::UNKNOWN,
+            Fault::RESET => Fault::LOST,
+            fault => fault,
+        }
     }
 }
 
@@ -51,6 +57,7 @@ impl fmt::Display for Excused {
             Excuse::Reused => "a connection that was reused broke",
             Excuse::Unfinished => "the connection broke while the request was on its way",
             Excuse::CallerBroke => "the request's own body broke",
+            Excuse::Begun => "the answer broke off after its head",
         })
     }
 }
