@@ -12,7 +12,7 @@ use super::{
     worth::{Counting, LAST},
 };
 use futures_util::future::{Either, select};
-use http::{Request, Response, header, uri::Scheme};
+use http::{Request, Response, Version, header, uri::Scheme};
 use hyper::{
     body::Incoming,
     service::{Service, service_fn},
@@ -172,7 +172,13 @@ impl Connections {
     {
         let Client { stream, place, turns } = client;
         match self.tls.clone() {
-            None => self.serve_on(stream, place, turns, Peer::new(address, &Scheme::HTTP), service, stop),
+            None => {
+                let reset = |stream: &Coalesce<TcpStream>| {
+                    _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
+                };
+                let stream = Patient::new(Coalesce::new(stream), &self.limits, turns, place).broken_off_by(reset);
+                self.serve_on(stream, Peer::new(address, &Scheme::HTTP), service, stop)
+            }
             Some(tls) => {
                 let (connections, line) = (self.clone(), turns.clone());
                 Box::pin(async move {
@@ -197,21 +203,15 @@ impl Connections {
                             return Err(elapsed.into());
                         }
                     };
-                    connections.serve_on(stream, place, turns, Peer::new(address, &Scheme::HTTPS), service, stop).await
+                    // TLS itself says where it ends.
+                    let stream = Patient::new(Coalesce::new(stream), &connections.limits, turns, place);
+                    connections.serve_on(stream, Peer::new(address, &Scheme::HTTPS), service, stop).await
                 })
             }
         }
     }
 
-    fn serve_on<I, S, B, F>(
-        &self,
-        stream: I,
-        place: OwnedSemaphorePermit,
-        turns: Turns,
-        peer: Peer,
-        service: S,
-        stop: F,
-    ) -> Serving
+    fn serve_on<I, S, B, F>(&self, stream: Patient<Coalesce<I>>, peer: Peer, service: S, stop: F) -> Serving
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -219,11 +219,14 @@ impl Connections {
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
-        let stream = Patient::new(Coalesce::new(stream), &self.limits, turns, place);
         let (switch, signs, stream) = (stream.switch(), stream.signs(), TokioIo::new(stream));
+        let asked = Arc::clone(&signs);
         let connect = |service: Counting<Pressing<S>>| {
             let service = service_fn(move |request: Request<Incoming>| {
                 let mut request = request.map(Upload::from);
+                if request.version() < Version::HTTP_11 {
+                    asked.is_old.store(true, Ordering::Relaxed);
+                }
                 // Most do not: to compare the few names costs less than to look for one.
                 if request.headers().keys().any(|name| *name == header::UPGRADE) {
                     request.extensions_mut().insert(switch.clone());

@@ -58,6 +58,8 @@ pub struct Patient<I> {
     is_let_go: bool,
     /// With these words, or from one who is in the middle of a request.
     parting: Option<Box<Parting>>,
+    /// How to end it where it has not come to its end.
+    break_off: Option<fn(&I)>,
     /// Since a write waits, and when it has waited for too long.
     writing: Option<(Instant, Pin<Box<Sleep>>)>,
     signs: Arc<Signs>,
@@ -72,6 +74,8 @@ pub struct Signs {
     pub said: AtomicBool,
     /// Something was written to it.
     pub taken: AtomicBool,
+    /// It has asked for something by HTTP/1.0. That is not taken back.
+    pub is_old: AtomicBool,
 }
 
 /// What a client is waited for.
@@ -102,11 +106,19 @@ impl<I> Patient<I> {
             alarm: None,
             is_let_go: false,
             parting: None,
+            break_off: None,
             writing: None,
             signs: Arc::default(),
             fired: limits.fired.clone(),
             _place: place,
         }
+    }
+
+    /// To a client of HTTP/1.0 the end of the connection is the end of the answer: `break_off` shows that it is not, where nobody
+    /// says that it is.
+    pub fn broken_off_by(mut self, break_off: fn(&I)) -> Self {
+        self.break_off = Some(break_off);
+        self
     }
 
     /// For the requests on it, to say that one of them was answered with 101.
@@ -286,11 +298,22 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<I> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.break_off = None;
         if this.parting.is_some() || this.inner.is_in_request() {
             let parting = this.parting.get_or_insert_with(|| Box::new(Parting::with(b"")));
             return parting.poll(this.inner.get_mut(), cx).map(Ok);
         }
         let shut = Pin::new(&mut this.inner).poll_shutdown(cx);
         this.wrote(cx, shut, |()| 0)
+    }
+}
+
+impl<I> Drop for Patient<I> {
+    fn drop(&mut self) {
+        if let Some(break_off) = self.break_off
+            && self.signs.is_old.load(Ordering::Relaxed)
+        {
+            break_off(self.inner.get_mut());
+        }
     }
 }
