@@ -84,6 +84,19 @@ async fn the_most_specific_route_wins_and_none_is_a_404() {
     {
         assert_eq!(get_of(&gateway, host, path).await, (404, "Not found".to_owned()), "{host}{path}");
     }
+    // Whoever refuses a CONNECT, what follows is no request.
+    let address = gateway.url.strip_prefix("http://").unwrap().to_owned();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let follows = "GET /api HTTP/1.1\r\nHost: a\r\n\r\n";
+        write!(stream, "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n{follows}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.ends_with("\r\n\r\nNot found"), "{answer}");
     // HTTP/2 has the name in :authority.
     let request = Request::get(format!("{}/api", gateway.url)).body(Full::<Bytes>::default()).unwrap();
     let h2 = tower_balancer::http::ClientConfig::new().http2().build();

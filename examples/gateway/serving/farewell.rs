@@ -1,6 +1,6 @@
 //! The last answers of connections that are about to be closed.
 
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use std::{
@@ -11,7 +11,8 @@ use std::{
 use tokio::sync::watch;
 
 /// A service that says so in its answers when it is to stop: a client that is told does not send its next request into a
-/// connection that is being closed.
+/// connection that is being closed. So it does after a CONNECT, whoever has answered it: none is granted, and what follows is meant
+/// for whom it would have led to.
 #[derive(Clone)]
 pub struct Farewell<S> {
     inner: S,
@@ -37,7 +38,8 @@ where
     fn call(&self, request: Request<B>) -> Self::Future {
         // Over HTTP/2 the connection itself says so.
         let stop = (request.version() < Version::HTTP_2).then(|| Arc::clone(&self.stop));
-        FarewellFuture { inner: self.inner.call(request), stop }
+        let is_last = *request.method() == Method::CONNECT;
+        FarewellFuture { inner: self.inner.call(request), stop, is_last }
     }
 }
 
@@ -46,6 +48,7 @@ pin_project! {
         #[pin]
         inner: F,
         stop: Option<Arc<watch::Receiver<bool>>>,
+        is_last: bool,
     }
 }
 
@@ -58,9 +61,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let mut result = ready!(this.inner.poll(cx));
-        let is_last = this.stop.as_ref().is_some_and(|stop| stop.has_changed().unwrap_or(true));
+        let is_last = |stop: &Arc<watch::Receiver<bool>>| *this.is_last || stop.has_changed().unwrap_or(true);
         if let Ok(response) = &mut result
-            && is_last
+            && this.stop.as_ref().is_some_and(is_last)
         {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
