@@ -4,7 +4,7 @@ use super::{
     credit::Credit,
     fired::{Fired, Limit},
     limits::Limits,
-    parting::Parting,
+    parting::{FULL, Parting},
     patience::Patient,
     pressing::{Pressing, Upload},
     tls::Tls,
@@ -41,11 +41,7 @@ use tokio::{
 use tower::BoxError;
 use tower_balancer::http::{Coalesce, Peer};
 
-/// What a client is told for whom there is no place.
-const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
-
-/// How many are told so at a time: a flood of those who do not listen must not take up what the others need.
+/// How many are told at a time that there is no place: a flood of those who do not listen must not take up what the others need.
 const FAREWELLS: usize = 256;
 
 /// What may lie in a socket and wait to be sent.

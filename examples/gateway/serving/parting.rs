@@ -11,6 +11,14 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+/// For whom there is no place.
+pub const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+
+/// Who has begun a head and does not go on, or goes on for too long with its first line.
+pub const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+pub const TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
 /// So long and so much is listened to who does not stop, or is not there any more: an answer reaches the other end of the world and
 /// comes back in a third of it, and what a client has sent meanwhile is less.
 const TIME: Duration = Duration::from_secs(1);

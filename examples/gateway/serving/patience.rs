@@ -5,7 +5,7 @@ use super::{
     fired::{Fired, Limit},
     frames::Frames,
     limits::Limits,
-    parting::Parting,
+    parting::{Parting, TOO_LATE, TOO_LONG},
     turns::{Turn, Turns},
 };
 use std::{
@@ -31,10 +31,6 @@ const OPENING: usize = 33;
 
 /// A request line that is longer has a target that is too long for anybody, whatever the method.
 const REQUEST_LINE: usize = 16 * 1024;
-
-/// What is said to a client that has begun a head and does not go on, or goes on for too long with its first line.
-const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-const TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// A client's stream of bytes, which breaks where the client does not begin, takes too long over a head or to ask again, sends
 /// too little in the middle of a request's body, sends frames that bring nothing, or takes too little of what is sent. It has
