@@ -124,30 +124,36 @@ impl Rest {
 pub struct Turn {
     read: usize,
     written: usize,
-    rest: Option<Arc<Rest>>,
+    // Each side has its own: they may be polled by different tasks.
+    reader: Option<Arc<Rest>>,
+    writer: Option<Arc<Rest>>,
     line: Turns,
 }
 
 impl Turn {
     pub fn new(line: Turns) -> Self {
-        Self { read: 0, written: 0, rest: None, line }
+        Self { read: 0, written: 0, reader: None, writer: None, line }
     }
 
-    /// Whether it is over, and the next has not come.
+    /// Whether that of the reader is over, and the next has not come.
     pub fn is_over(&self) -> bool {
-        self.rest.is_some()
+        self.reader.is_some()
     }
 
-    /// Stands in line once.
+    /// The next turn of the reader.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.line.poll_rest(&mut self.rest, cx));
-        (self.read, self.written) = (0, 0);
+        ready!(self.line.poll_rest(&mut self.reader, cx));
+        self.read = 0;
         Poll::Ready(())
     }
 
     /// Whether there may be written. What is goes to [`wrote`](Self::wrote).
     pub fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.written >= WRITTEN { self.poll_next(cx) } else { Poll::Ready(()) }
+        if self.written >= WRITTEN {
+            ready!(self.line.poll_rest(&mut self.writer, cx));
+            self.written = 0;
+        }
+        Poll::Ready(())
     }
 
     pub fn wrote(&mut self, bytes: usize) {
@@ -196,9 +202,7 @@ pub async fn accepted() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fmt::Write;
-    use std::pin::pin;
-    use std::sync::Mutex;
+    use std::{fmt::Write, pin::pin, sync::Mutex};
 
     #[tokio::test]
     async fn a_turn_is_over_with_a_connection() {
@@ -236,6 +240,40 @@ mod tests {
         });
         // Once for that, and then in its turn.
         assert_eq!(tokio::spawn(turns).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_over_with_64_kib_written_and_reading_goes_on_whoever_does_it() {
+        let (line, moved) = Turns::new();
+        let (mut turn, mut moved) = (Turn::new(line), pin!(moved));
+        let flags = [(); 2].map(|()| Arc::new(Woken::default()));
+        let [reader, writer] = flags.clone().map(Waker::from);
+        let mut all = vec![0; 1 << 20];
+        turn.wrote(64 * 1024);
+        assert!(turn.poll_write(&mut Context::from_waker(&writer)).is_pending());
+        let read = |turn: &mut Turn, all: &mut [u8]| {
+            let there = Once(&[0; 16 * 1024]);
+            turn.poll_read(pin!(there), &mut Context::from_waker(&reader), &mut ReadBuf::new(all), None)
+        };
+        assert!(read(&mut turn, &mut all).is_ready());
+        assert!(read(&mut turn, &mut all).is_pending());
+        poll_fn(|cx| {
+            _ = moved.as_mut().poll(cx);
+            let all_woken = flags.iter().all(|woken| woken.0.load(Ordering::Relaxed));
+            if all_woken { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        assert!(turn.poll_write(&mut Context::from_waker(&writer)).is_ready());
+        assert!(read(&mut turn, &mut all).is_ready());
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 
     #[tokio::test]
