@@ -5,7 +5,10 @@ mod wire;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -279,4 +282,31 @@ async fn an_answer_is_whole_where_it_says_so_and_not_where_its_stream_is_reset()
     assert!(http1.ends_with("\r\n7\r\npartial\r\n0\r\n\r\n") && is_whole, "{is_whole} {http1}");
     let (http1, is_whole) = all(0, true).await;
     assert!(!http1.ends_with("0\r\n\r\n") && !is_whole, "{is_whole} {http1}");
+}
+
+#[tokio::test]
+async fn an_early_answer_is_whole_though_the_stream_is_reset_for_the_rest_of_the_request() {
+    // RFC 9113, section 8.1.
+    let wire = ended_by(vec![0x88], b"partial", 1, true).await;
+    let answer = wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n7\r\npartial\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upload_that_stands_still_is_the_clients_delay_whatever_the_backend_speaks() {
+    let limits = Limits { stall: Duration::from_millis(200), ..Limits::default() };
+    let wire = Wire::handling_with(
+        limits,
+        |proxy| proxy.client(ClientConfig::new().http2()),
+        |stream| async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            let mut held = Vec::new();
+            while let Some(Ok(request)) = connection.accept().await {
+                held.push(request);
+            }
+        },
+    )
+    .await;
+    let answer = wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello").await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }

@@ -699,7 +699,7 @@ async fn what_was_written_and_goes_no_further_ends_the_connection() {
     }
     let patient = || {
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Patient::new(Full, &Limits::default(), Turns::new().0, place)
+        Patient::new(Full, &Limits::default(), turns(), place)
     };
     let mut stream = patient();
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
@@ -739,9 +739,15 @@ fn credit_lasts_for_ever_at_the_rate_and_not_below_it() {
     assert_eq!(credit.left(), minute / 2);
 }
 
+fn turns() -> Turns {
+    let (turns, taken) = Turns::new();
+    tokio::spawn(taken);
+    turns
+}
+
 fn patient<I>(stream: I) -> Patient<I> {
     let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    Patient::new(stream, &Limits::default(), Turns::new().0, place)
+    Patient::new(stream, &Limits::default(), turns(), place)
 }
 
 /// After how many seconds a client is given up that moves so many bytes in each, if it is within an hour.
@@ -926,8 +932,7 @@ async fn who_has_much_to_say_is_answered_meanwhile() {
     let (mut client, server) = duplex(1 << 20);
     client.write_all(PREFACE).await.unwrap();
     client.write_all(&frame(0, 0, 1, &[b'x'; 16_000]).repeat(20)).await.unwrap();
-    let (turns, _taken) = Turns::new();
-    let mut server = Patient::new(server, &Limits::default(), turns, place);
+    let mut server = Patient::new(server, &Limits::default(), turns(), place);
     let answered = tokio::spawn(std::future::poll_fn(move |cx| {
         let (mut bytes, mut read) = ([0; 16 * 1024], 0);
         loop {

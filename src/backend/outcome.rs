@@ -56,8 +56,8 @@ impl Outcome {
     }
 
     /// Whether the transport to the backend failed, which takes the backend out at once: one that cannot be reached always, one
-    /// that broke off before it answered while no more than half of its pool would be out, so that a request that breaks
-    /// whoever gets it does not walk through all of them.
+    /// that broke off before it answered where it is alone, or no more than half of its pool would be out, so that a request that
+    /// breaks whoever gets it does not walk through all of them.
     ///
     /// A [`Timeout`](Self::Timeout) does not: one slow endpoint would walk through the pool and take out every backend
     /// that serves it. A backend that hangs altogether fails its next health check.

@@ -1,10 +1,13 @@
-use crate::{error::BoxError, feedback::Fault};
+use crate::{
+    error::{BoxError, find},
+    feedback::Fault,
+};
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
-    fmt,
+    fmt, io,
     pin::Pin,
     sync::{
         Arc,
@@ -29,6 +32,8 @@ pub(super) enum Excuse {
     Unfinished,
     /// The request's body broke on the caller's side, and the connection with it.
     CallerBroke,
+    /// So it did, as nothing more of it came in time.
+    CallerLate,
     /// The head of an answer was there, and no more of it: the server can be reached, and it may be that answer.
     Begun,
 }
@@ -38,9 +43,14 @@ impl Excused {
         Self { excuse, source: source.into() }
     }
 
+    /// Whether the client's own body did not come in time.
+    pub(super) fn is_callers_delay(&self) -> bool {
+        self.excuse == Excuse::CallerLate
+    }
+
     /// What is left to say, where `judge` judges the error itself: only a broken connection is excused.
     pub(super) fn judge(&self, judge: fn(&(dyn Error + 'static)) -> Fault) -> Fault {
-        if self.excuse == Excuse::CallerBroke {
+        if matches!(self.excuse, Excuse::CallerBroke | Excuse::CallerLate) {
             return Fault::CANCELLED;
         }
         match judge(&*self.source) {
@@ -57,6 +67,7 @@ impl fmt::Display for Excused {
             Excuse::Reused => "a connection that was reused broke",
             Excuse::Unfinished => "the connection broke while the request was on its way",
             Excuse::CallerBroke => "the request's own body broke",
+            Excuse::CallerLate => "the request's own body did not come in time",
             Excuse::Begun => "the answer broke off after its head",
         })
     }
@@ -85,6 +96,7 @@ const BEGUN: u8 = 0;
 const UNDER_WAY: u8 = 1;
 const SENT: u8 = 2;
 const BROKEN: u8 = 3;
+const LATE: u8 = 4;
 
 impl Progress {
     /// What excuses a connection that broke before the answer began. One that took nothing of the body has no excuse: it
@@ -102,6 +114,7 @@ impl Progress {
     fn excuse_at(&self, least: u8) -> Option<Excuse> {
         match self.0.as_ref()?.state.load(Ordering::Relaxed) {
             BROKEN => Some(Excuse::CallerBroke),
+            LATE => Some(Excuse::CallerLate),
             reached if (least..SENT).contains(&reached) => Some(Excuse::Unfinished),
             _ => None,
         }
@@ -120,6 +133,10 @@ impl Progress {
             progress.length.is_some_and(|length| before + bytes as u64 >= length)
         })
     }
+}
+
+fn is_late(error: &(dyn Error + 'static)) -> bool {
+    find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
 pin_project! {
@@ -149,16 +166,17 @@ impl<B: Body> SentBody<B> {
     }
 }
 
-impl<B: Body> Body for SentBody<B> {
+impl<B: Body<Error: Into<BoxError>>> Body for SentBody<B> {
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        let frame = this.inner.as_mut().poll_frame(cx);
+        let frame = this.inner.as_mut().poll_frame(cx).map_err(Into::into);
         match &frame {
             Poll::Pending => {}
-            Poll::Ready(Some(Err(_))) => this.progress.reached(BROKEN),
+            // Of what is sent over HTTP/2 nobody keeps the error itself.
+            Poll::Ready(Some(Err(error))) => this.progress.reached(if is_late(&**error) { LATE } else { BROKEN }),
             Poll::Ready(None) => this.progress.reached(SENT),
             Poll::Ready(Some(Ok(frame))) => {
                 let is_all = this.progress.has_sent(frame.data_ref().map_or(0, Buf::remaining));

@@ -1,6 +1,7 @@
 use super::{
     Refused,
     deadline::{DeadlineExceeded, ShareExceeded},
+    excused::Excused,
 };
 use crate::{
     backend::Outcome,
@@ -8,7 +9,7 @@ use crate::{
     feedback::ProxyError,
 };
 use http::StatusCode;
-use std::{error::Error, io};
+use std::error::Error;
 use tower::load_shed::error::Overloaded;
 
 /// Why a client was answered by the proxy and not by a backend: an extension of the responses that
@@ -83,7 +84,7 @@ impl OwnAnswer {
         }
         match find::<ProxyError>(error).map(|error| (error.kind(), error.sent())) {
             Some((Outcome::Timeout, _)) => (Self::Timeout, late, "Gateway timeout"),
-            Some((Outcome::Cancelled, true)) if is_late(error) => {
+            Some((Outcome::Cancelled, true)) if find::<Excused>(error).is_some_and(Excused::is_callers_delay) => {
                 (Self::ClientBroke, StatusCode::REQUEST_TIMEOUT, "Request timeout")
             }
             Some((Outcome::Cancelled, true)) => (Self::ClientBroke, StatusCode::BAD_REQUEST, "Bad request"),
@@ -96,9 +97,4 @@ impl OwnAnswer {
     /// The answer to what nobody has foreseen.
     pub(super) const BROKEN: (Self, StatusCode, &'static str) =
         (Self::Internal, StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
-}
-
-/// Whether it is that time was over: of the client's own body, that nothing more of it came.
-fn is_late(error: &(dyn Error + 'static)) -> bool {
-    find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }

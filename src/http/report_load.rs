@@ -6,7 +6,7 @@ use pin_project_lite::pin_project;
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -123,17 +123,12 @@ where
 
 impl Config {
     fn tell<B>(&self, load: &Mutex<LoadEstimate>, response: &mut Response<B>) {
-        let mut report = lock(load).report(Instant::now().into_std());
+        let mut report = locked(load).report(Instant::now().into_std());
         if let Some(utilization) = &self.utilization {
             report.utilization = utilization();
         }
         response.headers_mut().entry(orca::HEADER).or_insert_with(|| orca::text(&report));
     }
-}
-
-/// A panic elsewhere leaves numbers that are off by one at the most.
-fn lock(load: &Mutex<LoadEstimate>) -> MutexGuard<'_, LoadEstimate> {
-    locked(load)
 }
 
 /// A request in flight, however it ends.
@@ -149,7 +144,7 @@ struct Counted {
 impl Counted {
     fn begin(load: Arc<Mutex<LoadEstimate>>) -> Self {
         let started = Instant::now();
-        let in_flight_at_start = lock(&load).begin(started.into_std());
+        let in_flight_at_start = locked(&load).begin(started.into_std());
         Self { load, in_flight_at_start, started, answered: None }
     }
 
@@ -162,8 +157,8 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let now = Instant::now().into_std();
         match self.answered {
-            Some((took, ok)) => lock(&self.load).end(self.in_flight_at_start, took, ok, now),
-            None => lock(&self.load).cancel(now),
+            Some((took, ok)) => locked(&self.load).end(self.in_flight_at_start, took, ok, now),
+            None => locked(&self.load).cancel(now),
         }
     }
 }

@@ -237,10 +237,10 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
 
     fn broke_off(&self, backend: &Backend, cause: &str, now: Instant) {
         let _leaving = locked(&self.leaving);
-        let members = self.members();
-        let peers = || members.backends().iter().filter(|peer| !std::ptr::eq(&***peer, backend));
-        let left = peers().filter(|peer| peer.is_eligible()).count();
-        if peers().next().is_none() || left * 2 >= members.backends().len() {
+        let current = self.current.load();
+        let all = current.members.backends().len();
+        let left = current.eligible.as_slice().len().saturating_sub(1);
+        if backend.is_eligible() && (all == 1 || left * 2 >= all) {
             backend.eject_for(EjectionCause::Transport, cause, now);
         }
     }

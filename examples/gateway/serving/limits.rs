@@ -12,7 +12,7 @@ pub struct Limits {
     /// where some of a head has come.
     pub head_time: Duration,
     /// Bytes of a head, that is of the request line and all header lines; of a header list in HTTP/2. Beyond: 431; 414
-    /// where the request line alone is too long.
+    /// where the request line alone has more than 16 KiB.
     pub head_bytes: u32,
     /// Header lines of a request, over HTTP/2 without those of cookies, which some clients send crumb by crumb. Beyond: 431.
     pub headers: usize,

@@ -177,6 +177,7 @@ impl<I> Patient<I> {
     fn tell(&mut self, words: &'static [u8]) {
         if self.writing.is_none() {
             self.parting = Some(Box::new(Parting::with(words)));
+            self.break_off = None;
         }
     }
 
@@ -261,10 +262,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<I> {
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = match this.turn.poll_write(cx) {
-            Poll::Ready(()) => Pin::new(&mut this.inner).poll_write(cx, bytes),
-            Poll::Pending => Poll::Pending,
-        };
+        // That others are served first is not the client's delay.
+        ready!(this.turn.poll_write(cx));
+        let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
         this.wrote(cx, written, |bytes| bytes)
     }
 
@@ -274,10 +274,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<I> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = match this.turn.poll_write(cx) {
-            Poll::Ready(()) => Pin::new(&mut this.inner).poll_write_vectored(cx, slices),
-            Poll::Pending => Poll::Pending,
-        };
+        ready!(this.turn.poll_write(cx));
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
         this.wrote(cx, written, |bytes| bytes)
     }
 

@@ -105,7 +105,7 @@ impl<I> Strict<I> {
 
     /// How many bytes have come of a request line of which the end has not.
     pub fn begun_request_line(&self) -> usize {
-        self.rules.begun_request_line()
+        if self.switch.has_switched() { 0 } else { self.rules.begun_request_line() }
     }
 
     /// Whether some of the head that is awaited has come, or it is the first.
