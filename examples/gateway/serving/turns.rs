@@ -28,7 +28,7 @@ use tokio::{
 const BYTES: usize = 16 * 1024;
 
 /// Bytes that are written to a client in a turn.
-const WRITTEN: usize = 64 * 1024;
+const WRITTEN: usize = 256 * 1024;
 
 /// Frames that are read in a turn, in bytes: they can be two hundred, or headers that are unpacked to a hundred times as much.
 const FRAMES: usize = 2 * 1024;
@@ -243,13 +243,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_is_over_with_64_kib_written_and_reading_goes_on_whoever_does_it() {
+    async fn a_turn_is_over_with_256_kib_written_and_reading_goes_on_whoever_does_it() {
         let (line, moved) = Turns::new();
         let (mut turn, mut moved) = (Turn::new(line), pin!(moved));
         let flags = [(); 2].map(|()| Arc::new(Woken::default()));
         let [reader, writer] = flags.clone().map(Waker::from);
         let mut all = vec![0; 1 << 20];
-        turn.wrote(64 * 1024);
+        turn.wrote(WRITTEN);
         assert!(turn.poll_write(&mut Context::from_waker(&writer)).is_pending());
         let read = |turn: &mut Turn, all: &mut [u8]| {
             let there = Once(&[0; 16 * 1024]);
