@@ -6,6 +6,7 @@ mod wire;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request, request::Builder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::{OK, Wire, header};
 
 async fn client(wire: &Wire) -> SendRequest<Bytes> {
@@ -251,5 +252,31 @@ async fn a_request_is_whole_where_it_says_so_and_not_where_its_stream_is_reset()
             upload.send_reset(h2::Reason::NO_ERROR);
         }
         assert_eq!(all.recv().await.unwrap(), if whole { "0\r\n\r\n" } else { "" });
+    }
+}
+
+#[tokio::test]
+async fn trailers_have_no_pseudo_headers() {
+    let frame =
+        |kind: u8, flags: u8, payload: &[u8]| [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1], payload].concat();
+    const POST_TO_A: &[u8] = &[0x83, 0x86, 0x84, 0x01, 0x01, b'a'];
+    const FIELD: &[u8] = b"\0\x01x\x011";
+    // Another `:method`, as a literal.
+    const METHOD: &[u8] = b"\x42\x03200";
+    for (trailers, is_answered) in [(FIELD.to_vec(), true), ([METHOD, FIELD].concat(), false)] {
+        let wire = Wire::answering(OK).await;
+        let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        let request = [begin, frame(1, 4, POST_TO_A), frame(0, 0, b"hello"), frame(1, 5, &trailers)].concat();
+        let mut stream = wire.connect().await;
+        stream.write_all(&request).await.unwrap();
+        let (mut read, mut bytes) = (Vec::new(), [0; 1024]);
+        // Until the answer's content, or the end.
+        while let Ok(1..) = stream.read(&mut bytes).await.inspect(|&length| read.extend_from_slice(&bytes[..length])) {
+            if read.windows(2).any(|window| window == b"ok") {
+                break;
+            }
+        }
+        assert_eq!(read.windows(2).any(|window| window == b"ok"), is_answered);
+        assert!(is_answered || wire.seen().iter().all(|seen| !seen.ends_with("0\r\n\r\n")), "{:?}", wire.seen());
     }
 }

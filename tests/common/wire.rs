@@ -20,6 +20,8 @@ pub mod patience;
 mod pressing;
 #[path = "../../examples/gateway/serving/tls.rs"]
 pub mod tls;
+#[path = "../../examples/gateway/serving/trailers.rs"]
+mod trailers;
 #[path = "../../examples/gateway/serving/turns.rs"]
 pub mod turns;
 #[path = "../../examples/gateway/serving/worth.rs"]

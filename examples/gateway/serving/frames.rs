@@ -1,6 +1,7 @@
 //! Frames of HTTP/2 that bring nothing. To send one costs a client nine bytes; to read it, to answer it and to be kept by it
 //! from everybody else costs more (CVE-2019-9511 to 9518).
 
+use super::trailers::Trailers;
 use std::{io, time::Duration};
 use tokio::time::Instant;
 
@@ -34,6 +35,7 @@ pub struct Frames {
     /// Bytes that were sent, and for which no window was opened yet.
     sent: u32,
     since: Option<Instant>,
+    trailers: Trailers,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,9 @@ enum Expects {
 impl Frames {
     /// `most` frames may bring nothing in a minute.
     pub fn new(most: u32) -> Self {
-        Self { expects: Expects::Preface(PREFACE), owes: 0, most: most.saturating_mul(COST), sent: 0, since: None }
+        let most = most.saturating_mul(COST);
+        let trailers = Trailers::default();
+        Self { expects: Expects::Preface(PREFACE), owes: 0, most, sent: 0, since: None, trailers }
     }
 
     /// How many bytes belong together: what is left of a frame, or of the preface. `None` where this is not HTTP/2.
@@ -62,13 +66,18 @@ impl Frames {
         }
     }
 
-    /// Looks at what was read. It fails where that is too much of nothing.
+    /// Looks at what was read.
+    ///
+    /// # Errors
+    ///
+    /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded) where that is too much of nothing, and
+    /// [`InvalidData`](io::ErrorKind::InvalidData) where it is malformed.
     #[inline]
     pub fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
         if matches!(self.expects, Expects::Anything) {
             return Ok(());
         }
-        self.look_at(bytes);
+        self.look_at(bytes)?;
         if self.owes > self.most { self.call_in() } else { Ok(()) }
     }
 
@@ -80,14 +89,14 @@ impl Frames {
         self.sent = self.sent.saturating_add(bytes).min(MOST_SENT);
     }
 
-    fn look_at(&mut self, mut bytes: &[u8]) {
+    fn look_at(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match &mut self.expects {
                 Expects::Preface(left) => {
                     let length = left.len().min(bytes.len());
                     if bytes[..length] != left[..length] {
                         self.expects = Expects::Anything;
-                        return;
+                        return Ok(());
                     }
                     bytes = &bytes[length..];
                     *left = &left[length..];
@@ -107,21 +116,27 @@ impl Frames {
                 }
                 Expects::Payload(left) => {
                     let length = (*left).min(bytes.len());
+                    if self.trailers.are_malformed(&bytes[..length]) {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "a pseudo-header in trailers"));
+                    }
                     bytes = &bytes[length..];
                     *left -= length;
                     if *left == 0 {
                         self.expects = Expects::Head([0; HEAD], 0);
                     }
                 }
-                Expects::Anything => return,
+                Expects::Anything => return Ok(()),
             }
         }
+        Ok(())
     }
 
     /// RFC 9113, section 4.1.
-    fn frame(&mut self, [high, middle, low, kind, flags, ..]: [u8; HEAD]) {
+    fn frame(&mut self, [high, middle, low, kind, flags, stream @ ..]: [u8; HEAD]) {
         const END_STREAM: u8 = 1;
         let length = u32::from_be_bytes([0, high, middle, low]);
+        // The first bit is reserved.
+        self.trailers.begin(kind, flags, u32::from_be_bytes(stream) & 0x7fff_ffff);
         match kind {
             // DATA, HEADERS and CONTINUATION.
             0 | 1 | 9 if length > 0 => self.owes = self.owes.saturating_sub(length),
@@ -142,7 +157,7 @@ impl Frames {
     fn call_in(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.since.replace(now).is_some_and(|since| now - since < WINDOW) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the client sends frames that bring nothing"));
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "the client sends frames that bring nothing"));
         }
         self.owes = 0;
         Ok(())

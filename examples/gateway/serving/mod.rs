@@ -11,7 +11,7 @@
 //!               accepts       tls.rs          by the plan  limit.rs
 //!                             patience.rs,    of the moment
 //!                             parting.rs
-//!                             frames.rs, turns.rs
+//!                             frames.rs, trailers.rs, turns.rs
 //!                             pressing.rs, both by credit.rs
 //!                             worth.rs, all by limits.rs, counted in fired.rs
 //!                             farewell.rs; answers in responses.rs
@@ -38,6 +38,7 @@ mod responses;
 mod router;
 mod stack;
 pub mod tls;
+mod trailers;
 pub mod turns;
 mod worker;
 mod workers;

@@ -246,7 +246,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<I> {
             let is_let_go = !this.turn.is_over() && this.is_out_of_patience(cx);
             return if is_let_go { this.poll_let_go(cx) } else { read };
         }
-        this.frames.read(&buf.filled()[before..]).inspect_err(|_| this.fired.one(Limit::Flood))?;
+        let is_flood = |error: &io::Error| error.kind() == io::ErrorKind::QuotaExceeded;
+        this.frames.read(&buf.filled()[before..]).inspect_err(|error| {
+            if is_flood(error) {
+                this.fired.one(Limit::Flood);
+            }
+        })?;
         let bytes = buf.filled().len() - before;
         this.signs.said.store(true, Ordering::Relaxed);
         this.opening = this.opening.saturating_sub(bytes);
