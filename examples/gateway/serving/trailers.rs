@@ -2,6 +2,7 @@
 //! the pseudo-header without a word.
 
 const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
@@ -17,12 +18,17 @@ pub struct Trailers {
 impl Trailers {
     /// A frame begins.
     pub fn begin(&mut self, kind: u8, flags: u8, stream: u32) {
-        if kind != HEADERS {
-            return;
+        match kind {
+            HEADERS => {
+                let before = usize::from(flags & PADDED != 0) + if flags & PRIORITY != 0 { 5 } else { 0 };
+                self.skip = (stream <= self.latest).then_some(before);
+                self.latest = self.latest.max(stream);
+            }
+            // It may bring the first field.
+            CONTINUATION => {}
+            // They were empty.
+            _ => self.skip = None,
         }
-        let before = usize::from(flags & PADDED != 0) + if flags & PRIORITY != 0 { 5 } else { 0 };
-        self.skip = (stream <= self.latest).then_some(before);
-        self.latest = self.latest.max(stream);
     }
 
     /// Whether what comes of its payload shows that they are malformed.
@@ -71,6 +77,14 @@ mod tests {
         for pseudo in [0x81, 0x8e, 0x42, 0x01, 0x1e] {
             assert!(malformed(0, &[pseudo]), "{pseudo:x}");
             assert!(malformed(PADDED | PRIORITY, &[1, 0x82, 0x82, 0x82, 0x82, 0x82, pseudo]), "{pseudo:x}");
+        }
+        // Of empty ones there is no field, unless the block goes on.
+        for (next, is_malformed) in [(0, false), (CONTINUATION, true)] {
+            let mut trailers = Trailers::default();
+            for kind in [HEADERS, HEADERS, next] {
+                trailers.begin(kind, 0, 1);
+            }
+            assert_eq!(trailers.are_malformed(&[0x82]), is_malformed);
         }
         for other in [0x80, 0x8f, 0x4f, 0x40, 0x00, 0x10, 0x0f, 0x3f, 0xbe] {
             assert!(!malformed(0, &[other, 0x82]), "{other:x}");
