@@ -4,11 +4,14 @@
     benches/floods.py [-s SECONDS] [--proxy gateway|nginx] [ATTACK]...
 
 For each attack a gateway of its own, 200 requests a second by a calm probe without the attack and then with it. `ratio` is the
-99th percentile with over that without, before and after; `memory` what the gateway has grown to; `cut off` how many of the attacker's connections
-the gateway ended, of how many there were. The gateway has one worker and the first processor, and all
-others the second, where the probe and its backend are real-time tasks and the attackers idle ones: they would be other machines,
-and it is the gateway whom the probe is to wait for. (By nice values alone the kernel lets an attacker finish its slice of 3 ms.) Attackers send as much as is left of that processor: `sent` a second. Everything is on loopback. Fails where the ratio is above 3, a request of the probe fails, or
-memory above 512 MiB. Which clients are cut off when, tests/limits.rs says without a clock.
+99th percentile with over that without, before and after; `memory` what the gateway has grown to; `cut off` how many of the
+attacker's connections the gateway ended, of how many there were; `sent` what the attackers got rid of in a second.
+
+The gateway has one worker and the first processor, and all others the second, where the probe and its backend are real-time tasks
+and the attackers idle ones, which send as much as is left of it: they would be other machines, and it is the gateway whom the probe
+is to wait for. (By nice values alone the kernel lets an attacker finish its slice of 3 ms.) Everything is on loopback. Fails where
+the ratio is above 3, a request of the probe fails, or memory above 512 MiB. Which clients are cut off when, tests/limits.rs says
+without a clock.
 """
 
 import argparse

@@ -75,6 +75,7 @@ mod key;
 mod leased_body;
 mod load_probe;
 pub mod orca;
+mod own;
 mod own_answer;
 mod peer;
 mod probe;

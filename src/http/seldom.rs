@@ -19,6 +19,11 @@ pub(super) fn any<const N: usize>(headers: &HeaderMap, names: [&HeaderName; N]) 
     }
 }
 
+/// Whether it has more than one line.
+pub(super) fn has_several(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().nth(1).is_some()
+}
+
 /// Its first value.
 pub(super) fn get<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     if has(headers, name) { headers.get(name) } else { None }

@@ -237,9 +237,9 @@ impl<P: Picker> GroupedPicker<P> {
     fn divide(&self, candidates: &Candidates<'_>) -> Division {
         let version = candidates.version();
         let is_in = |group: &Group<P>| {
-            let eligible = Eligible::new(group.places.iter().map(|&place| candidates.is_eligible(place)));
+            let eligible = group.places.iter().map(|&place| candidates.is_eligible(place));
             // What comes but once is so within as well.
-            if version.is_some() { eligible } else { eligible.one_off() }
+            if version.is_some() { Eligible::new(eligible) } else { Eligible::for_once(eligible) }
         };
         let eligible: Vec<Eligible> = self.groups.iter().map(is_in).collect();
         let standing = |(group, eligible): (&Group<P>, &Eligible)| Standing {
@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    /// Takes so many, and says so beforehand.
+    /// Takes all or nobody, and says so beforehand.
     struct Takes(bool);
 
     impl Strategy for Takes {

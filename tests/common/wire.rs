@@ -18,6 +18,8 @@ mod parting;
 pub mod patience;
 #[path = "../../examples/gateway/serving/pressing.rs"]
 mod pressing;
+#[path = "../../examples/gateway/serving/signs.rs"]
+mod signs;
 #[path = "../../examples/gateway/serving/tls.rs"]
 pub mod tls;
 #[path = "../../examples/gateway/serving/trailers.rs"]

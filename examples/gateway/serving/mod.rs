@@ -12,7 +12,7 @@
 //!                             patience.rs,    of the moment
 //!                             parting.rs
 //!                             frames.rs, trailers.rs, turns.rs
-//!                             pressing.rs, both by credit.rs
+//!                             pressing.rs, both by credit.rs; signs.rs
 //!                             worth.rs, all by limits.rs, counted in fired.rs
 //!                             farewell.rs; answers in responses.rs
 //! ```
@@ -36,6 +36,7 @@ mod plan;
 mod pressing;
 mod responses;
 mod router;
+mod signs;
 mod stack;
 pub mod tls;
 mod trailers;

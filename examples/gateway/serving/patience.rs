@@ -6,15 +6,13 @@ use super::{
     frames::Frames,
     limits::Limits,
     parting::{Parting, TOO_LATE, TOO_LONG},
+    signs::Signs,
     turns::{Turn, Turns},
 };
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -61,17 +59,6 @@ pub struct Patient<I> {
     signs: Arc<Signs>,
     fired: Fired,
     _place: OwnedSemaphorePermit,
-}
-
-/// That a client is there: each is set when it happens, by whoever sees to the bytes, and taken back by whoever looks.
-#[derive(Debug, Default)]
-pub struct Signs {
-    /// Something was read from it.
-    pub said: AtomicBool,
-    /// Something was written to it.
-    pub taken: AtomicBool,
-    /// It has asked for something by HTTP/1.0. That is not taken back.
-    pub is_old: AtomicBool,
 }
 
 /// What a client is waited for.
@@ -246,12 +233,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<I> {
             let is_let_go = !this.turn.is_over() && this.is_out_of_patience(cx);
             return if is_let_go { this.poll_let_go(cx) } else { read };
         }
-        let is_flood = |error: &io::Error| error.kind() == io::ErrorKind::QuotaExceeded;
-        this.frames.read(&buf.filled()[before..]).inspect_err(|error| {
-            if is_flood(error) {
+        if let Err(error) = this.frames.read(&buf.filled()[before..]) {
+            if error.kind() == io::ErrorKind::QuotaExceeded {
                 this.fired.one(Limit::Flood);
             }
-        })?;
+            return Poll::Ready(Err(error));
+        }
         let bytes = buf.filled().len() - before;
         this.signs.said.store(true, Ordering::Relaxed);
         this.opening = this.opening.saturating_sub(bytes);

@@ -3,8 +3,8 @@
 use super::{
     fired::{Fired, Limit},
     limits::Limits,
-    patience::Signs,
     pressing::Answers,
+    signs::Signs,
 };
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::{ext::Protocol, service::Service};

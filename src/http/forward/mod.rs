@@ -211,7 +211,7 @@ impl Rules {
 
 /// HTTP/2 clients may send each cookie in a line of its own; in HTTP/1.1 there is one line (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+    if seldom::has_several(headers, &header::COOKIE) {
         let lines: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
         if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
             headers.insert(header::COOKIE, joined);
@@ -230,7 +230,7 @@ fn one_length(headers: &mut HeaderMap) {
     let zeros = first.iter().take_while(|&&digit| digit == b'0').count();
     let first = &first[zeros.min(first.len().saturating_sub(1))..];
     // Some headers may have several lines, as Set-Cookie does.
-    let is_repeated = || headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some();
+    let is_repeated = || seldom::has_several(headers, &header::CONTENT_LENGTH);
     if first.len() < length.len() || headers.len() > headers.keys_len() && is_repeated() {
         let first = HeaderValue::from_bytes(first);
         if let Ok(first) = first {
@@ -270,7 +270,7 @@ where
             StateProjection::Called { inner, version } => {
                 let mut response = ready!(inner.poll(cx)).map_err(Into::into)?;
                 if let Some(coding) = seldom::get(response.headers(), &header::TRANSFER_ENCODING) {
-                    let several = || response.headers().get_all(header::TRANSFER_ENCODING).iter().nth(1).is_some();
+                    let several = || seldom::has_several(response.headers(), &header::TRANSFER_ENCODING);
                     // The coding ends at this hop, and nobody undoes any other: none was asked for (RFC 9112 §7.4).
                     if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || several() {
                         return Poll::Ready(Err(UNDECODED.into()));

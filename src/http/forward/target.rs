@@ -1,7 +1,7 @@
 //! Whether what a request asks for, and of whom, can be asked of another.
 
 use super::Refused;
-use crate::http::Peer;
+use crate::http::{Peer, seldom};
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
@@ -141,11 +141,10 @@ fn is_port(text: &[u8]) -> bool {
 
 /// Of what there may be one, there is one. Looked at where some header has several lines.
 pub(super) fn single(headers: &HeaderMap) -> Result<(), Refused> {
-    let several = |name| headers.get_all(name).iter().nth(1).is_some();
-    if several(header::HOST) {
+    if seldom::has_several(headers, &header::HOST) {
         return Err(Refused::malformed("there is more than one Host"));
     }
-    if several(header::CONTENT_LENGTH) {
+    if seldom::has_several(headers, &header::CONTENT_LENGTH) {
         return Err(Refused::malformed("there is more than one Content-Length"));
     }
     Ok(())

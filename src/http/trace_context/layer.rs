@@ -1,5 +1,8 @@
 use super::{TRACEPARENT, Trace, TraceAttempt, TraceContext, Traced, state};
-use crate::{http::seldom, rng::Rng};
+use crate::{
+    http::{own::own, seldom},
+    rng::Rng,
+};
 use http::HeaderMap;
 use std::sync::Arc;
 use tower::Layer;
@@ -68,7 +71,7 @@ impl<S> Layer<S> for TraceLayer {
     type Service = Trace<S>;
 
     fn layer(&self, inner: S) -> Trace<S> {
-        Trace::new(inner, own(&self.rule))
+        Trace::new(inner, self.rule.as_ref().map(own))
     }
 }
 
@@ -82,13 +85,8 @@ impl<S> Layer<S> for TraceAttemptLayer {
     type Service = TraceAttempt<S>;
 
     fn layer(&self, inner: S) -> TraceAttempt<S> {
-        TraceAttempt::new(inner, own(&self.rule))
+        TraceAttempt::new(inner, self.rule.as_ref().map(own))
     }
-}
-
-/// With a count of its own: one for all threads would be written by each of them with every request.
-fn own(rule: &Option<Arc<Rule>>) -> Option<Arc<Rule>> {
-    rule.as_deref().cloned().map(Arc::new)
 }
 
 impl Rule {
@@ -96,8 +94,8 @@ impl Rule {
     pub(super) fn begin(&self, headers: &mut HeaderMap, seed: u64) -> Traced {
         let told = if seldom::has(headers, &TRACEPARENT) {
             // Several are none: nobody knows which is right.
-            let is_one = headers.get_all(TRACEPARENT).iter().nth(1).is_none();
-            headers.remove(TRACEPARENT).filter(|_| is_one)
+            let several = seldom::has_several(headers, &TRACEPARENT);
+            headers.remove(TRACEPARENT).filter(|_| !several)
         } else {
             None
         };

@@ -1,6 +1,5 @@
 use super::{Settings, host::Host};
-use crate::hash::mix;
-use crate::sync::locked;
+use crate::{hash::mix, sync::locked};
 use http::uri::{Authority, Scheme};
 use std::{
     collections::HashMap,

@@ -5,6 +5,7 @@ mod tunnel;
 
 pub(super) use self::asked::Asked;
 use self::asked::Switching;
+use super::own::own;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -68,8 +69,7 @@ impl<S> Layer<S> for UpgradeLayer {
     type Service = Upgrade<S>;
 
     fn layer(&self, inner: S) -> Upgrade<S> {
-        // A count of its own: one for all threads would be written by each of them with every request.
-        Upgrade { inner, policy: Arc::new(Policy::clone(&self.policy)) }
+        Upgrade { inner, policy: own(&self.policy) }
     }
 }
 
