@@ -153,8 +153,9 @@ measure_idle() {
     before=$(memory "${pids[$1]}")
     # One request on each, and then silence.
     taskset -c 1 h2load --h1 -t1 -c$idle -n$idle "http://127.0.0.1:${h1[$1]}/" >/dev/null
-    taskset -c 1 h2load --h1 -t1 -c$idle --rps .01 -D 6 "http://127.0.0.1:${h1[$1]}/" >/dev/null & held=$!
-    sleep 4
+    taskset -c 1 h2load --h1 -t1 -c$idle --rps .01 -D 14 "http://127.0.0.1:${h1[$1]}/" >/dev/null & held=$!
+    # Long enough for whoever gives something back after a while.
+    sleep 12
     awk -v a="$(memory "${pids[$1]}")" -v b="$before" 'BEGIN {print a / 1024}'
     wait "$held" || true
 }

@@ -24,7 +24,7 @@ use tokio_rustls::{
         version::{TLS12, TLS13},
     },
 };
-use wire::{OK, Wire, header, limits::Limits, tls::Tls, to_end};
+use wire::{OK, Wire, doze::AFTER, header, limits::Limits, tls::Tls, to_end};
 
 /// A directory with `chain.pem` and `key.pem`, which goes when this does.
 struct Files(PathBuf);
@@ -121,6 +121,28 @@ async fn http2_is_liked_better_and_begins_by_negotiation() {
     let (answer, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
     assert!(connect(&wire, &trusted, &TLS13, &["spdy/3"]).await.is_err());
+}
+
+#[tokio::test]
+async fn who_says_nothing_for_a_while_can_ask_again() {
+    let files = Files::new("doze");
+    let trusted = files.write();
+    let wire = Wire::encrypted(OK, Limits::default(), files.load()).await;
+    let mut stream = connect(&wire, &trusted, &TLS13, &[]).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::pause();
+        tokio::time::advance(AFTER).await;
+        tokio::time::resume();
+    }
+    stream.shutdown().await.unwrap();
+    // With a word of farewell: else this is an error.
+    assert_eq!(stream.read_to_end(&mut Vec::new()).await.unwrap(), 0);
 }
 
 #[tokio::test]

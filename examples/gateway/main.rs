@@ -149,7 +149,7 @@ async fn run(
     // Clients wait in the queues of the sockets meanwhile: a pool that is empty has nothing for them but 503.
     let first = Arc::clone(&plan.borrow());
     first.first_words(FIRST_WORDS).await;
-    let connections = Connections::new(plan.borrow().config.server.limits.of_clients()).tls(tls.clone());
+    let connections = Connections::new(plan.borrow().config.server.limits.of_clients(), tls.clone());
     let mut working = Workers::start(workers, &connections, listeners, &asked.stop, &plan)?;
     let reloads = Arc::<Reloads>::default();
     let metrics = Metrics { watched, plans: plan.clone(), connections, reloads: Arc::clone(&reloads) };

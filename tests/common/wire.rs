@@ -3,9 +3,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 #[path = "../../examples/gateway/serving/connection.rs"]
-mod connection;
+pub mod connection;
 #[path = "../../examples/gateway/serving/credit.rs"]
 pub mod credit;
+#[path = "../../examples/gateway/serving/doze.rs"]
+pub mod doze;
 #[path = "../../examples/gateway/serving/fired.rs"]
 pub mod fired;
 #[path = "../../examples/gateway/serving/frames.rs"]
@@ -17,7 +19,7 @@ mod parting;
 #[path = "../../examples/gateway/serving/patience.rs"]
 pub mod patience;
 #[path = "../../examples/gateway/serving/pressing.rs"]
-mod pressing;
+pub mod pressing;
 #[path = "../../examples/gateway/serving/signs.rs"]
 mod signs;
 #[path = "../../examples/gateway/serving/tls.rs"]
@@ -141,7 +143,7 @@ impl Wire {
         let proxy = ReverseProxy::builder(&pool).retry(RetryLayer::none()).hedge(HedgeLayer::none()).forward(forward);
         let proxy = adjust(proxy).build();
         let fired = limits.fired.clone();
-        let connections = Connections::new(limits).tls(tls);
+        let connections = Connections::new(limits, tls);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap();
         let (turns, taken) = Turns::new();

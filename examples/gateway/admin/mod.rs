@@ -114,7 +114,7 @@ pub async fn serve(
     let access = Arc::new(access::Rules::new(&plans.borrow().config.server));
     let drains = Drains::new(plans.borrow().journal.clone());
     let router = router(Admin { plans, stopping, access, drains, clock: Clock::new() }, metrics);
-    let (service, connections) = (TowerToHyperService::new(router), Connections::new(limits()));
+    let (service, connections) = (TowerToHyperService::new(router), Connections::new(limits(), None));
     let (turns, taken) = Turns::new();
     tokio::spawn(taken);
     loop {

@@ -60,7 +60,7 @@ use tower_balancer::{
 pub struct Metrics {
     pub watched: Watched,
     pub plans: watch::Receiver<Arc<Plan>>,
-    pub connections: Connections,
+    pub connections: Arc<Connections>,
     pub reloads: Arc<Reloads>,
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     credit::Credit,
+    doze::Lent,
     fired::{Fired, Limit},
     limits::Limits,
     parting::{FULL, Parting},
@@ -11,7 +12,10 @@ use super::{
     turns::Turns,
     worth::{Counting, LAST},
 };
-use futures_util::future::{Either, select};
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+};
 use http::{Request, Response, Version, header, uri::Scheme};
 use hyper::{
     body::Incoming,
@@ -56,15 +60,16 @@ pub const LINGER: Duration = Duration::from_millis(100);
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
 
-/// How connections are served, and how many. Clones have their places together.
-#[derive(Clone)]
+/// How connections are served, and how many.
 pub struct Connections {
     server: auto::Builder<TokioExecutor>,
+    /// Of those that have asked for something over HTTP/1.1.
+    again: auto::Builder<TokioExecutor>,
     places: Arc<Semaphore>,
     farewells: Arc<Semaphore>,
     limits: Limits,
     tls: Option<Tls>,
-    accepted: Arc<AtomicU64>,
+    accepted: AtomicU64,
 }
 
 /// A connection to its end. Apart: it is large, and a future that awaits another has room for it twice.
@@ -93,7 +98,8 @@ impl Connections {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    pub fn new(limits: Limits) -> Self {
+    /// Over TLS, and no other way, where there is a certificate.
+    pub fn new(limits: Limits, tls: Option<Tls>) -> Arc<Self> {
         let mut server = auto::Builder::new(TokioExecutor::new());
         server
             .http1()
@@ -119,12 +125,8 @@ impl Connections {
             .enable_connect_protocol();
         let places = Arc::new(Semaphore::new(limits.connections));
         let farewells = Arc::new(Semaphore::new(FAREWELLS));
-        Self { server, places, farewells, limits, tls: None, accepted: Arc::default() }
-    }
-
-    /// Over TLS, and no other way, where there is a certificate.
-    pub fn tls(self, tls: Option<Tls>) -> Self {
-        Self { tls, ..self }
+        let again = server.clone().http1_only();
+        Arc::new(Self { server, again, places, farewells, limits, tls, accepted: AtomicU64::default() })
     }
 
     /// A client that has connected, if there is a place; else it is told so. It stands in the line of `turns`.
@@ -159,24 +161,24 @@ impl Connections {
     }
 
     /// Serves what `client` asks for with `service`, until either side closes; after `stop` only what has begun.
-    pub fn serve<S, B, F>(&self, client: Client, address: SocketAddr, service: S, stop: F) -> Serving
+    pub fn serve<S, B, F>(self: &Arc<Self>, client: Client, address: SocketAddr, service: S, stop: F) -> Serving
     where
         F: Future<Output = ()> + Send + 'static,
         S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
-        let Client { stream, place, turns } = client;
+        let (connections, Client { stream, place, turns }) = (Arc::clone(self), client);
         match self.tls.clone() {
             None => {
                 let reset = |stream: &Coalesce<TcpStream>| {
                     _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
                 };
                 let stream = Patient::new(Coalesce::new(stream), &self.limits, turns, place).broken_off_by(reset);
-                self.serve_on(stream, Peer::new(address, &Scheme::HTTP), service, stop)
+                Box::pin(connections.serve_on(Box::new(stream), Peer::new(address, &Scheme::HTTP), service, stop))
             }
             Some(tls) => {
-                let (connections, line) = (self.clone(), turns.clone());
+                let line = turns.clone();
                 Box::pin(async move {
                     let fired = connections.fired();
                     let accepting = pin!(timeout(connections.limits.head_time, async {
@@ -201,13 +203,19 @@ impl Connections {
                     };
                     // TLS itself says where it ends.
                     let stream = Patient::new(Coalesce::new(stream), &connections.limits, turns, place);
-                    connections.serve_on(stream, Peer::new(address, &Scheme::HTTPS), service, stop).await
+                    connections.serve_on(Box::new(stream), Peer::new(address, &Scheme::HTTPS), service, stop).await
                 })
             }
         }
     }
 
-    fn serve_on<I, S, B, F>(&self, stream: Patient<Coalesce<I>>, peer: Peer, service: S, stop: F) -> Serving
+    async fn serve_on<I, S, B, F>(
+        self: Arc<Self>,
+        mut stream: Box<Patient<Coalesce<I>>>,
+        peer: Peer,
+        service: S,
+        stop: F,
+    ) -> Result<(), BoxError>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -215,7 +223,41 @@ impl Connections {
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
-        let (switch, signs, stream) = (stream.switch(), stream.signs(), TokioIo::new(stream));
+        let (mut stop, mut server) = (pin!(stop.fuse()), &self.server);
+        loop {
+            let (lent, mut back) = Lent::new(stream.signs(), stream);
+            self.serve_awake(server, lent, &peer, &service, stop.as_mut()).await?;
+            let Ok(dozing) = back.try_recv() else { return Ok(()) };
+            (stream, server) = (dozing, &self.again);
+            // Who has asked in time is answered, so it is looked at first.
+            let asks_again = match select(poll_fn(|cx| stream.poll_woken(cx)), stop.as_mut()).await {
+                Either::Left((woken, _)) => woken?,
+                Either::Right(_) => false,
+            };
+            if !asks_again {
+                return Ok(poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await?);
+            }
+        }
+    }
+
+    /// Until either side closes, or the client dozes.
+    fn serve_awake<'a, I, S, B, F>(
+        &self,
+        server: &auto::Builder<TokioExecutor>,
+        stream: Lent<Box<Patient<Coalesce<I>>>>,
+        peer: &Peer,
+        service: &S,
+        stop: F,
+    ) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = ()> + Send + 'a,
+        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
+    {
+        let (switch, signs, peer) = (stream.switch(), stream.signs(), peer.clone());
+        let stream = TokioIo::new(Pin::new(stream));
         let asked = Arc::clone(&signs);
         let connect = |service: Counting<Pressing<S>>| {
             let service = service_fn(move |request: Request<Incoming>| {
@@ -230,11 +272,11 @@ impl Connections {
                 request.extensions_mut().insert(peer.clone());
                 service.call(request)
             });
-            self.server.serve_connection_with_upgrades(stream, service).into_owned()
+            server.serve_connection_with_upgrades(stream, service).into_owned()
         };
         let Limits { stall, min_rate, .. } = self.limits;
         let fired = self.fired().clone();
-        let service = Pressing::new(service, Credit::new(stall, min_rate), fired.clone());
+        let service = Pressing::new(service.clone(), Credit::new(stall, min_rate), fired.clone());
         let answers = service.answers();
         let connection = Counting::new(service, answers.clone(), &self.limits).on(connect, signs, &self.limits, stop);
         Box::pin(answers.watched_on(connection, stall, fired))

@@ -11,7 +11,7 @@
 //!               accepts       tls.rs          by the plan  limit.rs
 //!                             patience.rs,    of the moment
 //!                             parting.rs
-//!                             frames.rs, trailers.rs, turns.rs
+//!                             frames.rs, trailers.rs, turns.rs, doze.rs
 //!                             pressing.rs, both by credit.rs; signs.rs
 //!                             worth.rs, all by limits.rs, counted in fired.rs
 //!                             farewell.rs; answers in responses.rs
@@ -23,6 +23,7 @@ mod checks;
 mod connection;
 mod credit;
 mod discovery;
+mod doze;
 mod farewell;
 pub mod fired;
 #[cfg(feature = "etcd")]

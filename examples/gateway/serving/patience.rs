@@ -2,6 +2,7 @@
 
 use super::{
     credit::Credit,
+    doze,
     fired::{Fired, Limit},
     frames::Frames,
     limits::Limits,
@@ -48,6 +49,9 @@ pub struct Patient<I> {
     awaited: Option<(Awaited, Instant)>,
     /// Rings when a read has waited for long, or earlier: to move it for each request would cost more than to look.
     alarm: Option<Pin<Box<Sleep>>>,
+    /// The client dozes, and this is the first it has said since.
+    dozes: bool,
+    first: Option<u8>,
     /// As soon as it is its turn.
     is_let_go: bool,
     /// With these words, or from one who is in the middle of a request.
@@ -87,6 +91,8 @@ impl<I> Patient<I> {
             opening: OPENING,
             awaited: None,
             alarm: None,
+            dozes: false,
+            first: None,
             is_let_go: false,
             parting: None,
             break_off: None,
@@ -127,7 +133,7 @@ impl<I> Patient<I> {
 
     /// Whether a read that waits has waited for too long. Who has begun a head is told so.
     fn is_out_of_patience(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some((awaits, patience)) = self.awaits() else { return false };
+        let Some((awaits, mut patience)) = self.awaits() else { return false };
         // The next body is another.
         if awaits != Awaited::Body {
             self.upload.renew();
@@ -136,6 +142,11 @@ impl<I> Patient<I> {
             Some((awaited, since)) if awaited == awaits => since,
             _ => self.awaited.insert((awaits, Instant::now())).1,
         };
+        let may_doze = matches!(awaits, Awaited::Request(_)) && !self.dozes && self.writing.is_none();
+        let will_doze = may_doze && patience > doze::AFTER;
+        if will_doze {
+            patience = doze::AFTER;
+        }
         let until = since + patience;
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(until)));
         if alarm.deadline() > until {
@@ -143,6 +154,10 @@ impl<I> Patient<I> {
         }
         while alarm.as_mut().poll(cx).is_ready() {
             if Instant::now() >= until {
+                if will_doze {
+                    self.signs.dozes.store(true, Ordering::Relaxed);
+                    return false;
+                }
                 self.fired.one(match awaits {
                     Awaited::Opening | Awaited::Head(_) => Limit::HeadTime,
                     Awaited::Request(_) => Limit::Idle,
@@ -205,6 +220,18 @@ pub fn stood_still() -> io::Error {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Patient<I> {
+    /// Waits for a client that dozes to say something, which the next read brings. Returns whether it has: else it is over.
+    pub fn poll_woken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.dozes = true;
+        let mut byte = [0];
+        let mut byte = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut *self).poll_read(cx, &mut byte))?;
+        self.dozes = false;
+        self.signs.dozes.store(false, Ordering::Relaxed);
+        self.first = byte.filled().first().copied();
+        Poll::Ready(Ok(self.first.is_some()))
+    }
+
     /// Fails, in its turn: there may be thousands at once.
     fn poll_let_go(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.turn.poll_next(cx));
@@ -218,6 +245,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Patient<I> {
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            buf.put_slice(&[first]);
+            return Poll::Ready(Ok(()));
+        }
         // What came before it was looked at when more is asked for.
         if !this.is_let_go && this.inner.begun_request_line() >= REQUEST_LINE {
             this.fired.one(Limit::HeadSize);

@@ -9,6 +9,8 @@ pub struct Signs {
     pub said: AtomicBool,
     /// Something was written to it.
     pub taken: AtomicBool,
+    /// It has said nothing for a while between two requests over HTTP/1.1.
+    pub dozes: AtomicBool,
     /// It has asked for something by HTTP/1.0. That is not taken back.
     pub is_old: AtomicBool,
 }

@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Door {
     pub listeners: Vec<net::TcpListener>,
     /// How they are served.
-    pub connections: Connections,
+    pub connections: Arc<Connections>,
     /// It closes when this turns true.
     pub stop: watch::Receiver<bool>,
     /// Dropped when it has closed.

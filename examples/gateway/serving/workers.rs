@@ -28,7 +28,7 @@ impl Workers {
     /// has time takes the next connection.
     pub fn start(
         number: usize,
-        connections: &Connections,
+        connections: &Arc<Connections>,
         listeners: Vec<TcpListener>,
         stop: &watch::Receiver<bool>,
         plan: &watch::Receiver<Arc<Plan>>,
@@ -37,7 +37,7 @@ impl Workers {
         let mut working = JoinSet::new();
         for _ in 0..number {
             let listeners = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
-            let (stop, open, connections) = (stop.clone(), open.clone(), connections.clone());
+            let (stop, open, connections) = (stop.clone(), open.clone(), Arc::clone(connections));
             let (door, plan, runtime) = (Door { listeners, connections, stop, open }, plan.clone(), runtime(0)?);
             working.spawn_blocking(move || {
                 let ended = runtime.block_on(until_closed(door, plan));

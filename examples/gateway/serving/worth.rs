@@ -100,7 +100,8 @@ impl<S> Counting<S> {
 
     /// A connection on which this is served: it is closed where so many more of its requests were given up than answered, and
     /// asked to end where none has begun for a while, both by `limits`, and at `stop`. Where it goes on after that with nothing
-    /// under way, and without `signs` of the client, it is closed as well: a client may say that it is there, and not go.
+    /// under way, and without `signs` of the client, it is closed as well: a client may say that it is there, and not go. Where the client
+    /// dozes, it is to be dropped.
     pub fn on<C, F>(self, connect: impl FnOnce(Self) -> C, signs: Arc<Signs>, limits: &Limits, stop: F) -> Kept<C, F> {
         let Limits { abandoned: most, idle: patience, ref fired, .. } = *limits;
         Kept {
@@ -226,6 +227,9 @@ where
             let rings = !is_http1 && this.check.as_mut().poll(cx).is_ready();
             if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(Into::into));
+            }
+            if this.signs.dozes.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
             }
             // Whoever resets goes on sending, and so this is looked at.
             if this.tally.abandoned.load(Ordering::Relaxed) > *this.most {
