@@ -13,8 +13,9 @@ pub(crate) fn decay(elapsed: f64, tau: f64) -> f64 {
 
 /// Nearly the same for a fraction of the cost, where a decision looks at many: never off by more than 0.03.
 pub(crate) fn fade(elapsed: f64, tau: f64) -> f64 {
-    let x = elapsed / tau;
-    1.0 / (1.0 + x * (1.0 + x * (1.0 / 2.0 + x / 6.0)))
+    let x = elapsed * (1.0 / tau);
+    // As above.
+    if x < 1e-3 { 1.0 - x } else { 1.0 / (1.0 + x * (1.0 + x * (1.0 / 2.0 + x * (1.0 / 6.0)))) }
 }
 
 /// The point at `weight` on the way from `old` to `new`.

@@ -65,15 +65,27 @@ impl Latency {
     /// How long ago, on average, the requests that wait for an answer were started: what a backend that has stopped
     /// answering cannot hide. One whose answer has begun waits no more, however long its body is.
     pub fn mean_age(&self, now: Moment) -> Duration {
+        match self.ages(now) {
+            (_, 0) => Duration::ZERO,
+            (sum, n) => Duration::from_micros(sum * 16 / n),
+        }
+    }
+
+    /// The same in seconds, for less.
+    pub(crate) fn mean_age_secs(&self, now: Moment) -> f64 {
+        match self.ages(now) {
+            (0, _) => 0.0,
+            (sum, n) => sum as f64 * 16e-6 / n as f64,
+        }
+    }
+
+    /// How old those are together that wait, in units of 16 microseconds, and how many they are.
+    fn ages(&self, now: Moment) -> (u64, u64) {
         let word = self.waiting.load(Ordering::Relaxed);
         let (n, started) = (word & ((1 << COUNT_BITS) - 1), word >> COUNT_BITS);
-        if n == 0 {
-            return Duration::ZERO;
-        }
         let sum = (now.micros() / 16).wrapping_mul(n).wrapping_sub(started) << COUNT_BITS >> COUNT_BITS;
         // A request that was started a moment ahead of this clock is not as old as the sum is wide.
-        let sum = if sum >> (SUM_BITS - 1) == 1 { 0 } else { sum };
-        Duration::from_micros(sum * 16 / n)
+        (if sum >> (SUM_BITS - 1) == 1 { 0 } else { sum }, n)
     }
 
     /// Whether no request waits for an answer.
@@ -188,6 +200,6 @@ fn unpack(word: u64, now: u32) -> Option<Sampled> {
     let (value, then) = ((word >> 32) as u32, word as u32);
     let idle = now.wrapping_sub(then);
     // Threads read their clocks in their own order: a sample from a moment ahead is not 49 days old.
-    let idle = if idle > u32::MAX - 10_000 { 0.0 } else { f64::from(idle) / 1_000.0 };
+    let idle = if idle > u32::MAX - 10_000 { 0.0 } else { f64::from(idle) * 1e-3 };
     (word != 0).then(|| Sampled { value: f64::from(f32::from_bits(value).abs()), idle })
 }

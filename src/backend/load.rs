@@ -4,25 +4,25 @@ use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 /// What one backend is doing and has done, counted over every balancer of the process.
 ///
 /// The counters of one backend share two cache lines with nothing else, and the times of its answers two more, so that busy
-/// backends do not slow each other down. What ends well, as nearly all does, is one change of one word. They are statistics:
+/// backends do not slow each other down. In the first is all that a pick looks at, and what a request that ends well changes. They are statistics:
 /// each is exact once the threads that count have been joined, and none orders any other memory access, hence `Relaxed`
 /// throughout.
 #[derive(Debug, Default)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct Load {
     /// In the lower [`BITS`] the requests in flight, above them those that ended well.
     flow: AtomicU64,
+    /// What the requests in flight cost beyond 1 each, in [`UNITS`] of it.
+    extra: AtomicI64,
+    latency: Latency,
     /// When the first request came since the backend is in rotation: tenths of a second, plus 1; 0 is not yet.
     since: AtomicU32,
     /// The answers that it had given before.
     before: AtomicU32,
     /// Answers since then: in the upper half those that were looked at, in the lower half those of them that count.
     proven: AtomicU64,
-    /// What the requests in flight cost beyond 1 each, in [`UNITS`] of it.
-    extra: AtomicI64,
     /// How the others ended, in the order of [`Outcome::ALL`].
     others: [AtomicU64; Outcome::ALL.len() - 1],
-    latency: Latency,
     response_times: ResponseTimes,
 }
 

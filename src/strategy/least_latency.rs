@@ -1,10 +1,11 @@
 use super::{
     Candidates, Hint, Index, Picker, Score, Strategy,
-    sample::{Least, distinct, failures, least},
+    sample::{Least, distinct, failures},
 };
 use crate::{
-    backend::{Backend, Moment},
+    backend::{Backend, Moment, Sampled},
     ewma::{blend, fade},
+    rng::Rng,
 };
 use std::sync::{
     Arc,
@@ -31,25 +32,16 @@ use std::sync::{
 /// The age of a request counts until its answer begins: a long body is no sign of a slow backend. A backend with twice the
 /// weight gets twice as many in flight. Up to 128 candidates are all looked at, O(n); beyond, 8 at random and the best 4 of the
 /// last pick.
-#[derive(Clone, Debug, Default)]
-pub struct LeastLatency {
-    shared: Arc<Shared>,
-}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeastLatency;
 
-/// What picks learn for the next ones.
+/// What [`LeastLatency`] builds.
 #[derive(Debug)]
-struct Shared {
-    /// The pool's mean latency in seconds, as `f64` bits; zero while unknown.
+pub struct LeastLatencyPicker {
+    /// The mean latency of the backends in seconds, as the last pick found it, as `f64` bits; zero while unknown.
     mean: AtomicU64,
-    /// The best candidates of the last picks, by place.
+    /// The best candidates of the last picks among many, by place.
     remembered: [AtomicU32; REMEMBERED],
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        // Nobody is remembered yet: a place beyond any member.
-        Self { mean: AtomicU64::new(0), remembered: std::array::from_fn(|_| AtomicU32::new(u32::MAX)) }
-    }
 }
 
 /// Up to so many candidates, looking at all of them costs a microsecond or two.
@@ -68,29 +60,44 @@ const FORGOTTEN: f64 = 60.0;
 const OTHERS: f64 = 1.0;
 
 impl LeastLatency {
-    /// The strategy; clones learn together.
+    /// The strategy.
     pub fn new() -> Self {
-        Self::default()
+        Self
     }
 }
 
 impl Strategy for LeastLatency {
-    type Picker = Self;
+    type Picker = LeastLatencyPicker;
 
-    fn build(&self, _members: &[Arc<Backend>]) -> Self {
-        self.clone()
+    fn build(&self, _members: &[Arc<Backend>]) -> LeastLatencyPicker {
+        // Nobody is remembered yet: a place beyond any member.
+        LeastLatencyPicker { mean: AtomicU64::new(0), remembered: std::array::from_fn(|_| AtomicU32::new(u32::MAX)) }
     }
 }
 
-impl Picker for LeastLatency {
+impl Picker for LeastLatencyPicker {
     fn pick(&self, candidates: &Candidates<'_>, hint: &Hint<'_>) -> Option<Index> {
-        let now = Moment::of(hint.now);
-        if candidates.len() <= SCAN { scan(candidates, hint, now) } else { self.sample(candidates, hint, now) }
+        let mut rng = hint.rng();
+        if candidates.len() <= SCAN {
+            return self.cheapest(candidates, candidates.eligible(), hint, &mut rng, |_, _| {});
+        }
+        let mut looked_at = [Index::new(0); CHOICES + REMEMBERED];
+        let looked_at = self.sample(candidates, &mut rng, &mut looked_at);
+        let mut best = [(f64::INFINITY, None); REMEMBERED];
+        let picked = self.cheapest(candidates, looked_at, hint, &mut rng, |index, cost| {
+            keep_best(&mut best, cost, index);
+        });
+        for (slot, (_, index)) in self.remembered.iter().zip(best) {
+            if let Some(index) = index {
+                slot.store(index.get() as u32, Ordering::Relaxed);
+            }
+        }
+        picked
     }
 
     fn score(&self, candidates: &Candidates<'_>, index: Index, hint: &Hint<'_>) -> Option<Score> {
         let (backend, now) = (candidates.get(index)?, Moment::of(hint.now));
-        let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now).unwrap_or(UNKNOWN);
+        let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now);
         let (load, latency) = (backend.load(), backend.load().latency());
         let parts = [
             ("mean latency", latency.mean(now).map_or(f64::NAN, |sampled| sampled.value)),
@@ -101,67 +108,71 @@ impl Picker for LeastLatency {
             ("weight", hint.weight(backend)),
         ];
         let of = if candidates.len() <= SCAN { candidates.len() } else { CHOICES + REMEMBERED };
-        Some(Score::new(cost(backend, mean, of, hint, now), parts))
+        Some(Score::new(cost(backend, latency.mean(now), mean, of, hint, now), parts))
     }
 }
 
-/// The best of all.
-fn scan(candidates: &Candidates<'_>, hint: &Hint<'_>, now: Moment) -> Option<Index> {
-    let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now).unwrap_or(UNKNOWN);
-    least(candidates, hint, SCAN, |backend| cost(backend, mean, candidates.len(), hint, now))
-}
-
-impl LeastLatency {
-    /// The best of some at random and of those that were good a moment ago.
-    fn sample(&self, candidates: &Candidates<'_>, hint: &Hint<'_>, now: Moment) -> Option<Index> {
-        let mut rng = hint.rng();
+impl LeastLatencyPicker {
+    /// Some at random, and those that were good a moment ago.
+    fn sample<'a>(
+        &self,
+        candidates: &Candidates<'_>,
+        rng: &mut Rng,
+        looked_at: &'a mut [Index; CHOICES + REMEMBERED],
+    ) -> &'a [Index] {
         let eligible = candidates.eligible();
-        let mut looked_at = [Index::new(0); CHOICES + REMEMBERED];
         let mut n = 0;
-        distinct(eligible.len(), CHOICES, &mut rng, |place, _| {
+        distinct(eligible.len(), CHOICES, rng, |place, _| {
             looked_at[n] = eligible[place];
             n += 1;
         });
-        for remembered in &self.shared.remembered {
+        for remembered in &self.remembered {
             let index = Index::new(remembered.load(Ordering::Relaxed) as usize);
             if candidates.is_eligible(index) && !looked_at[..n].contains(&index) {
                 looked_at[n] = index;
                 n += 1;
             }
         }
-        let looked_at = &looked_at[..n];
+        &looked_at[..n]
+    }
 
+    /// The cheapest of them; `each` hears of all. One look at each backend: the mean that they are compared with is that of the
+    /// pick before.
+    fn cheapest(
+        &self,
+        candidates: &Candidates<'_>,
+        looked_at: &[Index],
+        hint: &Hint<'_>,
+        rng: &mut Rng,
+        mut each: impl FnMut(Index, f64),
+    ) -> Option<Index> {
+        let now = Moment::of(hint.now);
         let backends = || looked_at.iter().filter_map(|&index| Some((index, candidates.get(index)?)));
-        let mean = self.shared.learn_mean(mean(backends().map(|(_, backend)| &**backend), now));
-        let mut least = Least::default();
-        let mut best = [(f64::INFINITY, None); REMEMBERED];
+        let known = f64::from_bits(self.mean.load(Ordering::Relaxed));
+        let mean = if known > 0.0 { known } else { mean(backends().map(|(_, backend)| &**backend), now) };
+        let (mut least, mut sum, mut n) = (Least::default(), 0.0, 0_u32);
         for (index, backend) in backends() {
-            let cost = cost(backend, mean, looked_at.len(), hint, now);
-            least.offer(index, cost, &mut rng);
-            keep_best(&mut best, cost, index);
-        }
-        for (slot, (_, index)) in self.shared.remembered.iter().zip(best) {
-            if let Some(index) = index {
-                slot.store(index.get() as u32, Ordering::Relaxed);
+            let measured = backend.load().latency().mean(now);
+            if let Some(measured) = measured {
+                (sum, n) = (sum + measured.value, n + 1);
             }
+            let cost = cost(backend, measured, mean, looked_at.len(), hint, now);
+            least.offer(index, cost, rng);
+            each(index, cost);
+        }
+        if n > 0 {
+            self.learn(known, sum / f64::from(n), looked_at.len() == candidates.len());
         }
         least.index
     }
-}
 
-impl Shared {
-    /// The pool's mean after a look at a part of it.
-    fn learn_mean(&self, seen: Option<f64>) -> f64 {
-        let known = f64::from_bits(self.mean.load(Ordering::Relaxed));
-        let mean = match seen {
-            Some(seen) if known > 0.0 => blend(known, seen, 0.05),
-            Some(seen) => seen,
-            None if known > 0.0 => known,
-            None => return UNKNOWN,
-        };
-        // Two picks at once may lose one of two looks, and nothing else.
-        self.mean.store(mean.to_bits(), Ordering::Relaxed);
-        mean
+    /// Takes in the mean of all, or of some of them.
+    fn learn(&self, known: f64, seen: f64, is_of_all: bool) {
+        let mean = if is_of_all || known == 0.0 { seen } else { blend(known, seen, 0.05) };
+        // What hardly changes is not written: other threads read it. Two picks at once may lose one of two looks, and nothing else.
+        if (mean - known).abs() > known * 1e-3 {
+            self.mean.store(mean.to_bits(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -169,25 +180,26 @@ impl Shared {
 const UNKNOWN: f64 = 1.0;
 
 /// The mean of what was measured.
-fn mean<'a>(backends: impl Iterator<Item = &'a Backend>, now: Moment) -> Option<f64> {
+fn mean<'a>(backends: impl Iterator<Item = &'a Backend>, now: Moment) -> f64 {
     let measured = backends.filter_map(|backend| backend.load().latency().mean(now));
     let (sum, n) = measured.fold((0.0, 0_u32), |(sum, n), sampled| (sum + sampled.value, n + 1));
-    (n > 0).then(|| sum / f64::from(n))
+    if n > 0 { sum / f64::from(n) } else { UNKNOWN }
 }
 
 /// What a request costs on `backend`, one of so many that are compared.
-fn cost(backend: &Backend, mean: f64, of: usize, hint: &Hint<'_>, now: Moment) -> f64 {
+fn cost(backend: &Backend, measured: Option<Sampled>, mean: f64, of: usize, hint: &Hint<'_>, now: Moment) -> f64 {
     let load = backend.load();
     let in_flight = load.work();
-    let measured = load.latency().mean(now);
     let estimate = match measured.filter(|sampled| sampled.idle < FORGOTTEN) {
         Some(sampled) => blend(mean, sampled.value, fade(sampled.idle, DRIFT)),
         // One request finds out how it is; the others wait for what it finds.
         None if in_flight == 0.0 && hint.turns_to(backend, of) => 0.0,
         None => mean,
     };
-    let age = load.latency().mean_age(now).as_secs_f64();
-    let ahead = (in_flight + hint.work() + OTHERS) / hint.weight(backend);
+    let age = load.latency().mean_age_secs(now);
+    let (weight, requests) = (hint.weight(backend), in_flight + hint.work() + OTHERS);
+    // Mostly there is nothing to divide, and of a division all that follows has to wait.
+    let ahead = if weight == 1.0 { requests } else { requests / weight };
     (estimate + failures(load, now) * mean).max(age / 2.0) * ahead * ahead
 }
 

@@ -133,7 +133,7 @@ pub use self::{
     eligible::Eligible,
     grouped::{Grouped, GroupedPicker, Grouping, Standing},
     hint::Hint,
-    least_latency::LeastLatency,
+    least_latency::{LeastLatency, LeastLatencyPicker},
     least_request::LeastRequest,
     named::{AnyStrategy, UnknownStrategy},
     peak_ewma::PeakEwma,
