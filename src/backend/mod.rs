@@ -106,6 +106,14 @@ pub(crate) trait Home: Send + Sync {
     fn backoff(&self) -> Backoff;
 }
 
+/// What most backends begin with is there once.
+fn common<T>(cell: &OnceLock<Arc<T>>, value: impl FnOnce() -> T) -> Arc<T> {
+    Arc::clone(cell.get_or_init(|| Arc::new(value())))
+}
+
+static ASSUMED: OnceLock<Arc<Health>> = OnceLock::new();
+static NOWHERE: OnceLock<Arc<Locality>> = OnceLock::new();
+
 /// No route that is closed for the night puts out the backend that it is on.
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
@@ -151,7 +159,7 @@ impl Backend {
             id,
             weight: AtomicU64::new(weight.get().to_bits()),
             eligible: AtomicBool::new(true),
-            health: ArcSwap::from_pointee(Health::assumed()),
+            health: ArcSwap::new(common(&ASSUMED, Health::assumed)),
             standing: Mutex::new(Standing::assumed()),
             gate: Gate::default(),
             limit: AtomicU32::new(u32::MAX),
@@ -161,7 +169,7 @@ impl Backend {
             silence: Silence::default(),
             rests: AtomicU64::new(0),
             home,
-            locality: ArcSwap::default(),
+            locality: ArcSwap::new(common(&NOWHERE, Locality::default)),
             report: OnceLock::new(),
             load: Load::default(),
         }
@@ -192,7 +200,8 @@ impl Backend {
 
     /// Changes its tier and its zone; strategies see it at their next build, as with [`set_weight`](Self::set_weight).
     pub fn set_locality(&self, locality: Locality) {
-        self.locality.store(Arc::new(locality));
+        let is_common = locality == Locality::default();
+        self.locality.store(if is_common { common(&NOWHERE, Locality::default) } else { Arc::new(locality) });
     }
 
     /// Requests in flight and how past ones ended.
