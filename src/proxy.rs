@@ -63,11 +63,9 @@ use crate::{
 };
 use http::{Request, Response};
 use http_body::Body;
-use pin_project_lite::pin_project;
 use std::{
     convert::Infallible,
     fmt,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -87,7 +85,9 @@ type Told = (TriedBackends, (Option<RequestKey>, Option<SessionCookie>));
 type Attempt<G, B> = Balancer<Judged<B>, Origin, G, Told>;
 type Stack<G, B> = Trace<Upgrade<Respond<Forward<Session<Deadline<Retry<Hedge<Attempt<G, B>>>>>>>>>;
 type Tried<G, B> = RetryFuture<Hedge<Attempt<G, B>>, ForwardBody<B>>;
-type StackFuture<G, B> =
+
+/// The response of a [`ReverseProxy`].
+pub type ResponseFuture<G, B> =
     TraceFuture<UpgradeFuture<RespondFuture<ForwardFuture<SessionFuture<DeadlineFuture<Tried<G, B>>>>>>>;
 
 /// The client under a [`ReverseProxy`] that takes requests with a body of type `B`.
@@ -330,7 +330,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<G, B> {
-        ResponseFuture { inner: self.stack.call(request) }
+        self.stack.call(request)
     }
 }
 
@@ -343,42 +343,6 @@ impl<G: Strategy, B> Clone for ReverseProxy<G, B> {
 impl<G: Strategy, B> fmt::Debug for ReverseProxy<G, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ReverseProxy").field(&self.stack).finish()
-    }
-}
-
-pin_project! {
-    /// The response of a [`ReverseProxy`].
-    pub struct ResponseFuture<G: Strategy, B>
-    where
-        B: Body<Data: Send, Error: Into<BoxError>>,
-        B: Send,
-        B: Unpin,
-        B: 'static,
-    {
-        #[pin]
-        inner: StackFuture<G, B>,
-    }
-}
-
-impl<G, B> Future for ResponseFuture<G, B>
-where
-    G: Strategy,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    type Output = Result<Response<ProxyBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().inner.poll(cx)
-    }
-}
-
-impl<G, B> fmt::Debug for ResponseFuture<G, B>
-where
-    G: Strategy,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 

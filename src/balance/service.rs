@@ -9,7 +9,7 @@ use crate::{
     strategy::{Hint, Strategy},
 };
 use std::{
-    fmt,
+    fmt, mem,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -45,17 +45,22 @@ pub struct Balancer<S, T, G: Strategy, D = ()> {
     view: View<T, G>,
     describe: D,
     room: Option<WaitingRoom>,
-    waiting: Option<Waiting>,
-    promise: Option<Promise>,
-    /// The pool has been consulted since the last call.
-    consulted: bool,
-    /// It was, and nothing could be promised.
-    refused: Option<Reason>,
+    readiness: Readiness,
+}
+
+/// What the pool has said since the last call.
+enum Readiness {
+    Unasked,
+    Waiting(Waiting),
+    /// Go on: with a promise where others wait for what there is.
+    Room(Option<Promise>),
+    /// Go on, to hear that there is none.
+    Refused(Reason),
 }
 
 impl<S, T, G: Strategy, D> Balancer<S, T, G, D> {
     pub(super) fn new(inner: S, view: View<T, G>, describe: D, room: Option<WaitingRoom>) -> Self {
-        Self { inner, view, describe, room, waiting: None, promise: None, consulted: false, refused: None }
+        Self { inner, view, describe, room, readiness: Readiness::Unasked }
     }
 }
 
@@ -64,25 +69,30 @@ where
     T: Send + Sync + 'static,
     G: Strategy,
 {
+    /// Ready whatever the pool says: `call` looks again, and says what is missing.
     fn poll_pool(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(room) = &self.room else {
-            // Ready either way: `call` looks again, and says what is missing. A strategy hears of each caller all the same.
-            _ = self.view.load().admit();
-            return Poll::Ready(());
-        };
-        if self.waiting.is_none() {
-            self.promise = room.pass_by(&self.view);
-            if self.promise.is_none() {
-                self.waiting = room.enter(&self.view);
-                self.refused = self.waiting.is_none().then_some(Reason::QueueFull);
-            }
+        if let Readiness::Unasked = self.readiness {
+            self.readiness = self.consult();
         }
-        if let Some(waiting) = &mut self.waiting {
-            self.promise = ready!(waiting.as_mut().poll(cx));
-            self.refused = self.promise.is_none().then_some(Reason::QueueTimeout);
-            self.waiting = None;
+        if let Readiness::Waiting(waiting) = &mut self.readiness {
+            self.readiness = match ready!(waiting.as_mut().poll(cx)) {
+                Some(promise) => Readiness::Room(Some(promise)),
+                None => Readiness::Refused(Reason::QueueTimeout),
+            };
         }
         Poll::Ready(())
+    }
+
+    fn consult(&self) -> Readiness {
+        let Some(room) = &self.room else {
+            // A strategy hears of each caller.
+            _ = self.view.load().admit();
+            return Readiness::Room(None);
+        };
+        if let Some(promise) = room.pass_by(&self.view) {
+            return Readiness::Room(Some(promise));
+        }
+        room.enter(&self.view).map_or(Readiness::Refused(Reason::QueueFull), Readiness::Waiting)
     }
 }
 
@@ -99,17 +109,17 @@ where
     type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        if !self.consulted {
-            ready!(self.poll_pool(cx));
-            self.consulted = true;
-        }
+        ready!(self.poll_pool(cx));
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        self.consulted = false;
-        let mut refused = self.refused.take();
-        let mut promise = self.promise.take();
+        let (mut promise, mut refused) = match mem::replace(&mut self.readiness, Readiness::Unasked) {
+            Readiness::Room(promise) => (promise, None),
+            Readiness::Refused(reason) => (None, Some(reason)),
+            // Whoever calls without being ready has nothing.
+            Readiness::Unasked | Readiness::Waiting(_) => (None, None),
+        };
         let now = Instant::now().into_std();
         let mut hint = Hint::new(now, fastrand::u64(..));
         self.describe.describe(&request, &mut hint);
