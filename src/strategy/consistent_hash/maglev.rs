@@ -27,7 +27,6 @@ const SLOTS_A_BACKEND: usize = 400;
 /// With thousands of backends, so many slots are enough, as long as each has its share of them.
 const ENOUGH: usize = 1 << 20;
 const LEAST_A_BACKEND: usize = 64;
-const FREE: u32 = u32::MAX;
 
 /// 64 MiB.
 const MOST: usize = 1 << 24;
@@ -112,7 +111,9 @@ fn fill(backends: &[(u64, u32, f64)], size: usize) -> Box<[u32]> {
         })
         .collect();
 
-    let mut slots = vec![FREE; size];
+    let mut slots = vec![0; size];
+    // A bit for each: looking for a free one is most of the work, and these fit into a cache where the slots do not.
+    let mut taken = vec![0_u64; size.div_ceil(64)];
     let mut free = size;
     while free > 0 {
         for chooser in &mut choosers {
@@ -120,9 +121,13 @@ fn fill(backends: &[(u64, u32, f64)], size: usize) -> Box<[u32]> {
             while chooser.due >= 1.0 && free > 0 {
                 chooser.due -= 1.0;
                 // The size is prime, so its steps come to every slot.
-                while slots[chooser.next] != FREE {
-                    chooser.next = (chooser.next + chooser.skip) % size;
+                while taken[chooser.next / 64] & 1 << (chooser.next % 64) != 0 {
+                    chooser.next += chooser.skip;
+                    if chooser.next >= size {
+                        chooser.next -= size;
+                    }
                 }
+                taken[chooser.next / 64] |= 1 << (chooser.next % 64);
                 slots[chooser.next] = chooser.place;
                 free -= 1;
             }

@@ -82,6 +82,7 @@ impl Hashing for Ring {
                 }
             }
         }
+        points.shrink_to_fit();
         points.sort_unstable();
         RingPoints { points }
     }
