@@ -35,12 +35,12 @@ mod backend;
 #[path = "../src/balance/slots.rs"]
 mod slots;
 
-#[path = "../src/pool/line.rs"]
-mod line;
+#[path = "../src/pool/queue.rs"]
+mod queue;
 
-use backend::{Backend, Backoff, Health, HealthState, Home, Lease, Outcome, Weight};
-use line::{Line, Promise};
+use backend::{Backend, Backoff, Health, HealthState, Lease, Outcome, Owner, Weight};
 use loom::{future::block_on, thread};
+use queue::{Promise, Queue};
 use slots::Slots;
 use std::{
     sync::{Arc, Weak},
@@ -158,13 +158,13 @@ fn a_limit_is_never_exceeded() {
 /// As much of a pool as those who wait for room need.
 struct Pool {
     backend: Arc<Backend>,
-    line: Arc<Line>,
+    queue: Arc<Queue>,
 }
 
-/// A pool where a backend is at home.
-struct AtHome(Arc<Line>);
+/// The pool, as its backend knows it.
+struct PoolOwner(Arc<Queue>);
 
-impl Home for AtHome {
+impl Owner for PoolOwner {
     fn health_changed(&self, _: &Backend, _: &Health) -> bool {
         true
     }
@@ -184,13 +184,13 @@ impl Home for AtHome {
 }
 
 impl Pool {
-    fn with_limit(limit: u32) -> (Arc<Self>, Arc<AtHome>) {
-        let line = Arc::default();
-        let home = Arc::new(AtHome(Arc::clone(&line)));
-        let weak: Weak<AtHome> = Arc::downgrade(&home);
-        let backend = Arc::new(Backend::at_home("a".into(), Weight::ONE, weak));
+    fn with_limit(limit: u32) -> (Arc<Self>, Arc<PoolOwner>) {
+        let queue = Arc::default();
+        let owner = Arc::new(PoolOwner(Arc::clone(&queue)));
+        let weak: Weak<PoolOwner> = Arc::downgrade(&owner);
+        let backend = Arc::new(Backend::owned("a".into(), Weight::ONE, weak));
         backend.set_limit(Some(limit));
-        (Arc::new(Self { backend, line }), home)
+        (Arc::new(Self { backend, queue }), owner)
     }
 
     fn has_room(&self, promised: usize) -> bool {
@@ -199,16 +199,16 @@ impl Pool {
 
     /// Waits, as `poll_ready` does.
     async fn ready(&self) -> Promise {
-        if self.line.lets_by()
-            && let Some(promise) = self.line.promise(|promised| self.has_room(promised))
+        if self.queue.lets_by()
+            && let Some(promise) = self.queue.promise(|promised| self.has_room(promised))
         {
             return promise;
         }
-        let place = self.line.join();
+        let place = self.queue.join();
         loop {
             place.turn().await;
-            if let Some(promise) = self.line.promise(|promised| self.has_room(promised)) {
-                place.served(self.has_room(self.line.promised()));
+            if let Some(promise) = self.queue.promise(|promised| self.has_room(promised)) {
+                place.served(self.has_room(self.queue.promised()));
                 return promise;
             }
         }
@@ -237,13 +237,13 @@ fn who_waits_is_woken_and_finds_the_room_that_it_was_promised() {
         let promise = block_on(pool.ready());
         drop(pool.call(promise));
         other.join().unwrap();
-        assert!(pool.line.is_empty() && pool.line.promised() == 0 && pool.has_room(0));
+        assert!(pool.queue.is_empty() && pool.queue.promised() == 0 && pool.has_room(0));
     });
 }
 
 #[test]
 fn a_promise_or_a_place_that_is_given_up_goes_to_the_next() {
-    let gives_up: [fn(&Pool); 2] = [|pool| drop(block_on(pool.ready())), |pool| drop(pool.line.join())];
+    let gives_up: [fn(&Pool); 2] = [|pool| drop(block_on(pool.ready())), |pool| drop(pool.queue.join())];
     for give_up in gives_up {
         model(move || {
             let (pool, _home) = Pool::with_limit(1);
@@ -254,7 +254,7 @@ fn a_promise_or_a_place_that_is_given_up_goes_to_the_next() {
             let promise = block_on(pool.ready());
             drop(pool.call(promise));
             other.join().unwrap();
-            assert!(pool.line.is_empty() && pool.line.promised() == 0 && pool.has_room(0));
+            assert!(pool.queue.is_empty() && pool.queue.promised() == 0 && pool.has_room(0));
         });
     }
 }
@@ -273,19 +273,19 @@ fn a_limit_that_is_raised_serves_all_who_wait() {
         });
         pool.backend.set_limit(Some(2));
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert!(pool.line.is_empty() && pool.line.promised() == 0 && !pool.has_room(0));
+        assert!(pool.queue.is_empty() && pool.queue.promised() == 0 && !pool.has_room(0));
     });
 }
 
 #[test]
 fn what_changes_while_the_first_is_served_is_told_to_the_next() {
     model(|| {
-        let line = Arc::new(Line::default());
-        let (first, second) = (line.join(), line.join());
+        let queue = Arc::new(Queue::default());
+        let (first, second) = (queue.join(), queue.join());
         block_on(first.turn());
         let change = {
-            let line = Arc::clone(&line);
-            thread::spawn(move || line.wake())
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.wake())
         };
         first.served(false);
         // It would wait for ever.
@@ -297,8 +297,8 @@ fn what_changes_while_the_first_is_served_is_told_to_the_next() {
 #[test]
 fn one_who_does_not_look_is_passed_over_and_loses_nothing_when_it_looks_after_all() {
     model(|| {
-        let line = Arc::new(Line::default());
-        let (first, second) = (line.join(), line.join());
+        let queue = Arc::new(Queue::default());
+        let (first, second) = (queue.join(), queue.join());
         let looks = thread::spawn(move || {
             // It came to an empty line, and so it was told. It looks as it is passed over, before or after.
             block_on(first.turn());
@@ -312,6 +312,6 @@ fn one_who_does_not_look_is_passed_over_and_loses_nothing_when_it_looks_after_al
         block_on(second.turn());
         looks.join().unwrap();
         drop(second);
-        assert!(line.is_empty());
+        assert!(queue.is_empty());
     });
 }

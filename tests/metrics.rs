@@ -150,7 +150,7 @@ fn each_way_out_is_counted_by_its_cause() {
     for id in ["0", "1", "2", "3", "4", "5", "6", "7"] {
         (0..20).for_each(|_| Lease::take(backend(id), start).complete(Outcome::Success, start));
     }
-    let count = |id: &str| EjectionCause::ALL.map(|cause| backend(id).tally().ejections(cause));
+    let count = |id: &str| EjectionCause::ALL.map(|cause| backend(id).stats().ejections(cause));
     fails("0", 5, start);
     assert_eq!(count("0"), [0, 1, 0, 0, 0, 0]);
     // Not in a row, and far more than the others.

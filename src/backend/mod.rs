@@ -38,7 +38,7 @@ mod report;
 mod response_times;
 mod silence;
 mod standing;
-mod tally;
+mod stats;
 mod weight;
 mod words;
 
@@ -62,7 +62,7 @@ pub use self::{
     record::{Record, Window},
     report::{Report, Reported},
     response_times::ResponseTimes,
-    tally::{EjectionCause, Tally},
+    stats::{EjectionCause, Stats},
     weight::{InvalidWeight, Weight},
 };
 
@@ -87,7 +87,7 @@ pub const HEALTH_TARGET: &str = "tower_balancer::health";
 /// Where a backend reports that its health changed: its pool, which then publishes a new eligible list.
 ///
 /// The only arrow that points up, and it is a trait so that this floor need not know what a pool is.
-pub(crate) trait Home: Send + Sync {
+pub(crate) trait Owner: Send + Sync {
     /// Called for each change, in order for each backend. Returns whether the backend still belongs here.
     fn health_changed(&self, backend: &Backend, health: &Health) -> bool;
     /// Called where time alone will change a backend at `when`, so that somebody lets it pass.
@@ -124,18 +124,18 @@ pub struct Backend {
     // Follows `health`, and is readable without its lock.
     eligible: AtomicBool,
     health: ArcSwap<Health>,
-    /// What `health` follows from. Held while it changes, and while the home hears of it. Reading needs no lock: whoever the
-    /// home asks, a strategy that builds its tables, say, may look at any backend's health.
+    /// What `health` follows from. Held while it changes, and while the owner hears of it. Reading needs no lock: whoever the
+    /// owner asks, a strategy that builds its tables, say, may look at any backend's health.
     standing: Mutex<Standing>,
     gate: Gate,
     limit: AtomicU32,
     record: Record,
-    tally: Tally,
+    stats: Stats,
     last_error: last_error::Kept,
     silence: Silence,
     /// Until when it wants to be left alone, in microseconds of a [`Moment`].
     rests: AtomicU64,
-    home: Option<Weak<dyn Home>>,
+    owner: Option<Weak<dyn Owner>>,
     locality: ArcSwap<Locality>,
     /// Most servers report nothing, and cost a pointer.
     report: OnceLock<Box<report::LastReport>>,
@@ -150,11 +150,11 @@ impl Backend {
     }
 
     /// A backend that reports to its pool.
-    pub(crate) fn at_home(id: BackendId, weight: Weight, home: Weak<dyn Home>) -> Self {
-        Self::build(id, weight, Some(home))
+    pub(crate) fn owned(id: BackendId, weight: Weight, owner: Weak<dyn Owner>) -> Self {
+        Self::build(id, weight, Some(owner))
     }
 
-    fn build(id: BackendId, weight: Weight, home: Option<Weak<dyn Home>>) -> Self {
+    fn build(id: BackendId, weight: Weight, owner: Option<Weak<dyn Owner>>) -> Self {
         Self {
             id,
             weight: AtomicU64::new(weight.get().to_bits()),
@@ -164,11 +164,11 @@ impl Backend {
             gate: Gate::default(),
             limit: AtomicU32::new(u32::MAX),
             record: Record::default(),
-            tally: Tally::default(),
+            stats: Stats::default(),
             last_error: last_error::Kept::default(),
             silence: Silence::default(),
             rests: AtomicU64::new(0),
-            home,
+            owner,
             locality: ArcSwap::new(common(&NOWHERE, Locality::default)),
             report: OnceLock::new(),
             load: Load::default(),
@@ -215,8 +215,8 @@ impl Backend {
     }
 
     /// How often it was put out, and how its health checks went.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn stats(&self) -> &Stats {
+        &self.stats
     }
 
     /// The last thing that spoke against it, also where it is well by now; `None` where nothing has. Lock-free.
@@ -363,7 +363,7 @@ impl Backend {
     fn put_out(&self, kind: EjectionCause, change: impl FnOnce(&mut Standing)) -> bool {
         let is_news = self.change(change);
         if is_news {
-            self.tally.ejected(kind);
+            self.stats.ejected(kind);
         }
         is_news
     }
@@ -403,8 +403,8 @@ impl Backend {
     }
 
     fn broke_off(&self, cause: &str, now: Instant) {
-        match self.home() {
-            Some(home) => home.broke_off(self, cause, now),
+        match self.owner() {
+            Some(owner) => owner.broke_off(self, cause, now),
             None => _ = self.eject_for(EjectionCause::Transport, cause, now),
         }
     }
@@ -432,8 +432,8 @@ impl Backend {
         if let Pass::Trial(permit) = pass {
             match outcome {
                 Outcome::Cancelled | Outcome::Lost => {}
-                outcome if outcome.is_fault() => match self.home() {
-                    Some(home) => home.trial_failed(self, now),
+                outcome if outcome.is_fault() => match self.owner() {
+                    Some(owner) => owner.trial_failed(self, now),
                     None => self.trial_failed(now),
                 },
                 _ => _ = self.change(|standing| standing.trial_passed(now)),
@@ -442,9 +442,9 @@ impl Backend {
             self.has_room();
         } else if self.gate.is_open()
             && (is_first || outcome.is_fault())
-            && let Some(home) = self.home()
+            && let Some(owner) = self.owner()
         {
-            home.judge(self, outcome.is_fault(), now);
+            owner.judge(self, outcome.is_fault(), now);
         }
     }
 
@@ -456,17 +456,17 @@ impl Backend {
     }
 
     fn has_room(&self) {
-        if let Some(home) = self.home() {
-            home.released();
+        if let Some(owner) = self.owner() {
+            owner.released();
         }
     }
 
-    fn home(&self) -> Option<Arc<dyn Home>> {
-        self.home.as_ref().and_then(Weak::upgrade)
+    fn owner(&self) -> Option<Arc<dyn Owner>> {
+        self.owner.as_ref().and_then(Weak::upgrade)
     }
 
     fn backoff(&self) -> Backoff {
-        self.home().map(|home| home.backoff()).unwrap_or_default()
+        self.owner().map(|owner| owner.backoff()).unwrap_or_default()
     }
 
     /// Takes in what somebody knows, and tells whoever is concerned. Whether it is news to whoever it belongs to.
@@ -477,9 +477,9 @@ impl Backend {
         change(&mut standing);
         let (before, health) = (self.health.load_full(), standing.health());
         if let Some(when) = standing.due().filter(|_| standing.due() != due)
-            && let Some(home) = self.home()
+            && let Some(owner) = self.owner()
         {
-            home.due(when);
+            owner.due(when);
         }
         if *before == health {
             return false;
@@ -500,12 +500,12 @@ impl Backend {
             self.record.restart();
         }
         self.eligible.store(state.is_eligible(), Ordering::Release);
-        if self.home.is_some() && !self.home().is_some_and(|home| home.health_changed(self, &health)) {
+        if self.owner.is_some() && !self.owner().is_some_and(|owner| owner.health_changed(self, &health)) {
             return false;
         }
         drop(standing);
-        if let Some(home) = self.home() {
-            home.changed();
+        if let Some(owner) = self.owner() {
+            owner.changed();
         }
         let cause = health.cause().unwrap_or_default();
         match state {

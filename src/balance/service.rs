@@ -130,7 +130,7 @@ where
         {
             promise = room.pass_by(&self.view);
             refused = refused.filter(|_| promise.is_none());
-        } else if promise.is_none() && self.view.line().promised() > 0 {
+        } else if promise.is_none() && self.view.queue().promised() > 0 {
             promise = wait::promise(&self.view);
             refused = promise.is_none().then_some(Reason::AllAtLimit);
         }

@@ -27,7 +27,7 @@ impl WaitingRoom {
 
     /// A promise at once, where there is room and nobody who waits can have it.
     pub(super) fn pass_by<T, G: Strategy>(&self, view: &View<T, G>) -> Option<Promise> {
-        if view.line().lets_by() { promise(view) } else { None }
+        if view.queue().lets_by() { promise(view) } else { None }
     }
 
     /// A place in the line; `None` where as many wait as may.
@@ -39,7 +39,7 @@ impl WaitingRoom {
         let slot = self.slots.take()?;
         let time = self.timeout;
         let view = view.clone();
-        let place = view.line().join();
+        let place = view.queue().join();
         Some(Box::pin(async move {
             let _slot = slot;
             let promised = async {
@@ -64,7 +64,7 @@ impl WaitingRoom {
             };
             // Over time is no error here: `call` says what is missing.
             let promise = timeout(time, promised).await.ok()?;
-            place.served(has_room(&view, view.line().promised()) || due_in(&view).is_some());
+            place.served(has_room(&view, view.queue().promised()) || due_in(&view).is_some());
             Some(promise)
         }))
     }
@@ -72,7 +72,7 @@ impl WaitingRoom {
 
 /// Room for one call, where there is some beside what was promised to others.
 pub(super) fn promise<T, G: Strategy>(view: &View<T, G>) -> Option<Promise> {
-    view.line().promise(|promised| has_room(view, promised))
+    view.queue().promise(|promised| has_room(view, promised))
 }
 
 /// Whether there is room beside so many that were promised to others.

@@ -151,7 +151,7 @@ fn ballot<T>(members: &Members<T>, share: &Members<T>) -> Ballot {
         let vote = match health.state() {
             HealthState::Healthy => Vote::Well,
             // The checker has taken it out before the first check: that says nothing to others, who may know more.
-            HealthState::Unhealthy if backend.tally().checks_passed() + backend.tally().checks_failed() == 0 => {
+            HealthState::Unhealthy if backend.stats().checks_passed() + backend.stats().checks_failed() == 0 => {
                 Vote::Unasked
             }
             HealthState::Unhealthy => Vote::Ill(beginning(cause, CAUSE).into()),
@@ -176,7 +176,7 @@ mod tests {
         let share = BackendPool::from_members([Member::new("a", ()), Member::new("b", ())]).unwrap();
         for (id, cause) in [("a", &*"é".repeat(1_000)), ("b", "refused")] {
             let backend = share.get(id).unwrap();
-            backend.tally().checked(false);
+            backend.stats().checked(false);
             backend.mark_unhealthy(cause, now);
         }
         let votes = ballot(&share.members(), &share.members()).votes;

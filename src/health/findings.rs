@@ -45,7 +45,7 @@ impl Findings {
                     return streak.pace();
                 }
             };
-            backend.tally().checked(healthy);
+            backend.stats().checked(healthy);
             if is_older(asked, backend, now) {
                 return Pace::AtOnce;
             }

@@ -66,24 +66,24 @@ impl Observed {
 
 impl<T: Send + Sync> Pool for BackendPool<T> {
     fn tell(&self, name: &str, now: Instant, sink: &mut dyn Sink) {
-        let (members, tally) = (self.members(), self.tally());
+        let (members, stats) = (self.members(), self.stats());
         let available = members.backends().iter().filter(|backend| backend.is_eligible()).count();
         sink.gauge(BACKENDS, &[name], members.backends().len() as f64);
         sink.gauge(AVAILABLE, &[name], available as f64);
-        sink.counter(PICKS, &[name], tally.picks());
+        sink.counter(PICKS, &[name], stats.picks());
         for reason in Reason::ALL {
-            sink.counter(UNAVAILABLE, &[name, reason.as_str()], tally.unavailable(reason));
+            sink.counter(UNAVAILABLE, &[name, reason.as_str()], stats.unavailable(reason));
         }
         sink.gauge(WAITING, &[name], self.waiting() as f64);
         sink.gauge(FAIL_OPEN, &[name], truth(self.is_open()));
-        sink.counter(FAIL_OPENS, &[name], tally.fail_opens());
-        sink.counter(FREEZES, &[name], tally.freezes());
+        sink.counter(FAIL_OPENS, &[name], stats.fail_opens());
+        sink.counter(FREEZES, &[name], stats.freezes());
         members.backends().iter().for_each(|backend| tell_backend(name, backend, now, sink));
     }
 }
 
 fn tell_backend(pool: &str, backend: &Backend, now: Instant, sink: &mut dyn Sink) {
-    let (load, tally, state) = (backend.load(), backend.tally(), backend.health().state());
+    let (load, stats, state) = (backend.load(), backend.stats(), backend.health().state());
     let labels = [pool, backend.id().as_str()];
     let [pool, id] = labels;
     for (outcome, count) in load.outcomes() {
@@ -100,10 +100,10 @@ fn tell_backend(pool: &str, backend: &Backend, now: Instant, sink: &mut dyn Sink
         sink.gauge(LIMIT, &labels, limit.into());
     }
     for cause in EjectionCause::ALL {
-        sink.counter(EJECTIONS, &[pool, id, cause.as_str()], tally.ejections(cause));
+        sink.counter(EJECTIONS, &[pool, id, cause.as_str()], stats.ejections(cause));
     }
-    sink.counter(CHECKS, &[pool, id, "passed"], tally.checks_passed());
-    sink.counter(CHECKS, &[pool, id, "failed"], tally.checks_failed());
+    sink.counter(CHECKS, &[pool, id, "passed"], stats.checks_passed());
+    sink.counter(CHECKS, &[pool, id, "failed"], stats.checks_failed());
 }
 
 fn truth(is_so: bool) -> f64 {

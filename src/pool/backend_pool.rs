@@ -1,5 +1,5 @@
 use super::{
-    Change, Ejection, FailOpen, InvalidMember, Line, Member, Members, Tally, View, Watch,
+    Change, Ejection, FailOpen, InvalidMember, Member, Members, Queue, Stats, View, Watch,
     shared::{Shared, Views},
     view::Cell,
 };
@@ -256,8 +256,8 @@ impl<T> BackendPool<T> {
     }
 
     /// What happened to the pool so far: picks, and requests for which there was nobody.
-    pub fn tally(&self) -> &Tally {
-        &self.shared.tally
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
     }
 
     /// Whether too few backends are well, and others are picked as well: see [`FailOpen`].
@@ -267,11 +267,11 @@ impl<T> BackendPool<T> {
 
     /// How many callers wait for a backend.
     pub fn waiting(&self) -> usize {
-        self.shared.line.len()
+        self.shared.queue.len()
     }
 
-    pub(super) fn line(&self) -> &Arc<Line> {
-        &self.shared.line
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.shared.queue
     }
 
     /// The changes of the pool from now on.

@@ -34,17 +34,17 @@ mod due;
 mod ejection;
 mod explain;
 mod fail_open;
-mod line;
 mod member;
 mod members;
+mod queue;
 mod shared;
 mod slowness;
 mod snapshot;
-mod tally;
+mod stats;
 mod view;
 mod watch;
 
-pub(crate) use self::line::{Line, Promise};
+pub(crate) use self::queue::{Promise, Queue};
 pub use self::{
     backend_pool::BackendPool,
     detector::Detector,
@@ -56,7 +56,7 @@ pub use self::{
     members::Members,
     shared::POOL_TARGET,
     snapshot::Snapshot,
-    tally::Tally,
+    stats::Stats,
     view::View,
     watch::{Change, Watch},
 };

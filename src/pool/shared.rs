@@ -1,6 +1,6 @@
-use super::{Change, FailOpen, Line, Members, Snapshot, Tally, due::Due, ejection::Judge, view::Subscriber};
+use super::{Change, FailOpen, Members, Queue, Snapshot, Stats, due::Due, ejection::Judge, view::Subscriber};
 use crate::{
-    backend::{Backend, BackendId, Backoff, EjectionCause, Health, HealthState, Home, Moment, Weight},
+    backend::{Backend, BackendId, Backoff, EjectionCause, Health, HealthState, Moment, Owner, Weight},
     sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, locked},
 };
 use arc_swap::ArcSwap;
@@ -20,13 +20,13 @@ pub(super) struct Shared<T> {
     /// Held while a backend is drained, or ejected for its answers, so that no two are where one may be.
     pub(super) leaving: Mutex<()>,
     pub(super) due: Due,
-    pub(super) tally: Tally,
+    pub(super) stats: Stats,
     /// Whether it was told that too few backends are well.
     told_open: AtomicBool,
     /// The second in which it was told last that nobody is ejected, because most of the pool went at once.
     told_frozen: AtomicU64,
     /// Who waits for room.
-    pub(super) line: Arc<Line>,
+    pub(super) queue: Arc<Queue>,
     /// Checkers that run.
     pub(super) checkers: AtomicUsize,
     me: Weak<Self>,
@@ -78,18 +78,18 @@ impl<T: Send + Sync + 'static> Shared<T> {
             judge: Judge::default(),
             leaving: Mutex::default(),
             due: Due::default(),
-            tally: Tally::default(),
+            stats: Stats::default(),
             told_open: AtomicBool::new(false),
             told_frozen: AtomicU64::new(0),
-            line: Arc::default(),
+            queue: Arc::default(),
             checkers: AtomicUsize::new(0),
             me: Weak::clone(me),
         })
     }
 
     pub(super) fn backend(&self, id: BackendId, weight: Weight) -> Arc<Backend> {
-        let home: Weak<Self> = Weak::clone(&self.me);
-        Arc::new(Backend::at_home(id, weight, home))
+        let owner: Weak<Self> = Weak::clone(&self.me);
+        Arc::new(Backend::owned(id, weight, owner))
     }
 
     /// Publishes a new list, with `weighed` where a weight or a locality in it has changed. Discovery brings the same list again and
@@ -106,7 +106,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
     pub(super) fn refresh(&self, views: &mut Views<T>, base: Snapshot<T>) {
         views.retain(|view| view.upgrade().inspect(|view| view.refresh(&base)).is_some());
         self.current.store(Arc::new(base));
-        self.line.wake();
+        self.queue.wake();
     }
 
     /// Publishes `base` to every view with a new picker. All are built before any is published: a strategy that panics
@@ -117,7 +117,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let built: Vec<_> = there.iter().map(|view| view.build(&base)).collect();
         built.into_iter().for_each(|publish| publish());
         self.current.store(base);
-        self.line.wake();
+        self.queue.wake();
     }
 }
 
@@ -136,7 +136,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
         if self.told_open.swap(is_open, Ordering::Relaxed) != is_open {
             tracing::warn!(target: POOL_TARGET, is_open, policy = ?current.fail_open, "too few backends are well");
             if is_open {
-                self.tally.opened();
+                self.stats.opened();
             }
             self.tell(Change::FailOpen(is_open));
         }
@@ -162,7 +162,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
             }
         }
         // Who has looked in between saw nothing due.
-        self.line.wake();
+        self.queue.wake();
     }
 
     /// Whether most of the pool went within seconds, and not because the host wanted it: then something else is wrong than
@@ -203,13 +203,13 @@ impl<T: Send + Sync + 'static> Shared<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Home for Shared<T> {
+impl<T: Send + Sync + 'static> Owner for Shared<T> {
     fn due(&self, when: Instant) {
         self.due.at(Moment::of(when));
     }
 
     fn released(&self) {
-        self.line.wake();
+        self.queue.wake();
     }
 
     fn backoff(&self) -> Backoff {
@@ -227,7 +227,7 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
             let window = Moment::of(now).micros() / MASS_WINDOW.as_micros() as u64 + 1;
             if self.told_frozen.swap(window, Ordering::Relaxed) != window {
                 tracing::warn!(target: POOL_TARGET, "most of the pool went within seconds: nobody is ejected for answers");
-                self.tally.frozen();
+                self.stats.frozen();
                 self.tell(Change::Frozen);
             }
             return;
@@ -253,7 +253,7 @@ impl<T: Send + Sync + 'static> Home for Shared<T> {
     fn changed(&self) {
         self.announce();
         // One that was on trial takes more than one now.
-        self.line.wake();
+        self.queue.wake();
     }
 
     fn health_changed(&self, backend: &Backend, health: &Health) -> bool {

@@ -1,4 +1,4 @@
-use super::{BackendPool, Line, Snapshot, Watch, tally::Picked};
+use super::{BackendPool, Queue, Snapshot, Watch, stats::Picked};
 use crate::{error::Reason, strategy::Strategy};
 use arc_swap::ArcSwap;
 use std::{
@@ -35,7 +35,7 @@ pub(super) struct Cell<T, G: Strategy> {
 impl<T, G: Strategy> Cell<T, G> {
     pub(super) fn new(pool: BackendPool<T>, strategy: G, base: &Snapshot<T>) -> Self {
         let current = ArcSwap::from_pointee(built(&strategy, base));
-        let picked = pool.tally().view();
+        let picked = pool.stats().view();
         Self { pool, strategy, current, picked }
     }
 }
@@ -68,8 +68,8 @@ impl<T, G: Strategy> View<T, G> {
     }
 
     /// Who waits for room.
-    pub(crate) fn line(&self) -> &Arc<Line> {
-        self.cell.pool.line()
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        self.cell.pool.queue()
     }
 
     /// A backend was picked for a request.
@@ -79,7 +79,7 @@ impl<T, G: Strategy> View<T, G> {
 
     /// None could be.
     pub(crate) fn refused(&self, reason: Reason) {
-        self.cell.pool.tally().refused(reason);
+        self.cell.pool.stats().refused(reason);
     }
 
     /// The pool's changes from now on.

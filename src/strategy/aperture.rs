@@ -1,6 +1,6 @@
 use super::{
     GroupedPicker, Strategy,
-    grouped::{Standing, Strategies},
+    grouped::{GroupState, Strategies},
 };
 use crate::backend::Backend;
 use std::{fmt, sync::Arc};
@@ -110,11 +110,11 @@ impl<G: Strategy, M: Fn() -> G + Send + Sync + 'static> Strategy for Aperture<G,
 const REST: u32 = u32::MAX;
 
 /// What each layer has of it all; the rest has nothing.
-fn shares(standings: &[Standing], thickness: &[f64]) -> Vec<f64> {
+fn shares(standings: &[GroupState], thickness: &[f64]) -> Vec<f64> {
     // Where nothing weighs anything, backends count.
     let layers = || standings.iter().zip(thickness);
     let weighs = layers().any(|(layer, _)| layer.weight > 0.0);
-    let size = |layer: &Standing| if weighs { layer.weight } else { layer.eligible as f64 };
+    let size = |layer: &GroupState| if weighs { layer.weight } else { layer.eligible as f64 };
     layers().map(|(layer, thickness)| size(layer) * thickness).collect()
 }
 

@@ -14,13 +14,13 @@ pub trait Grouping: Send + Sync + 'static {
 
     /// What each group gets, in any unit, given how it stands; the groups come by number. Asked when the health of a
     /// member changes. What is negative, no finite number, or not there, is nothing.
-    fn shares(&self, groups: &[Standing]) -> Vec<f64>;
+    fn shares(&self, groups: &[GroupState]) -> Vec<f64>;
 }
 
 /// How a group stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Standing {
+pub struct GroupState {
     /// Its number.
     pub group: u32,
     /// How many backends it has.
@@ -92,7 +92,7 @@ impl<G: Strategy, M: Fn() -> G> Strategies<G, M> {
         &self,
         members: &[Arc<Backend>],
         groups: Vec<(u32, Vec<usize>)>,
-        shares: impl Fn(&[Standing]) -> Vec<f64> + Send + Sync + 'static,
+        shares: impl Fn(&[GroupState]) -> Vec<f64> + Send + Sync + 'static,
     ) -> GroupedPicker<G::Picker> {
         // A strategy that panicked while it built has changed nothing here.
         let mut made = locked(&self.made);
@@ -141,7 +141,7 @@ pub struct GroupedPicker<P> {
     latest: ArcSwapOption<Division>,
 }
 
-type Shares = dyn Fn(&[Standing]) -> Vec<f64> + Send + Sync;
+type Shares = dyn Fn(&[GroupState]) -> Vec<f64> + Send + Sync;
 
 struct Group<P> {
     number: u32,
@@ -242,7 +242,7 @@ impl<P: Picker> GroupedPicker<P> {
             if version.is_some() { Eligible::new(eligible) } else { Eligible::for_once(eligible) }
         };
         let eligible: Vec<Eligible> = self.groups.iter().map(is_in).collect();
-        let standing = |(group, eligible): (&Group<P>, &Eligible)| Standing {
+        let standing = |(group, eligible): (&Group<P>, &Eligible)| GroupState {
             group: group.number,
             members: group.places.len(),
             eligible: eligible.as_slice().len(),
@@ -298,12 +298,12 @@ mod tests {
     /// A group for each, by its id, with what the rule says.
     struct Each<F>(F);
 
-    impl<F: Fn(&[Standing]) -> Vec<f64> + Send + Sync + 'static> Grouping for Each<F> {
+    impl<F: Fn(&[GroupState]) -> Vec<f64> + Send + Sync + 'static> Grouping for Each<F> {
         fn groups(&self, members: &[Arc<Backend>]) -> Vec<u32> {
             members.iter().map(|backend| backend.id().as_str().parse().unwrap()).collect()
         }
 
-        fn shares(&self, groups: &[Standing]) -> Vec<f64> {
+        fn shares(&self, groups: &[GroupState]) -> Vec<f64> {
             (self.0)(groups)
         }
     }
@@ -333,7 +333,7 @@ mod tests {
         let admission = |takes: [bool; 2], eligible: [bool; 2]| {
             let made = AtomicU32::new(0);
             let make = move || Takes(takes[made.fetch_add(1, Ordering::Relaxed) as usize]);
-            let picker = Grouped::new(Each(|_: &[Standing]| vec![1.0; 2]), make).build(&members);
+            let picker = Grouped::new(Each(|_: &[GroupState]| vec![1.0; 2]), make).build(&members);
             match picker.admit(&Candidates::new(&members, &Eligible::new(eligible))) {
                 Admission::Admit => None,
                 Admission::Refuse(why) => Some(why.reason()),
@@ -361,7 +361,7 @@ mod tests {
         ];
         let (members, all) = (members(0..3), Eligible::new([true; 3]));
         for (shares, expected) in said {
-            let picker = Grouped::new(Each(|_: &[Standing]| shares.to_vec()), RoundRobin::new).build(&members);
+            let picker = Grouped::new(Each(|_: &[GroupState]| shares.to_vec()), RoundRobin::new).build(&members);
             let candidates = Candidates::new(&members, &all);
             let mut counts = [0_u32; 3];
             for seed in 0..300 {
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn groups_that_come_and_go_leave_nothing_behind() {
-        let strategy = Grouped::new(Each(|groups: &[Standing]| vec![1.0; groups.len()]), RoundRobin::new);
+        let strategy = Grouped::new(Each(|groups: &[GroupState]| vec![1.0; groups.len()]), RoundRobin::new);
         for first in 0..1_000 {
             drop(strategy.build(&members(first..first + 2)));
         }
@@ -391,7 +391,7 @@ mod tests {
         let counter = Arc::clone(&divided);
         let count = move || {
             let divided = Arc::clone(&counter);
-            Each(move |groups: &[Standing]| {
+            Each(move |groups: &[GroupState]| {
                 divided.fetch_add(1, Ordering::Relaxed);
                 vec![1.0; groups.len()]
             })
@@ -403,7 +403,7 @@ mod tests {
                 vec![0; members.len()]
             }
 
-            fn shares(&self, groups: &[Standing]) -> Vec<f64> {
+            fn shares(&self, groups: &[GroupState]) -> Vec<f64> {
                 vec![1.0; groups.len()]
             }
         }
@@ -435,7 +435,7 @@ mod tests {
             members.iter().map(|backend| number(backend) >> self.0 & 1).collect()
         }
 
-        fn shares(&self, groups: &[Standing]) -> Vec<f64> {
+        fn shares(&self, groups: &[GroupState]) -> Vec<f64> {
             vec![1.0; groups.len()]
         }
     }

@@ -131,7 +131,7 @@ pub use self::{
         RendezvousTable, Ring, RingPoints, Table,
     },
     eligible::Eligible,
-    grouped::{Grouped, GroupedPicker, Grouping, Standing},
+    grouped::{GroupState, Grouped, GroupedPicker, Grouping},
     hint::Hint,
     least_latency::{LeastLatency, LeastLatencyPicker},
     least_request::LeastRequest,

@@ -1,4 +1,4 @@
-use super::{Grouping, Standing};
+use super::{GroupState, Grouping};
 use crate::{backend::Backend, hash::mix, strategy::hash_key};
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Grouping for Subset {
         groups
     }
 
-    fn shares(&self, groups: &[Standing]) -> Vec<f64> {
+    fn shares(&self, groups: &[GroupState]) -> Vec<f64> {
         groups.iter().map(|group| if group.group == 0 { 1.0 } else { 0.0 }).collect()
     }
 }

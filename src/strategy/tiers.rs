@@ -1,4 +1,4 @@
-use super::{Grouping, Standing};
+use super::{GroupState, Grouping};
 use crate::backend::Backend;
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ impl Grouping for Tiers {
         members.iter().map(|backend| backend.locality().priority).collect()
     }
 
-    fn shares(&self, groups: &[Standing]) -> Vec<f64> {
+    fn shares(&self, groups: &[GroupState]) -> Vec<f64> {
         // Whole percents, as Envoy counts.
-        let health = |tier: &Standing| (140 * tier.eligible / tier.members.max(1)).min(100);
+        let health = |tier: &GroupState| (140 * tier.eligible / tier.members.max(1)).min(100);
         let takes: Vec<usize> = groups.iter().map(health).collect();
         let all: usize = takes.iter().sum::<usize>().min(100);
         let mut left = 100;
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn spill_over_is_envoys() {
         let shares = |healthy: &[usize]| {
-            let tier = |(group, &eligible): (usize, &usize)| Standing {
+            let tier = |(group, &eligible): (usize, &usize)| GroupState {
                 group: group as u32,
                 members: 100,
                 eligible,

@@ -1,4 +1,4 @@
-use super::{Grouping, Standing, hash_key};
+use super::{GroupState, Grouping, hash_key};
 use crate::backend::Backend;
 use std::{collections::HashMap, sync::Arc};
 
@@ -39,15 +39,15 @@ impl Grouping for Zones {
         members.iter().map(|backend| number(backend.locality().zone.as_deref())).collect()
     }
 
-    fn shares(&self, groups: &[Standing]) -> Vec<f64> {
+    fn shares(&self, groups: &[GroupState]) -> Vec<f64> {
         // Where nothing weighs anything, backends count.
         let weighs = groups.iter().any(|zone| zone.weight > 0.0);
-        let size = |zone: &Standing| if weighs { zone.weight } else { zone.eligible as f64 };
-        let source = |zone: &Standing| match &self.sources {
+        let size = |zone: &GroupState| if weighs { zone.weight } else { zone.eligible as f64 };
+        let source = |zone: &GroupState| match &self.sources {
             Some(sources) => sources.get(&zone.group).copied().unwrap_or_default(),
             None => f64::from(u8::from(zone.group != u32::MAX)),
         };
-        let part = |of: &dyn Fn(&Standing) -> f64| -> Vec<f64> {
+        let part = |of: &dyn Fn(&GroupState) -> f64| -> Vec<f64> {
             let total: f64 = groups.iter().map(of).sum();
             groups.iter().map(|zone| if total > 0.0 { of(zone) / total } else { 0.0 }).collect()
         };
@@ -69,7 +69,7 @@ mod tests {
 
     fn shares(zones: &Zones, weights: &[(&str, f64)]) -> Vec<f64> {
         let zone =
-            |&(zone, weight): &(&str, f64)| Standing { group: number(Some(zone)), members: 9, eligible: 9, weight };
+            |&(zone, weight): &(&str, f64)| GroupState { group: number(Some(zone)), members: 9, eligible: 9, weight };
         let shares = zones.shares(&weights.iter().map(zone).collect::<Vec<_>>());
         shares.iter().map(|share| (share * 1e6).round() / 1e6).collect()
     }

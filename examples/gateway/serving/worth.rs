@@ -30,7 +30,7 @@ pub const LAST: Duration = Duration::from_secs(3);
 
 /// What became of the requests on a connection.
 #[derive(Default)]
-struct Tally {
+struct Counts {
     /// How many, or [`HTTP1`].
     begun: AtomicU32,
     /// How many more were given up than answered.
@@ -41,7 +41,7 @@ struct Tally {
     tunnel: AtomicBool,
 }
 
-impl Tally {
+impl Counts {
     /// As far as is known here.
     fn under_way(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0 || self.tunnel.load(Ordering::Relaxed)
@@ -53,30 +53,30 @@ const HTTP1: u32 = u32::MAX;
 
 /// A request that counts as given up where it ends without an answer. One that waits for its answer is neither.
 struct Counted {
-    tally: Arc<Tally>,
+    counts: Arc<Counts>,
     is_answered: bool,
 }
 
 impl Counted {
-    fn begin(tally: &Arc<Tally>) -> Self {
-        tally.begun.fetch_add(1, Ordering::Relaxed);
-        tally.open.fetch_add(1, Ordering::Relaxed);
-        Self { tally: Arc::clone(tally), is_answered: false }
+    fn begin(counts: &Arc<Counts>) -> Self {
+        counts.begun.fetch_add(1, Ordering::Relaxed);
+        counts.open.fetch_add(1, Ordering::Relaxed);
+        Self { counts: Arc::clone(counts), is_answered: false }
     }
 
     fn answered(mut self) {
         self.is_answered = true;
         // One that was given up before.
         let forgive = |abandoned: u32| abandoned.checked_sub(1);
-        _ = self.tally.abandoned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, forgive);
+        _ = self.counts.abandoned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, forgive);
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.tally.open.fetch_sub(1, Ordering::Relaxed);
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
         if !self.is_answered {
-            self.tally.abandoned.fetch_add(1, Ordering::Relaxed);
+            self.counts.abandoned.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -85,7 +85,7 @@ impl Drop for Counted {
 #[derive(Clone)]
 pub struct Counting<S> {
     inner: S,
-    tally: Arc<Tally>,
+    counts: Arc<Counts>,
     answers: Answers,
     /// That a request may have.
     headers: usize,
@@ -95,7 +95,7 @@ pub struct Counting<S> {
 impl<S> Counting<S> {
     /// Of which these are the answers.
     pub fn new(inner: S, answers: Answers, limits: &Limits) -> Self {
-        Self { inner, tally: Arc::default(), answers, headers: limits.headers, fired: limits.fired.clone() }
+        Self { inner, counts: Arc::default(), answers, headers: limits.headers, fired: limits.fired.clone() }
     }
 
     /// A connection on which this is served: it is closed where so many more of its requests were given up than answered, and
@@ -105,7 +105,7 @@ impl<S> Counting<S> {
     pub fn on<C, F>(self, connect: impl FnOnce(Self) -> C, signs: Arc<Signs>, limits: &Limits, stop: F) -> Kept<C, F> {
         let Limits { abandoned: most, idle: patience, ref fired, .. } = *limits;
         Kept {
-            tally: Arc::clone(&self.tally),
+            counts: Arc::clone(&self.counts),
             answers: self.answers.clone(),
             signs,
             connection: connect(self),
@@ -131,9 +131,9 @@ where
     type Future = CountedFuture<S::Future>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
-        let counted = (request.version() == Version::HTTP_2).then(|| Counted::begin(&self.tally));
+        let counted = (request.version() == Version::HTTP_2).then(|| Counted::begin(&self.counts));
         if counted.is_none() {
-            self.tally.begun.store(HTTP1, Ordering::Relaxed);
+            self.counts.begun.store(HTTP1, Ordering::Relaxed);
         }
         let may_switch = counted.is_some() && request.extensions().get::<Protocol>().is_some();
         // Over HTTP/1.1 the server counts them as it reads.
@@ -180,7 +180,7 @@ where
         let Ok(response) = ready!(inner.poll(cx));
         if let Some(counted) = this.counted.take() {
             if *this.may_switch && response.status().is_success() {
-                counted.tally.tunnel.store(true, Ordering::Relaxed);
+                counted.counts.tunnel.store(true, Ordering::Relaxed);
             }
             counted.answered();
         }
@@ -195,7 +195,7 @@ pin_project! {
         connection: C,
         #[pin]
         stop: Option<F>,
-        tally: Arc<Tally>,
+        counts: Arc<Counts>,
         answers: Answers,
         // Since this was last looked at.
         signs: Arc<Signs>,
@@ -223,7 +223,7 @@ where
             // Looked at before the connection, which may use up this turn, and acted upon after it: who has asked in time is
             // answered, however late it is.
             let stops = this.stop.as_mut().as_pin_mut().is_some_and(|stop| stop.poll(cx).is_ready());
-            let is_http1 = this.tally.begun.load(Ordering::Relaxed) == HTTP1;
+            let is_http1 = this.counts.begun.load(Ordering::Relaxed) == HTTP1;
             let rings = !is_http1 && this.check.as_mut().poll(cx).is_ready();
             if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(Into::into));
@@ -232,11 +232,11 @@ where
                 return Poll::Ready(Ok(()));
             }
             // Whoever resets goes on sending, and so this is looked at.
-            if this.tally.abandoned.load(Ordering::Relaxed) > *this.most {
+            if this.counts.abandoned.load(Ordering::Relaxed) > *this.most {
                 this.fired.one(Limit::Abandoned);
                 return Poll::Ready(Err("the client only resets".into()));
             }
-            let begun = this.tally.begun.load(Ordering::Relaxed);
+            let begun = this.counts.begun.load(Ordering::Relaxed);
             if stops {
                 this.stop.set(None);
                 (*this.asked, *this.checked, *this.patience) = (true, begun, LAST.min(*this.patience));
@@ -253,7 +253,7 @@ where
                     *this.patience = *this.stall;
                 }
                 // What is under way goes on to its end.
-                let under_way = this.tally.under_way() || this.answers.are_under_way() || is_last && (taken || said);
+                let under_way = this.counts.under_way() || this.answers.are_under_way() || is_last && (taken || said);
                 if begun == *this.checked && *this.asked && !under_way {
                     return Poll::Ready(Err("the client was asked to go and stays".into()));
                 }

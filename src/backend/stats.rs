@@ -49,13 +49,13 @@ impl fmt::Display for EjectionCause {
 
 /// What happened to a backend beside its requests, counted since it was created. Each number only ever grows.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Stats {
     ejections: [AtomicU32; EjectionCause::ALL.len()],
     passed: AtomicU32,
     failed: AtomicU32,
 }
 
-impl Tally {
+impl Stats {
     /// How many times it was put out because of `cause`.
     pub fn ejections(&self, cause: EjectionCause) -> u64 {
         self.ejections[cause as usize].load(Ordering::Relaxed).into()
@@ -87,13 +87,13 @@ mod tests {
 
     #[test]
     fn each_cause_has_a_count_and_a_word_of_its_own() {
-        let tally = Tally::default();
+        let stats = Stats::default();
         for (number, cause) in EjectionCause::ALL.into_iter().enumerate() {
             assert_eq!(cause as usize, number);
-            (0..=number).for_each(|_| tally.ejected(cause));
+            (0..=number).for_each(|_| stats.ejected(cause));
             let same_word = |other: &EjectionCause| other.as_str() == cause.as_str();
             assert_eq!(EjectionCause::ALL.iter().filter(|other| same_word(other)).count(), 1, "{cause}");
         }
-        assert_eq!(EjectionCause::ALL.map(|cause| tally.ejections(cause)), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(EjectionCause::ALL.map(|cause| stats.ejections(cause)), [1, 2, 3, 4, 5, 6]);
     }
 }

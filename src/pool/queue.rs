@@ -17,7 +17,7 @@ use std::{
 /// What a change did is visible to whoever it wakes. And who comes while it happens is seen by it, or sees it: both change
 /// `len`, and the second of the two knows what the first did before.
 #[derive(Default)]
-pub(crate) struct Line {
+pub(crate) struct Queue {
     len: AtomicUsize,
     callers: Mutex<Callers>,
     /// In the lower half how many, in the upper half how many times one was withdrawn: a number that went away and came back
@@ -32,7 +32,7 @@ const WITHDRAWN: u64 = 1 << 32;
 struct Callers {
     came: u64,
     tellings: u64,
-    line: VecDeque<Caller>,
+    waiting: VecDeque<Caller>,
 }
 
 struct Caller {
@@ -46,24 +46,24 @@ struct Caller {
 
 impl Callers {
     fn place(&self, number: u64) -> Option<usize> {
-        self.line.binary_search_by_key(&number, |caller| caller.number).ok()
+        self.waiting.binary_search_by_key(&number, |caller| caller.number).ok()
     }
 
     /// Tells the first that something has changed. Its waker is to be called with nothing locked.
     fn tell_first(&mut self) -> Option<Waker> {
         let at = self.first()?;
         self.tellings += 1;
-        self.line[at].told.get_or_insert(self.tellings);
-        self.line[at].waker.take()
+        self.waiting[at].told.get_or_insert(self.tellings);
+        self.waiting[at].waker.take()
     }
 
     /// The first of those that look when they are told.
     fn first(&self) -> Option<usize> {
-        self.line.iter().position(|caller| !caller.is_away)
+        self.waiting.iter().position(|caller| !caller.is_away)
     }
 }
 
-impl Line {
+impl Queue {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
@@ -77,7 +77,7 @@ impl Line {
     /// Whether one that comes takes nothing from those that wait: nobody does, or the first has looked and found nothing for
     /// itself, or none of them looks.
     pub(crate) fn lets_by(&self) -> bool {
-        let is_content = |callers: &Callers| callers.first().is_none_or(|at| callers.line[at].told.is_none());
+        let is_content = |callers: &Callers| callers.first().is_none_or(|at| callers.waiting[at].told.is_none());
         self.is_empty() || is_content(&self.lock())
     }
 
@@ -112,9 +112,9 @@ impl Line {
         callers.came += 1;
         let number = callers.came;
         let told = callers.first().is_none().then_some(0);
-        callers.line.push_back(Caller { number, told, is_away: false, waker: None });
+        callers.waiting.push_back(Caller { number, told, is_away: false, waker: None });
         self.len.fetch_add(1, Ordering::AcqRel);
-        Place { line: Arc::clone(self), number }
+        Place { queue: Arc::clone(self), number }
     }
 
     fn withdraw(&self) {
@@ -127,16 +127,16 @@ impl Line {
     }
 }
 
-impl fmt::Debug for Line {
+impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("waiting", &self.len).finish_non_exhaustive()
+        f.debug_struct("Queue").field("waiting", &self.len).finish_non_exhaustive()
     }
 }
 
 /// The place of one that waits. Dropping it leaves the line, and then it is the next one's turn to look.
 #[derive(Debug)]
 pub(crate) struct Place {
-    line: Arc<Line>,
+    queue: Arc<Queue>,
     number: u64,
 }
 
@@ -147,9 +147,9 @@ impl Place {
     }
 
     fn poll_turn(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut callers = self.line.lock();
+        let mut callers = self.queue.lock();
         let Some(at) = callers.place(self.number) else { return Poll::Ready(()) };
-        let caller = &mut callers.line[at];
+        let caller = &mut callers.waiting[at];
         caller.is_away = false;
         if caller.told.take().is_some() {
             return Poll::Ready(());
@@ -164,9 +164,9 @@ impl Place {
     /// Whether one that was not told may look: it is the first, or the first has looked and found nothing for itself. Where the
     /// first was told before `seen` and has not looked yet, it is passed over.
     pub(crate) fn may_look(&self, seen: &mut Option<u64>) -> bool {
-        let mut callers = self.line.lock();
+        let mut callers = self.queue.lock();
         let Some(at) = callers.first() else { return true };
-        let first = &mut callers.line[at];
+        let first = &mut callers.waiting[at];
         let told = first.told;
         if first.number == self.number || told.is_none() {
             return true;
@@ -188,12 +188,12 @@ impl Place {
 
     /// Does nothing the second time.
     fn leave(&self, is_more: bool) {
-        let mut callers = self.line.lock();
+        let mut callers = self.queue.lock();
         let Some(at) = callers.place(self.number) else { return };
         let was_first = callers.first() == Some(at);
-        let left = callers.line.remove(at);
+        let left = callers.waiting.remove(at);
         let was_told = left.as_ref().is_some_and(|caller| caller.told.is_some());
-        self.line.len.fetch_sub(1, Ordering::AcqRel);
+        self.queue.len.fetch_sub(1, Ordering::AcqRel);
         let next = (was_first && (is_more || was_told)).then(|| callers.tell_first()).flatten();
         drop(callers);
         next.into_iter().for_each(Waker::wake);
@@ -208,7 +208,7 @@ impl Drop for Place {
 
 /// The right to make a call, kept until the call is made. Dropping it gives the room to whoever waits.
 #[derive(Debug)]
-pub(crate) struct Promise(Option<Arc<Line>>);
+pub(crate) struct Promise(Option<Arc<Queue>>);
 
 impl Promise {
     /// The call is made, and counts by itself now. Who looked in between saw it twice, and looks again where it `has_room`

@@ -10,11 +10,11 @@ use std::sync::{
 /// use tower_balancer::{BackendPool, Reason};
 ///
 /// let pool = BackendPool::new(["http://10.0.0.1:8080"])?;
-/// assert_eq!((pool.tally().picks(), pool.tally().unavailable(Reason::AllUnhealthy)), (0, 0));
+/// assert_eq!((pool.stats().picks(), pool.stats().unavailable(Reason::AllUnhealthy)), (0, 0));
 /// # Ok::<_, tower_balancer::pool::InvalidMember>(())
 /// ```
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Stats {
     picks: Mutex<Picks>,
     unavailable: [AtomicU64; Reason::ALL.len()],
     fail_opens: AtomicU64,
@@ -40,7 +40,7 @@ impl Picked {
     }
 }
 
-impl Tally {
+impl Stats {
     /// Requests for which a backend was picked.
     pub fn picks(&self) -> u64 {
         let picks = self.lock();
@@ -103,21 +103,21 @@ mod tests {
 
     #[test]
     fn the_picks_of_views_that_are_gone_count_on_and_cost_nothing() {
-        let tally = Tally::default();
+        let stats = Stats::default();
         for round in 0..100 {
-            let view = tally.view();
+            let view = stats.view();
             (0..3).for_each(|_| view.one_more());
-            assert_eq!(tally.picks(), 3 * (round + 1));
+            assert_eq!(stats.picks(), 3 * (round + 1));
         }
-        assert_eq!(tally.lock().views.len(), 1);
+        assert_eq!(stats.lock().views.len(), 1);
     }
 
     #[test]
     fn each_reason_has_a_count_of_its_own() {
-        let tally = Tally::default();
+        let stats = Stats::default();
         for (number, reason) in Reason::ALL.into_iter().enumerate() {
-            (0..=number).for_each(|_| tally.refused(reason));
+            (0..=number).for_each(|_| stats.refused(reason));
         }
-        assert_eq!(Reason::ALL.map(|reason| tally.unavailable(reason)), [1, 2, 3, 4, 5]);
+        assert_eq!(Reason::ALL.map(|reason| stats.unavailable(reason)), [1, 2, 3, 4, 5]);
     }
 }
