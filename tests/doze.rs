@@ -10,7 +10,6 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::watch,
     time::{advance, pause, resume, sleep},
 };
 use wire::{
@@ -23,7 +22,6 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 struct Server {
     front: SocketAddr,
     connections: Arc<Connections>,
-    stop: watch::Sender<bool>,
     /// Each copy of the service has one.
     copies: Arc<()>,
 }
@@ -34,10 +32,14 @@ const DOZING: usize = 3;
 impl Server {
     /// Everything is answered with `ok`, after `time`.
     async fn new(time: Duration) -> Self {
+        Self::with(Limits::default(), time, Duration::from_secs(3600)).await
+    }
+
+    /// Each connection hears of a stop after so long.
+    async fn with(limits: Limits, time: Duration, stop: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap();
-        let (connections, copies) = (Connections::new(Limits::default(), None), Arc::new(()));
-        let (stop, stopping) = watch::channel(false);
+        let (connections, copies) = (Connections::new(limits, None), Arc::new(()));
         let (turns, moved) = Turns::new();
         tokio::spawn(moved);
         let (serving, copy) = (Arc::clone(&connections), Arc::clone(&copies));
@@ -53,12 +55,10 @@ impl Server {
             });
             while let Ok((stream, address)) = listener.accept().await {
                 let client = serving.admit(stream, &turns).unwrap();
-                let mut stopping = stopping.clone();
-                let stopping = async move { _ = stopping.wait_for(|stopping| *stopping).await };
-                tokio::spawn(serving.serve(client, address, service.clone(), stopping));
+                tokio::spawn(serving.serve(client, address, service.clone(), sleep(stop)));
             }
         });
-        Self { front, connections, stop, copies }
+        Self { front, connections, copies }
     }
 
     async fn ask(&self, stream: &mut TcpStream, request: &str) {
@@ -145,22 +145,32 @@ async fn who_dozes_is_let_go_as_early_as_anybody_who_does_not_ask() {
 }
 
 #[tokio::test]
+async fn who_is_woken_has_as_long_for_a_head_as_before() {
+    let limits = Limits { idle: AFTER * 6 / 5, ..Limits::default() };
+    let server = Server::with(limits.clone(), Duration::ZERO, Duration::from_secs(3600)).await;
+    let mut stream = server.dozing(GET).await;
+    stream.write_all(&GET.as_bytes()[..8]).await.unwrap();
+    for _ in 0..3 {
+        pass(limits.idle * 6 / 5).await;
+    }
+    stream.write_all(&GET.as_bytes()[8..]).await.unwrap();
+    assert!(!until(&mut stream, "ok").await.contains("close"));
+    assert_eq!(server.connections.fired().count(Limit::Idle), 0);
+}
+
+#[tokio::test]
 async fn a_stop_ends_who_dozes_and_answers_who_has_just_asked() {
-    for asks in [false, true] {
-        let server = Server::new(Duration::ZERO).await;
+    // An empty line wakes it, and it dozes off again in the turn in which the stop comes.
+    for asks in ["", "\r\n", GET] {
+        let server = Server::with(Limits::default(), Duration::ZERO, 2 * AFTER).await;
         let mut stream = server.dozing(GET).await;
-        if asks {
-            stream.write_all(GET.as_bytes()).await.unwrap();
-        }
+        stream.write_all(asks.as_bytes()).await.unwrap();
         // Both are there before anybody looks.
-        let (stop, soon) = (server.stop.clone(), Duration::from_millis(1));
-        tokio::spawn(async move {
-            sleep(soon).await;
-            stop.send_replace(true);
-        });
-        tokio::task::yield_now().await;
-        std::thread::sleep(20 * soon);
-        assert_eq!(to_end(&mut stream).await.ends_with("ok"), asks);
+        std::thread::sleep(Duration::from_millis(20));
+        pause();
+        advance(AFTER).await;
+        resume();
+        assert_eq!(to_end(&mut stream).await.ends_with("ok"), asks == GET, "{asks:?}");
         server.copies(DOZING - 1).await;
     }
 }

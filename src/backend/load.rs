@@ -4,9 +4,8 @@ use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 /// What one backend is doing and has done, counted over every balancer of the process.
 ///
 /// The counters of one backend share two cache lines with nothing else, and the times of its answers two more, so that busy
-/// backends do not slow each other down. In the first is all that a pick looks at, and what a request that ends well changes. They are statistics:
-/// each is exact once the threads that count have been joined, and none orders any other memory access, hence `Relaxed`
-/// throughout.
+/// backends do not slow each other down. All that a pick looks at here is in the first. They are statistics: each is exact once
+/// the threads that count have been joined, and none orders any other memory access, hence `Relaxed` throughout.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Load {

@@ -75,7 +75,7 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, locked};
 use arc_swap::ArcSwap;
 use std::{
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, LazyLock, OnceLock, Weak},
     time::{Duration, Instant},
 };
 use tracing::{info, warn};
@@ -107,12 +107,8 @@ pub(crate) trait Owner: Send + Sync {
 }
 
 /// What most backends begin with is there once.
-fn common<T>(cell: &OnceLock<Arc<T>>, value: impl FnOnce() -> T) -> Arc<T> {
-    Arc::clone(cell.get_or_init(|| Arc::new(value())))
-}
-
-static ASSUMED: OnceLock<Arc<Health>> = OnceLock::new();
-static NOWHERE: OnceLock<Arc<Locality>> = OnceLock::new();
+static ASSUMED: LazyLock<Arc<Health>> = LazyLock::new(|| Arc::new(Health::assumed()));
+static NOWHERE: LazyLock<Arc<Locality>> = LazyLock::new(Arc::default);
 
 /// No route that is closed for the night puts out the backend that it is on.
 const LONGEST_REST: Duration = Duration::from_secs(300);
@@ -159,7 +155,7 @@ impl Backend {
             id,
             weight: AtomicU64::new(weight.get().to_bits()),
             eligible: AtomicBool::new(true),
-            health: ArcSwap::new(common(&ASSUMED, Health::assumed)),
+            health: ArcSwap::new(Arc::clone(&ASSUMED)),
             standing: Mutex::new(Standing::assumed()),
             gate: Gate::default(),
             limit: AtomicU32::new(u32::MAX),
@@ -169,7 +165,7 @@ impl Backend {
             silence: Silence::default(),
             rests: AtomicU64::new(0),
             owner,
-            locality: ArcSwap::new(common(&NOWHERE, Locality::default)),
+            locality: ArcSwap::new(Arc::clone(&NOWHERE)),
             report: OnceLock::new(),
             load: Load::default(),
         }
@@ -200,8 +196,7 @@ impl Backend {
 
     /// Changes its tier and its zone; strategies see it at their next build, as with [`set_weight`](Self::set_weight).
     pub fn set_locality(&self, locality: Locality) {
-        let is_common = locality == Locality::default();
-        self.locality.store(if is_common { common(&NOWHERE, Locality::default) } else { Arc::new(locality) });
+        self.locality.store(if locality == **NOWHERE { Arc::clone(&NOWHERE) } else { Arc::new(locality) });
     }
 
     /// Requests in flight and how past ones ended.

@@ -38,7 +38,7 @@ pub struct LeastLatency;
 /// What [`LeastLatency`] builds.
 #[derive(Debug)]
 pub struct LeastLatencyPicker {
-    /// The mean latency of the backends in seconds, as the last pick found it, as `f64` bits; zero while unknown.
+    /// The mean latency of the backends in seconds, as far as the picks before have seen them, as `f64` bits; zero while unknown.
     mean: AtomicU64,
     /// The best candidates of the last picks among many, by place.
     remembered: [AtomicU32; REMEMBERED],
@@ -161,7 +161,7 @@ impl LeastLatencyPicker {
             each(index, cost);
         }
         if n > 0 {
-            self.learn(known, sum / f64::from(n), looked_at.len() == candidates.len());
+            self.learn(known, sum / f64::from(n), candidates.len() <= SCAN);
         }
         least.index
     }
@@ -170,7 +170,7 @@ impl LeastLatencyPicker {
     fn learn(&self, known: f64, seen: f64, is_of_all: bool) {
         let mean = if is_of_all || known == 0.0 { seen } else { blend(known, seen, 0.05) };
         // What hardly changes is not written: other threads read it. Two picks at once may lose one of two looks, and nothing else.
-        if (mean - known).abs() > known * 1e-3 {
+        if !is_of_all || (mean - known).abs() > known * 0.01 {
             self.mean.store(mean.to_bits(), Ordering::Relaxed);
         }
     }

@@ -12,10 +12,7 @@ use super::{
     turns::Turns,
     worth::{Counting, LAST},
 };
-use futures_util::{
-    FutureExt,
-    future::{Either, select},
-};
+use futures_util::future::{Either, maybe_done, select};
 use http::{Request, Response, Version, header, uri::Scheme};
 use hyper::{
     body::Incoming,
@@ -63,8 +60,8 @@ const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
 /// How connections are served, and how many.
 pub struct Connections {
     server: auto::Builder<TokioExecutor>,
-    /// Of those that have asked for something over HTTP/1.1.
-    again: auto::Builder<TokioExecutor>,
+    /// The same for those that are known to speak HTTP/1.1.
+    http1: auto::Builder<TokioExecutor>,
     places: Arc<Semaphore>,
     farewells: Arc<Semaphore>,
     limits: Limits,
@@ -125,8 +122,8 @@ impl Connections {
             .enable_connect_protocol();
         let places = Arc::new(Semaphore::new(limits.connections));
         let farewells = Arc::new(Semaphore::new(FAREWELLS));
-        let again = server.clone().http1_only();
-        Arc::new(Self { server, again, places, farewells, limits, tls, accepted: AtomicU64::default() })
+        let http1 = server.clone().http1_only();
+        Arc::new(Self { server, http1, places, farewells, limits, tls, accepted: AtomicU64::default() })
     }
 
     /// A client that has connected, if there is a place; else it is told so. It stands in the line of `turns`.
@@ -223,12 +220,13 @@ impl Connections {
         S::Future: Send,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
     {
-        let (mut stop, mut server) = (pin!(stop.fuse()), &self.server);
+        // It may come in the turn in which the client dozes off, and is to be heard by whoever asks then.
+        let (mut stop, mut is_woken) = (pin!(maybe_done(stop)), false);
         loop {
             let (lent, mut back) = Lent::new(stream.signs(), stream);
-            self.serve_awake(server, lent, &peer, &service, stop.as_mut()).await?;
+            self.serve_awake(is_woken, lent, &peer, &service, stop.as_mut()).await?;
             let Ok(dozing) = back.try_recv() else { return Ok(()) };
-            (stream, server) = (dozing, &self.again);
+            (stream, is_woken) = (dozing, true);
             // Who has asked in time is answered, so it is looked at first.
             let asks_again = match select(poll_fn(|cx| stream.poll_woken(cx)), stop.as_mut()).await {
                 Either::Left((woken, _)) => woken?,
@@ -243,7 +241,7 @@ impl Connections {
     /// Until either side closes, or the client dozes.
     fn serve_awake<'a, I, S, B, F>(
         &self,
-        server: &auto::Builder<TokioExecutor>,
+        is_woken: bool,
         stream: Lent<Box<Patient<Coalesce<I>>>>,
         peer: &Peer,
         service: &S,
@@ -259,6 +257,7 @@ impl Connections {
         let (switch, signs, peer) = (stream.switch(), stream.signs(), peer.clone());
         let stream = TokioIo::new(Pin::new(stream));
         let asked = Arc::clone(&signs);
+        let server = if is_woken { &self.http1 } else { &self.server };
         let connect = |service: Counting<Pressing<S>>| {
             let service = service_fn(move |request: Request<Incoming>| {
                 let mut request = request.map(Upload::from);
@@ -278,7 +277,8 @@ impl Connections {
         let fired = self.fired().clone();
         let service = Pressing::new(service.clone(), Credit::new(stall, min_rate), fired.clone());
         let answers = service.answers();
-        let connection = Counting::new(service, answers.clone(), &self.limits).on(connect, signs, &self.limits, stop);
+        let counting = Counting::new(service, answers.clone(), &self.limits);
+        let connection = counting.on(connect, is_woken, signs, &self.limits, stop);
         Box::pin(answers.watched_on(connection, stall, fired))
     }
 }

@@ -15,15 +15,14 @@ pub const AFTER: Duration = Duration::from_secs(5);
 
 /// A stream that comes back when whoever has it is dropped because its client dozes, and only then.
 pub struct Lent<I> {
-    stream: Option<I>,
+    lent: Option<(I, oneshot::Sender<I>)>,
     signs: Arc<Signs>,
-    owner: Option<oneshot::Sender<I>>,
 }
 
 impl<I> Lent<I> {
     pub fn new(signs: Arc<Signs>, stream: I) -> (Self, oneshot::Receiver<I>) {
         let (owner, back) = oneshot::channel();
-        (Self { stream: Some(stream), signs, owner: Some(owner) }, back)
+        (Self { lent: Some((stream, owner)), signs }, back)
     }
 }
 
@@ -33,20 +32,20 @@ impl<I> Deref for Lent<I> {
     type Target = I;
 
     fn deref(&self) -> &I {
-        self.stream.as_ref().expect(HERE)
+        &self.lent.as_ref().expect(HERE).0
     }
 }
 
 impl<I> DerefMut for Lent<I> {
     fn deref_mut(&mut self) -> &mut I {
-        self.stream.as_mut().expect(HERE)
+        &mut self.lent.as_mut().expect(HERE).0
     }
 }
 
 impl<I> Drop for Lent<I> {
     fn drop(&mut self) {
         if self.signs.dozes.load(Ordering::Relaxed)
-            && let (Some(stream), Some(owner)) = (self.stream.take(), self.owner.take())
+            && let Some((stream, owner)) = self.lent.take()
         {
             // Nobody waits for it where the whole connection is dropped.
             _ = owner.send(stream);

@@ -49,8 +49,7 @@ pub struct Patient<I> {
     awaited: Option<(Awaited, Instant)>,
     /// Rings when a read has waited for long, or earlier: to move it for each request would cost more than to look.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// The client dozes, and this is the first it has said since.
-    dozes: bool,
+    /// What the client said first when it had dozed.
     first: Option<u8>,
     /// As soon as it is its turn.
     is_let_go: bool,
@@ -91,7 +90,6 @@ impl<I> Patient<I> {
             opening: OPENING,
             awaited: None,
             alarm: None,
-            dozes: false,
             first: None,
             is_let_go: false,
             parting: None,
@@ -113,6 +111,10 @@ impl<I> Patient<I> {
     /// For the requests on it, to say that one of them was answered with 101.
     pub fn switch(&self) -> Switch {
         self.inner.switch()
+    }
+
+    fn dozes(&self) -> bool {
+        self.signs.dozes.load(Ordering::Relaxed)
     }
 
     pub fn signs(&self) -> Arc<Signs> {
@@ -142,7 +144,8 @@ impl<I> Patient<I> {
             Some((awaited, since)) if awaited == awaits => since,
             _ => self.awaited.insert((awaits, Instant::now())).1,
         };
-        let may_doze = matches!(awaits, Awaited::Request(_)) && !self.dozes && self.writing.is_none();
+        // Not before all of the last answer is taken: the server has the rest of it.
+        let may_doze = matches!(awaits, Awaited::Request(_)) && self.writing.is_none() && !self.dozes();
         let will_doze = may_doze && patience > doze::AFTER;
         if will_doze {
             patience = doze::AFTER;
@@ -222,14 +225,45 @@ pub fn stood_still() -> io::Error {
 impl<I: AsyncRead + AsyncWrite + Unpin> Patient<I> {
     /// Waits for a client that dozes to say something, which the next read brings. Returns whether it has: else it is over.
     pub fn poll_woken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.dozes = true;
         let mut byte = [0];
         let mut byte = ReadBuf::new(&mut byte);
-        ready!(Pin::new(&mut *self).poll_read(cx, &mut byte))?;
-        self.dozes = false;
+        ready!(self.poll_some(cx, &mut byte))?;
         self.signs.dozes.store(false, Ordering::Relaxed);
         self.first = byte.filled().first().copied();
         Poll::Ready(Ok(self.first.is_some()))
+    }
+
+    fn poll_some(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // What came before it was looked at when more is asked for.
+        if !self.is_let_go && self.inner.begun_request_line() >= REQUEST_LINE {
+            self.fired.one(Limit::HeadSize);
+            self.is_let_go = true;
+            self.tell(TOO_LONG);
+        }
+        if self.is_let_go {
+            return self.poll_let_go(cx);
+        }
+        let before = buf.filled().len();
+        let read = self.turn.poll_read(Pin::new(&mut self.inner), cx, buf, self.frames.left());
+        if read.is_pending() {
+            let is_let_go = !self.turn.is_over() && self.is_out_of_patience(cx);
+            return if is_let_go { self.poll_let_go(cx) } else { read };
+        }
+        if let Err(error) = self.frames.read(&buf.filled()[before..]) {
+            if error.kind() == io::ErrorKind::QuotaExceeded {
+                self.fired.one(Limit::Flood);
+            }
+            return Poll::Ready(Err(error));
+        }
+        let bytes = buf.filled().len() - before;
+        self.signs.said.store(true, Ordering::Relaxed);
+        self.opening = self.opening.saturating_sub(bytes);
+        // A byte now and then is no beginning and no head, but it is something of a body.
+        if let Some((Awaited::Body, since)) = self.awaited {
+            self.upload.spend(since.elapsed(), bytes);
+            self.awaited = None;
+        }
+        read
     }
 
     /// Fails, in its turn: there may be thousands at once.
@@ -249,36 +283,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<I> {
             buf.put_slice(&[first]);
             return Poll::Ready(Ok(()));
         }
-        // What came before it was looked at when more is asked for.
-        if !this.is_let_go && this.inner.begun_request_line() >= REQUEST_LINE {
-            this.fired.one(Limit::HeadSize);
-            this.is_let_go = true;
-            this.tell(TOO_LONG);
-        }
-        if this.is_let_go {
-            return this.poll_let_go(cx);
-        }
-        let before = buf.filled().len();
-        let read = this.turn.poll_read(Pin::new(&mut this.inner), cx, buf, this.frames.left());
-        if read.is_pending() {
-            let is_let_go = !this.turn.is_over() && this.is_out_of_patience(cx);
-            return if is_let_go { this.poll_let_go(cx) } else { read };
-        }
-        if let Err(error) = this.frames.read(&buf.filled()[before..]) {
-            if error.kind() == io::ErrorKind::QuotaExceeded {
-                this.fired.one(Limit::Flood);
-            }
-            return Poll::Ready(Err(error));
-        }
-        let bytes = buf.filled().len() - before;
-        this.signs.said.store(true, Ordering::Relaxed);
-        this.opening = this.opening.saturating_sub(bytes);
-        // A byte now and then is no beginning and no head, but it is something of a body.
-        if let Some((Awaited::Body, since)) = this.awaited {
-            this.upload.spend(since.elapsed(), bytes);
-            this.awaited = None;
-        }
-        read
+        // Whoever reads here is about to be dropped, and whatever comes now is for the next.
+        if this.dozes() { Poll::Pending } else { this.poll_some(cx, buf) }
     }
 }
 

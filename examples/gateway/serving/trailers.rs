@@ -48,7 +48,7 @@ impl Trailers {
 }
 
 /// Whether a field that begins so has one of the first fourteen names of the static table, which are all that begin with a colon
-/// (RFC 7541, sections 6.1, 6.2 and appendix A). One that a client has put into the dynamic table is not known here.
+/// (RFC 7541, sections 6.1, 6.2 and appendix A). One that a client has put into the dynamic table is not known here, nor one after a change of that table's size or after padding alone.
 fn is_pseudo(field: u8) -> bool {
     let name = match field {
         0x80.. => field & 0x7f,

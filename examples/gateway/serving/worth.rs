@@ -100,15 +100,23 @@ impl<S> Counting<S> {
 
     /// A connection on which this is served: it is closed where so many more of its requests were given up than answered, and
     /// asked to end where none has begun for a while, both by `limits`, and at `stop`. Where it goes on after that with nothing
-    /// under way, and without `signs` of the client, it is closed as well: a client may say that it is there, and not go. Where the client
-    /// dozes, it is to be dropped.
-    pub fn on<C, F>(self, connect: impl FnOnce(Self) -> C, signs: Arc<Signs>, limits: &Limits, stop: F) -> Kept<C, F> {
+    /// under way, and without `signs` of the client, it is closed as well: a client may say that it is there, and not go. Where
+    /// the client dozes it ends, to be dropped; one that was woken is known to speak HTTP/1.1.
+    pub fn on<C, F>(
+        self,
+        connect: impl FnOnce(Self) -> C,
+        is_woken: bool,
+        signs: Arc<Signs>,
+        limits: &Limits,
+        stop: F,
+    ) -> Kept<C, F> {
         let Limits { abandoned: most, idle: patience, ref fired, .. } = *limits;
         Kept {
             counts: Arc::clone(&self.counts),
             answers: self.answers.clone(),
             signs,
             connection: connect(self),
+            is_woken,
             most,
             patience,
             stall: limits.stall,
@@ -197,6 +205,7 @@ pin_project! {
         stop: Option<F>,
         counts: Arc<Counts>,
         answers: Answers,
+        is_woken: bool,
         // Since this was last looked at.
         signs: Arc<Signs>,
         most: u32,
@@ -223,7 +232,8 @@ where
             // Looked at before the connection, which may use up this turn, and acted upon after it: who has asked in time is
             // answered, however late it is.
             let stops = this.stop.as_mut().as_pin_mut().is_some_and(|stop| stop.poll(cx).is_ready());
-            let is_http1 = this.counts.begun.load(Ordering::Relaxed) == HTTP1;
+            // Before its first request a stop bounds its time all the same.
+            let is_http1 = this.counts.begun.load(Ordering::Relaxed) == HTTP1 || *this.is_woken && !*this.asked;
             let rings = !is_http1 && this.check.as_mut().poll(cx).is_ready();
             if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(Into::into));
