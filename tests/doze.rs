@@ -13,7 +13,8 @@ use tokio::{
     time::{advance, pause, resume, sleep},
 };
 use wire::{
-    connection::Connections, doze::AFTER, fired::Limit, limits::Limits, pressing::Upload, to_end, turns::Turns, until,
+    connection::Connections, doze::AFTER, fired::Limit, limits::Limits, pass, pressing::Upload, to_end, turns::Turns,
+    until,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -89,14 +90,6 @@ impl Server {
         }
         panic!("{} copies instead of {expected}", Arc::strong_count(&self.copies));
     }
-}
-
-async fn pass(time: Duration) {
-    // Who reads has to wait for it already.
-    sleep(Duration::from_millis(20)).await;
-    pause();
-    advance(time).await;
-    resume();
 }
 
 #[tokio::test]

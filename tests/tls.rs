@@ -24,7 +24,7 @@ use tokio_rustls::{
         version::{TLS12, TLS13},
     },
 };
-use wire::{OK, Wire, doze::AFTER, header, limits::Limits, tls::Tls, to_end};
+use wire::{OK, Wire, doze::AFTER, header, limits::Limits, pass, tls::Tls, to_end};
 
 /// A directory with `chain.pem` and `key.pem`, which goes when this does.
 struct Files(PathBuf);
@@ -135,10 +135,7 @@ async fn who_says_nothing_for_a_while_can_ask_again() {
         while !answer.ends_with(b"ok") {
             answer.push(stream.read_u8().await.unwrap());
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        tokio::time::pause();
-        tokio::time::advance(AFTER).await;
-        tokio::time::resume();
+        pass(AFTER).await;
     }
     stream.shutdown().await.unwrap();
     // With a word of farewell: else this is an error.

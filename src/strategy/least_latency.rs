@@ -99,8 +99,9 @@ impl Picker for LeastLatencyPicker {
         let (backend, now) = (candidates.get(index)?, Moment::of(hint.now));
         let mean = mean(candidates.iter().map(|(_, backend)| &**backend), now);
         let (load, latency) = (backend.load(), backend.load().latency());
+        let measured = latency.mean(now);
         let parts = [
-            ("mean latency", latency.mean(now).map_or(f64::NAN, |sampled| sampled.value)),
+            ("mean latency", measured.map_or(f64::NAN, |sampled| sampled.value)),
             ("the pool's", mean),
             ("mean age", latency.mean_age(now).as_secs_f64()),
             ("in flight", load.work()),
@@ -108,7 +109,7 @@ impl Picker for LeastLatencyPicker {
             ("weight", hint.weight(backend)),
         ];
         let of = if candidates.len() <= SCAN { candidates.len() } else { CHOICES + REMEMBERED };
-        Some(Score::new(cost(backend, latency.mean(now), mean, of, hint, now), parts))
+        Some(Score::new(cost(backend, measured, mean, of, hint, now), parts))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -13,6 +12,11 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+
+#[path = "port.rs"]
+mod port;
+
+pub use port::free_port;
 
 /// `cargo test` builds the examples before it runs any test; `cargo test --test gateway` does not.
 pub fn binary() -> PathBuf {
@@ -130,12 +134,6 @@ impl Drop for ConfigFile {
     fn drop(&mut self) {
         _ = fs::remove_file(&self.0);
     }
-}
-
-/// One that stays free until it is used: below those that connections are given, of which there are many meanwhile.
-pub fn free_port() -> u16 {
-    let mut some = std::iter::repeat_with(|| fastrand::u16(10_000..30_000));
-    some.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 pub fn run(arguments: &[&str]) -> Output {

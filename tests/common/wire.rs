@@ -197,6 +197,15 @@ impl Wire {
     }
 }
 
+/// Lets so much time pass while nobody says anything.
+pub async fn pass(time: Duration) {
+    // Who reads has to wait for it already.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 /// Reads until the other side closes.
 pub async fn to_end(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();

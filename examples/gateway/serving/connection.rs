@@ -72,6 +72,21 @@ pub struct Connections {
 /// A connection to its end. Apart: it is large, and a future that awaits another has room for it twice.
 pub type Serving = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
+/// What a connection can be served with.
+pub trait Served:
+    Service<Request<Upload>, Response = Response<Self::Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+    type Body: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static;
+}
+
+impl<S, B> Served for S
+where
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
+{
+    type Body = B;
+}
+
 /// A client for whom there is a place.
 pub struct Client {
     stream: TcpStream,
@@ -158,12 +173,10 @@ impl Connections {
     }
 
     /// Serves what `client` asks for with `service`, until either side closes; after `stop` only what has begun.
-    pub fn serve<S, B, F>(self: &Arc<Self>, client: Client, address: SocketAddr, service: S, stop: F) -> Serving
+    pub fn serve<S, F>(self: &Arc<Self>, client: Client, address: SocketAddr, service: S, stop: F) -> Serving
     where
         F: Future<Output = ()> + Send + 'static,
-        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
-        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
+        S: Served,
     {
         let (connections, Client { stream, place, turns }) = (Arc::clone(self), client);
         match self.tls.clone() {
@@ -206,7 +219,7 @@ impl Connections {
         }
     }
 
-    async fn serve_on<I, S, B, F>(
+    async fn serve_on<I, S, F>(
         self: Arc<Self>,
         mut stream: Box<Patient<Coalesce<I>>>,
         peer: Peer,
@@ -216,9 +229,7 @@ impl Connections {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
-        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
-        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
+        S: Served,
     {
         // It may come in the turn in which the client dozes off, and is to be heard by whoever asks then.
         let (mut stop, mut is_woken) = (pin!(maybe_done(stop)), false);
@@ -239,7 +250,7 @@ impl Connections {
     }
 
     /// Until either side closes, or the client dozes.
-    fn serve_awake<'a, I, S, B, F>(
+    fn serve_awake<'a, I, S, F>(
         &self,
         is_woken: bool,
         stream: Lent<Box<Patient<Coalesce<I>>>>,
@@ -250,9 +261,7 @@ impl Connections {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = ()> + Send + 'a,
-        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
-        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Default + Send + 'static,
+        S: Served,
     {
         let (switch, signs, peer) = (stream.switch(), stream.signs(), peer.clone());
         let stream = TokioIo::new(Pin::new(stream));

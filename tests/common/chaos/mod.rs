@@ -16,6 +16,8 @@
 mod backend;
 mod front;
 mod load;
+#[path = "../port.rs"]
+mod port;
 mod report;
 mod scenario;
 mod server;
@@ -23,13 +25,8 @@ mod trial;
 
 pub use backend::Backend;
 pub use front::{Front, gateway};
+pub use port::free_port;
 pub use report::Report;
 pub use scenario::Scenario;
 pub use server::be_a_backend_if_told;
 pub use trial::Trial;
-
-/// A port of the loopback address that nobody has, below those that connections are given.
-pub fn free_port() -> u16 {
-    let mut some = std::iter::repeat_with(|| fastrand::u16(10_000..30_000));
-    some.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
-}
