@@ -1,23 +1,17 @@
 use super::{Moment, Outcome};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::{
+    recent::{ALL, PART, Recent, Second},
+    sync::{AtomicU32, Ordering},
+};
 
 /// How the requests of the last ten seconds went: what passive health is judged by.
-///
-/// Ten slots of a second each; one addition for each answer. A count that two threads lose between them as a second begins
-/// does not matter.
 #[derive(Debug, Default)]
 pub struct Record {
     /// Faults since the last answer that was none.
     streak: AtomicU32,
-    /// In one word: which second (24 bits), requests (20), faults (20).
-    slots: [AtomicU64; SLOTS as usize],
+    /// Requests, and faults among them.
+    recent: Recent,
 }
-
-const SLOTS: u64 = 10;
-const FAULT: u64 = 1;
-const REQUEST: u64 = 1 << 20;
-const COUNTS: u64 = (1 << 40) - 1;
-const SECOND: u64 = 0xff_ffff;
 
 /// Requests, and how many of them failed for the backend's fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,13 +31,8 @@ impl Record {
 
     /// The last nine to ten seconds.
     pub fn window(&self, now: Moment) -> Window {
-        let second = second(now);
-        let slots = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed));
-        let recent = slots.filter(|word| second.wrapping_sub(word >> 40) & SECOND < SLOTS);
-        recent.fold(Window::default(), |window, word| Window {
-            requests: window.requests + ((word & COUNTS) / REQUEST) as u32,
-            faults: window.faults + (word % REQUEST) as u32,
-        })
+        let counts = self.recent.until(Second::of(now));
+        Window { requests: counts.all as u32, faults: counts.part as u32 }
     }
 
     /// Takes in one more, and says whether it is the first of a second.
@@ -56,22 +45,13 @@ impl Record {
             Outcome::Success | Outcome::ClientFault => self.end_streak(),
             Outcome::Overload | Outcome::ConnectFault => {}
         }
-        let second = second(now);
-        let slot = &self.slots[(second % SLOTS) as usize];
-        let what = REQUEST + FAULT * u64::from(outcome.is_fault());
-        let is_first = slot.load(Ordering::Relaxed) >> 40 != second;
-        if is_first {
-            slot.store(second << 40 | what, Ordering::Relaxed);
-        } else {
-            slot.fetch_add(what, Ordering::Relaxed);
-        }
-        is_first
+        self.recent.add(if outcome.is_fault() { ALL + PART } else { ALL }, Second::of(now))
     }
 
     /// It starts anew: what it was put out for is not held against it a second time.
     pub(super) fn restart(&self) {
         self.end_streak();
-        self.slots.iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
+        self.recent.clear();
     }
 
     // Most of the time there is nothing to end, and reading is cheaper than writing.
@@ -80,8 +60,4 @@ impl Record {
             self.streak.store(0, Ordering::Relaxed);
         }
     }
-}
-
-fn second(now: Moment) -> u64 {
-    (now.micros() / 1_000_000 + 1) & SECOND
 }

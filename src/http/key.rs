@@ -1,9 +1,9 @@
-use super::Peer;
+use super::{Peer, cookie};
 use crate::{
     balance::Describe,
     strategy::{Hint, hash_key},
 };
-use http::{HeaderMap, HeaderName, Request, header::COOKIE};
+use http::{HeaderName, Request};
 use std::{error::Error, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 /// What of a request binds it to a backend, for strategies that keep equal keys together.
@@ -87,7 +87,7 @@ impl Source {
         match self {
             // An empty value binds nobody: those who logged out are not one user.
             Self::Header(name) => request.headers().get(name).filter(|value| !value.is_empty()).map(hash_key),
-            Self::Cookie(name) => cookies(request.headers(), name).find(|value| !value.is_empty()).map(hash_key),
+            Self::Cookie(name) => cookie::values(request.headers(), name).find(|value| !value.is_empty()).map(hash_key),
             Self::Query(name) => parameter(request.uri().query()?, name).filter(|it| !it.is_empty()).map(hash_key),
             Self::Path => Some(hash_key(request.uri().path())),
             Self::Address => match request.extensions().get::<Peer>()?.ip() {
@@ -96,18 +96,6 @@ impl Source {
             },
         }
     }
-}
-
-/// The values of the cookies of that name, without the quotes that they may stand in. What is no cookie is passed over.
-fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    let headers = headers.get_all(COOKIE).into_iter();
-    headers.flat_map(|header| header.as_bytes().split(|&byte| byte == b';')).filter_map(move |pair| value(pair, name))
-}
-
-/// What a cookie of that name says; `None` where `pair` is another, or none.
-fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-    Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
@@ -184,8 +172,8 @@ mod tests {
     fn a_key_comes_from_the_first_source_that_the_request_has() {
         let mut request = Request::get("/list?page=2&user=ann&user=bob")
             .header("x-user", "ann")
-            .header("cookie", "a=1; session = 7; sessions=8;;=; junk")
-            .header("cookie", "session=\"ann\"; session=bob")
+            .header("cookie", "a=1; session = \"ann\" ; sessions=8;;=; junk")
+            .header("cookie", "session=bob")
             .body(())
             .unwrap();
         let ann = Some(hash_key("ann"));

@@ -61,6 +61,7 @@ mod body_timeout;
 mod classify;
 mod client;
 mod coalesce;
+mod cookie;
 pub mod deadline;
 mod dial;
 mod exchange;

@@ -1,4 +1,4 @@
-use super::ServedBy;
+use super::{ServedBy, cookie};
 use crate::{
     balance::Describe,
     strategy::{Hint, SessionSecret, SessionToken},
@@ -89,15 +89,15 @@ impl SessionCookie {
 
     /// The token that a request carries. Of several, the last: browsers send the one for the whole site last.
     fn of(&self, headers: &HeaderMap) -> Option<SessionToken> {
-        pairs(headers).filter_map(|pair| value(pair, &self.0.name)).filter_map(SessionToken::read).last()
+        cookie::values(headers, &self.0.name).filter_map(SessionToken::read).last()
     }
 
     /// The same, and the backends do not see it.
     fn take(&self, headers: &mut HeaderMap) -> Option<SessionToken> {
         let token = self.of(headers);
-        let is_ours = |pair: &[u8]| value(pair, &self.0.name).is_some();
-        if pairs(headers).any(is_ours) {
-            let others: Vec<_> = pairs(headers).filter(|pair| !is_ours(pair)).map(<[u8]>::trim_ascii).collect();
+        let is_ours = |pair: &[u8]| cookie::value(pair, &self.0.name).is_some();
+        if cookie::pairs(headers).any(is_ours) {
+            let others: Vec<_> = cookie::pairs(headers).filter(|pair| !is_ours(pair)).map(<[u8]>::trim_ascii).collect();
             let others = others.join(&b"; "[..]);
             headers.remove(COOKIE);
             if let Some(others) = HeaderValue::from_bytes(&others).ok().filter(|others| !others.is_empty()) {
@@ -109,7 +109,7 @@ impl SessionCookie {
 
     /// What a backend sets by that name is not for the client, who would come back with it.
     fn remove_foreign(&self, headers: &mut HeaderMap) {
-        let is_foreign = |header: &HeaderValue| value(header.as_bytes(), &self.0.name).is_some();
+        let is_foreign = |header: &HeaderValue| cookie::value(header.as_bytes(), &self.0.name).is_some();
         if headers.get_all(SET_COOKIE).into_iter().any(is_foreign) {
             let others: Vec<_> =
                 headers.get_all(SET_COOKIE).into_iter().filter(|set| !is_foreign(set)).cloned().collect();
@@ -133,19 +133,6 @@ impl SessionCookie {
             response.headers_mut().append(SET_COOKIE, value);
         }
     }
-}
-
-/// The cookies of all lines, and what stands between them.
-fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    headers.get_all(COOKIE).into_iter().flat_map(|header| header.as_bytes().split(|&byte| byte == b';'))
-}
-
-/// What a cookie of that name says, quotes left out; `None` where `pair` is another. Browsers take the spaces around a name and
-/// a value away (RFC 6265 §5.2), and so do some servers: with them it is ours as well.
-fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
-    let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
-    Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
 }
 
 impl<B> Describe<Request<B>> for SessionCookie {

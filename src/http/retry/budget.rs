@@ -1,5 +1,6 @@
 use crate::{
     backend::Moment,
+    recent::{ALL, Counts, PART, Recent, SLOTS, Second},
     sync::{AtomicU64, Ordering},
 };
 use std::{fmt, sync::Arc, time::Instant};
@@ -26,11 +27,8 @@ use std::{fmt, sync::Arc, time::Instant};
 /// ```
 #[derive(Clone)]
 pub struct RetryBudget {
-    window: Arc<Window>,
+    shared: Arc<Shared>,
 }
-
-/// A second each. The current one is one of them, so what is counted is nine seconds old at least and ten at most.
-const SLOTS: u32 = 10;
 
 /// What it was spent on, since it was made.
 #[derive(Debug, Default)]
@@ -40,11 +38,10 @@ struct Spent {
     refused: AtomicU64,
 }
 
-/// The attempts of one second in one word, so that no reader sees the counts of one second and the number of another:
-/// which second it is (20 bits, twelve days), requests (24), attempts that were charged (20).
 #[derive(Debug)]
-struct Window {
-    slots: [AtomicU64; SLOTS as usize],
+struct Shared {
+    /// Requests, and attempts that were charged.
+    recent: Recent,
     /// Thousandths of an attempt that each request brings.
     share: u64,
     /// Thousandths of an attempt that there are in any case.
@@ -52,12 +49,8 @@ struct Window {
     spent: Spent,
 }
 
-const CHARGED: u64 = 1;
-const REQUEST: u64 = 1 << 20;
-const SECOND: u64 = 1 << 44;
-const SECONDS: u64 = (1 << 20) - 1;
 /// More attempts in a second than can be counted are refused, with some room for those that ask at once.
-const MOST: u64 = REQUEST - 1_024;
+const MOST: u64 = Counts::TOO_MANY - 1_024;
 
 impl RetryBudget {
     /// Attempts beyond the first for `ratio` of the requests, from 0 to 10, and for `per_second` more.
@@ -68,63 +61,63 @@ impl RetryBudget {
     pub fn new(ratio: f64, per_second: u32) -> Self {
         assert!((0.0..=10.0).contains(&ratio), "the ratio of a retry budget is from 0 to 10, not {ratio}");
         let share = (ratio * 1_000.0).round() as u64;
-        let reserve = u64::from(per_second) * u64::from(SLOTS) * 1_000;
+        let reserve = u64::from(per_second) * SLOTS * 1_000;
         let spent = Spent::default();
-        Self { window: Arc::new(Window { slots: Default::default(), share, reserve, spent }) }
+        Self { shared: Arc::new(Shared { recent: Recent::default(), share, reserve, spent }) }
     }
 
     /// Counts one request, which brings its share. Lock-free.
     pub fn deposit(&self, now: Instant) {
-        self.window.add(REQUEST, second(now));
+        self.shared.recent.add(ALL, Second::of(Moment::of(now)));
     }
 
     /// Takes one attempt out of the budget, if it has one. An attempt that is not [spent](Charge::spend) is given back.
     pub fn charge(&self, now: Instant) -> Option<Charge> {
-        let second = second(now);
+        let second = Second::of(Moment::of(now));
         let charge = self.try_charge(second);
         if charge.is_none() {
-            self.window.spent.refused.fetch_add(1, Ordering::Relaxed);
+            self.shared.spent.refused.fetch_add(1, Ordering::Relaxed);
         }
         charge
     }
 
-    fn try_charge(&self, second: u64) -> Option<Charge> {
-        if self.window.left(second) < 1_000 || self.window.charged(second) > MOST {
+    fn try_charge(&self, second: Second) -> Option<Charge> {
+        if self.shared.left(second) < 1_000 || self.shared.recent.within(second).part > MOST {
             return None;
         }
-        self.window.add(CHARGED, second);
+        self.shared.recent.add(PART, second);
         let charge = Charge { budget: Some(self.clone()), second };
         // Who was as quick has taken the last one: then both give back, and the budget holds.
-        (self.window.left(second) >= 0).then_some(charge)
+        (self.shared.left(second) >= 0).then_some(charge)
     }
 
     /// Second attempts that were made after a failure, since the budget was made.
     pub fn retries(&self) -> u64 {
-        self.window.spent.retries.load(Ordering::Relaxed)
+        self.shared.spent.retries.load(Ordering::Relaxed)
     }
 
     /// Second attempts that were made while the first was waited for, since the budget was made.
     pub fn hedges(&self) -> u64 {
-        self.window.spent.hedges.load(Ordering::Relaxed)
+        self.shared.spent.hedges.load(Ordering::Relaxed)
     }
 
     /// How often an attempt was wanted that the budget had nothing for, since it was made. Whoever waits for an answer may
     /// want one again and again.
     pub fn refused(&self) -> u64 {
-        self.window.spent.refused.load(Ordering::Relaxed)
+        self.shared.spent.refused.load(Ordering::Relaxed)
     }
 
     pub(in crate::http) fn retried(&self) {
-        self.window.spent.retries.fetch_add(1, Ordering::Relaxed);
+        self.shared.spent.retries.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(in crate::http) fn hedged(&self) {
-        self.window.spent.hedges.fetch_add(1, Ordering::Relaxed);
+        self.shared.spent.hedges.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The attempts that are left.
     pub fn left(&self, now: Instant) -> u64 {
-        (self.window.left(second(now)).max(0) / 1_000) as u64
+        (self.shared.left(Second::of(Moment::of(now))).max(0) / 1_000) as u64
     }
 }
 
@@ -138,8 +131,8 @@ impl Default for RetryBudget {
 impl fmt::Debug for RetryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryBudget")
-            .field("share", &(self.window.share as f64 / 1_000.0))
-            .field("reserve", &(self.window.reserve / 1_000))
+            .field("share", &(self.shared.share as f64 / 1_000.0))
+            .field("reserve", &(self.shared.reserve / 1_000))
             .finish_non_exhaustive()
     }
 }
@@ -150,7 +143,7 @@ impl fmt::Debug for RetryBudget {
 pub struct Charge {
     /// `None` once it is spent.
     budget: Option<RetryBudget>,
-    second: u64,
+    second: Second,
 }
 
 impl Charge {
@@ -163,51 +156,17 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         if let Some(budget) = &self.budget {
-            budget.window.give_back(self.second);
+            budget.shared.recent.take_back(self.second);
         }
     }
 }
 
-impl Window {
-    fn add(&self, what: u64, second: u64) {
-        let slot = &self.slots[(second % u64::from(SLOTS)) as usize];
-        let seen = slot.load(Ordering::Relaxed);
-        if seen / SECOND == second {
-            slot.fetch_add(what, Ordering::Relaxed);
-            return;
-        }
-        // The first of a second clears the slot; who comes second adds to what the first has left.
-        if slot.compare_exchange(seen, second * SECOND + what, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            slot.fetch_add(what, Ordering::Relaxed);
-        }
-    }
-
-    fn give_back(&self, second: u64) {
-        let slot = &self.slots[(second % u64::from(SLOTS)) as usize];
-        // A second that is over has been forgotten, and the charge with it.
-        _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seen| {
-            (seen / SECOND == second).then(|| seen - CHARGED)
-        });
-    }
-
-    /// The attempts of this second.
-    fn charged(&self, second: u64) -> u64 {
-        let seen = self.slots[(second % u64::from(SLOTS)) as usize].load(Ordering::Relaxed);
-        if seen / SECOND == second { seen % REQUEST } else { 0 }
-    }
-
+impl Shared {
     /// Thousandths of an attempt; below nothing where more were charged at once than there are.
-    fn left(&self, second: u64) -> i64 {
-        let counts = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed));
-        let recent = counts.filter(|seen| second.wrapping_sub(seen / SECOND) & SECONDS < u64::from(SLOTS));
-        let (requests, charged) = recent
-            .fold((0, 0), |(requests, charged), seen| (requests + seen % SECOND / REQUEST, charged + seen % REQUEST));
+    fn left(&self, second: Second) -> i64 {
+        let Counts { all: requests, part: charged } = self.recent.until(second);
         (requests * self.share + self.reserve) as i64 - charged as i64 * 1_000
     }
-}
-
-fn second(now: Instant) -> u64 {
-    (Moment::of(now).micros() / 1_000_000 + 1) & SECONDS
 }
 
 #[cfg(test)]
@@ -289,7 +248,7 @@ mod tests {
         let budget = RetryBudget::new(10.0, u32::MAX);
         let now = start();
         let spent = (0..2_000_000).map_while(|_| budget.charge(now)).map(Charge::spend).count() as u64;
-        assert!((MOST..REQUEST).contains(&spent), "{spent}");
+        assert!((MOST..Counts::TOO_MANY).contains(&spent), "{spent}");
         assert!(budget.charge(now).is_none());
         assert!(budget.charge(now + Duration::from_secs(1)).is_some());
     }

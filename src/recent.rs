@@ -1,0 +1,125 @@
+//! What came within the last seconds, and what part of it.
+
+use crate::{
+    backend::Moment,
+    sync::{AtomicU64, Ordering},
+};
+
+/// The current second is one of them, so what is counted is nine seconds old at least and ten at most.
+pub(crate) const SLOTS: u64 = 10;
+
+/// Two counts of the last ten seconds: of all, and of those among them that are the point. One addition for each.
+///
+/// A slot for each second, in one word, so that no reader sees the counts of one and the number of another: which second it is
+/// (20 bits, twelve days), all (24), the part (20).
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    slots: [AtomicU64; SLOTS as usize],
+}
+
+pub(crate) const PART: u64 = 1;
+pub(crate) const ALL: u64 = 1 << 20;
+const NUMBER: u64 = 1 << 44;
+const NUMBERS: u64 = (1 << 20) - 1;
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) all: u64,
+    pub(crate) part: u64,
+}
+
+/// One second of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Second(u64);
+
+impl Second {
+    pub(crate) fn of(now: Moment) -> Self {
+        // The first is not what an empty slot says.
+        Self(now.micros() / 1_000_000 + 1)
+    }
+
+    fn number(self) -> u64 {
+        self.0 & NUMBERS
+    }
+}
+
+impl Recent {
+    /// Adds `what`, of [`ALL`] and [`PART`], and says whether it is the first of its second.
+    pub(crate) fn add(&self, what: u64, second: Second) -> bool {
+        let (slot, number) = (self.slot(second), second.number());
+        let seen = slot.load(Ordering::Relaxed);
+        let is_first = seen / NUMBER != number
+            && slot.compare_exchange(seen, number * NUMBER + what, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        // Who comes second adds to what the first has left.
+        if !is_first {
+            slot.fetch_add(what, Ordering::Relaxed);
+        }
+        is_first
+    }
+
+    /// Takes one of the part back. A second that is over has been forgotten, and it with it.
+    pub(crate) fn take_back(&self, second: Second) {
+        let take = |seen: u64| (seen / NUMBER == second.number()).then(|| seen - PART);
+        _ = self.slot(second).fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+    }
+
+    /// The counts of `second` alone.
+    pub(crate) fn within(&self, second: Second) -> Counts {
+        let seen = self.slot(second).load(Ordering::Relaxed);
+        if seen / NUMBER == second.number() { Counts::of(seen) } else { Counts::default() }
+    }
+
+    /// The counts of the ten seconds that end with `second`.
+    pub(crate) fn until(&self, second: Second) -> Counts {
+        let seen = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed));
+        let recent = seen.filter(|seen| second.number().wrapping_sub(seen / NUMBER) & NUMBERS < SLOTS);
+        recent
+            .map(Counts::of)
+            .fold(Counts::default(), |sum, counts| Counts { all: sum.all + counts.all, part: sum.part + counts.part })
+    }
+
+    pub(crate) fn clear(&self) {
+        self.slots.iter().for_each(|slot| slot.store(0, Ordering::Relaxed));
+    }
+
+    fn slot(&self, second: Second) -> &AtomicU64 {
+        &self.slots[(second.0 % SLOTS) as usize]
+    }
+}
+
+impl Counts {
+    /// More of the part in a second than can be counted.
+    pub(crate) const TOO_MANY: u64 = ALL;
+
+    fn of(seen: u64) -> Self {
+        Self { all: seen % NUMBER / ALL, part: seen % ALL }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ten_seconds_old_is_forgotten_also_where_the_numbers_begin_anew() {
+        let recent = Recent::default();
+        for start in [1, 12_345, NUMBERS - 15] {
+            recent.clear();
+            let counts = (0..40).map(|passed| {
+                let second = Second(start + passed);
+                assert!(recent.add(ALL, second) && !recent.add(ALL + PART, second));
+                (recent.until(second), recent.within(second))
+            });
+            for ((all, one), passed) in counts.zip(1..) {
+                assert_eq!(one, Counts { all: 2, part: 1 });
+                assert_eq!(all, Counts { all: 2 * SLOTS.min(passed), part: SLOTS.min(passed) });
+            }
+            assert_eq!(recent.until(Second(start + 48)), Counts { all: 2, part: 1 });
+            assert_eq!(recent.until(Second(start + 49)), Counts::default());
+            recent.take_back(Second(start + 39));
+            recent.take_back(Second(start + 29));
+            assert_eq!(recent.until(Second(start + 39)).part, 9);
+        }
+    }
+}
