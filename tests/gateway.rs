@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     Server,
-    gateway::{Gateway, binary, free_port, run},
+    gateway::{ConfigFile, Gateway, binary, free_port, run},
     get, says,
 };
 use std::{
@@ -15,6 +15,7 @@ use std::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
+use tower_balancer::http::ClientConfig;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_takes_turns_and_tells_of_it_in_the_seeds_words() {
@@ -82,7 +83,49 @@ async fn with_all_dead_it_says_503_and_so() {
     let gateway = Gateway::start(&["--admin", "off", "--backend", &url]);
     assert_eq!(gateway.line("HEALTH: "), format!("HEALTH: UNHEALTHY {url} - Connection refused"));
     assert_eq!(get(&gateway.url).await, (503, "No healthy backends available".into()));
-    assert_eq!(gateway.line("ERROR: "), "ERROR: No healthy backends available");
+    assert_eq!(gateway.line("ERROR: "), "ERROR: No healthy backends available - no backend is healthy");
+}
+
+/// One that accepts, reads, and says nothing.
+async fn silent() -> Server {
+    Server::raw(|mut stream| async move {
+        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_to_nothing_is_told_of_to_its_end() {
+    let silent = silent().await;
+    let over = |limits: &str, pool: &str| {
+        ConfigFile::new(&format!(
+            "[server.limits]\n{limits}\n[pools.web]\nbackends = [{:?}]\nhealth = \"off\"\n{pool}\n",
+            silent.url()
+        ))
+    };
+    let impatient = over("request_timeout = \"300ms\"", "retry = { attempts = 1 }");
+    let gateway = Gateway::by(&impatient);
+    assert_eq!(get(&gateway.url).await, (504, "Gateway timeout".into()));
+    let is_cancelled = |line: String| {
+        let ends = format!("ms GET / -> {}", silent.url());
+        assert!(line.starts_with("INFO: Cancelled after ") && line.ends_with(&ends), "{line}");
+    };
+    gateway.line("REQUEST: GET / -> ");
+    is_cancelled(gateway.line(""));
+    assert_eq!(gateway.line(""), "ERROR: Gateway timeout - the request had 300ms, which are over");
+
+    let full = over("", "limits = { max_in_flight_per_backend = 1 }");
+    let gateway = Gateway::by(&full);
+    let url = gateway.url.clone();
+    let client = ClientConfig::new().http2().build();
+    let waits = tokio::spawn(async move { client.oneshot(request_for(&url)).await.is_ok() });
+    gateway.line("REQUEST: GET / -> ");
+    assert_eq!(get(&gateway.url).await, (503, "Too many requests in flight".into()));
+    let words = "Too many requests in flight - every backend has as many requests as it may";
+    assert_eq!(gateway.line(""), format!("ERROR: {words}"));
+    // And the client who waits goes away, as one of HTTP/2 can say.
+    waits.abort();
+    is_cancelled(gateway.line(""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,10 +156,7 @@ async fn sigterm_lets_what_is_in_flight_finish_and_accepts_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_stops_it_is_not_ready_and_a_second_signal_ends_it() {
-    let silent = Server::raw(|mut stream| async move {
-        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-    })
-    .await;
+    let silent = silent().await;
     let admin = format!("127.0.0.1:{}", free_port());
     let mut gateway = Gateway::start(&["--admin", &admin, "--backend", &silent.url()]);
     let url = gateway.url.clone();

@@ -60,10 +60,12 @@ impl<S> Layer<S> for AccessLogLayer {
 /// |---|---|---|
 /// | `request` | INFO | `method`, `path`, `backend` |
 /// | `response` | INFO | `method`, `path`, `backend`, `status`, `elapsed_ms`, when the head of the answer is there |
-/// | `failed` | ERROR | `method`, `path`, `backend`, `elapsed_ms`, `error` |
-/// | `cancelled` | INFO | `method`, `path`, `backend`, `elapsed_ms`, when the client's own body broke |
+/// | `failed` | WARN | `method`, `path`, `backend`, `elapsed_ms`, `error` |
+/// | `cancelled` | INFO | `method`, `path`, `backend`, `elapsed_ms` |
 ///
-/// A client that hangs up ends the attempt without an event.
+/// A failed attempt may be repaired by another; what nothing has repaired is told by [`Respond`](super::Respond), as an error.
+/// Cancelled is what nobody waits for any more: the client has gone away or its own body broke, the time of the request was
+/// over, or another attempt was quicker.
 ///
 /// The query is left out: it is where secrets travel. With the target disabled it costs one comparison a request.
 #[derive(Clone, Copy, Debug)]
@@ -99,11 +101,12 @@ struct Entry {
     started: Instant,
     /// Whether it is told of where it goes well.
     is_told: bool,
+    has_ended: bool,
 }
 
 impl Entry {
     fn begin<B>(Routed { target, request }: &Routed<Origin, Request<B>>, share: f64) -> Option<Box<Self>> {
-        if !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::ERROR) {
+        if !tracing::enabled!(target: ACCESS_TARGET, tracing::Level::WARN) {
             return None;
         }
         let (method, path) = (request.method(), request.uri().path());
@@ -112,28 +115,43 @@ impl Entry {
             tracing::info!(target: ACCESS_TARGET, %method, path, backend = %target, "request");
         }
         let (method, uri) = (method.clone(), request.uri().clone());
-        Some(Box::new(Self { method, uri, backend: target.clone(), started: Instant::now(), is_told }))
+        Some(Box::new(Self {
+            method,
+            uri,
+            backend: target.clone(),
+            started: Instant::now(),
+            is_told,
+            has_ended: false,
+        }))
     }
 
-    fn end<R>(self, result: &Result<Response<R>, BoxError>) {
-        let Self { method, uri, backend, started, is_told } = self;
-        let elapsed_ms = started.elapsed().as_millis() as u64;
-        let path = uri.path();
+    fn end<R>(mut self, result: &Result<Response<R>, BoxError>) {
+        if result.as_ref().is_err_and(|error| HttpClassify::fault(&**error).kind == Outcome::Cancelled) {
+            return;
+        }
+        self.has_ended = true;
+        let Self { method, uri, backend, started, .. } = &self;
+        let (path, elapsed_ms) = (uri.path(), started.elapsed().as_millis() as u64);
         match result {
-            Ok(response) if !is_told && !response.status().is_server_error() => {}
-            Ok(response) => {
+            Ok(response) if self.is_told || response.status().is_server_error() => {
                 let status = response.status().as_u16();
                 tracing::info!(target: ACCESS_TARGET, %method, path, %backend, status, elapsed_ms, "response");
             }
-            Err(error) if HttpClassify::fault(&**error).kind == Outcome::Cancelled => {
-                if is_told {
-                    tracing::info!(target: ACCESS_TARGET, %method, path, %backend, elapsed_ms, "cancelled");
-                }
-            }
+            Ok(_) => {}
             Err(error) => {
                 let error = root_cause(&**error);
-                tracing::error!(target: ACCESS_TARGET, %method, path, %backend, elapsed_ms, error, "failed");
+                tracing::warn!(target: ACCESS_TARGET, %method, path, %backend, elapsed_ms, error, "failed");
             }
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.has_ended && self.is_told {
+            let Self { method, uri, backend, started, .. } = self;
+            let (path, elapsed_ms) = (uri.path(), started.elapsed().as_millis() as u64);
+            tracing::info!(target: ACCESS_TARGET, %method, path, %backend, elapsed_ms, "cancelled");
         }
     }
 }

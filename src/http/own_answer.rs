@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     backend::Outcome,
-    error::{Unavailable, find},
+    error::{Reason, Unavailable, find},
     feedback::ProxyError,
 };
 use http::StatusCode;
@@ -18,9 +18,9 @@ use tower::load_shed::error::Overloaded;
 #[repr(u8)]
 #[non_exhaustive]
 pub enum OwnAnswer {
-    /// No backend could be picked.
+    /// No backend is well.
     Unavailable,
-    /// There were too many requests at once.
+    /// There were too many requests at once, for the backends or for the proxy.
     Overloaded,
     /// The request must not be forwarded.
     Refused,
@@ -69,11 +69,18 @@ impl OwnAnswer {
 
     /// What to answer where a request came to `error`, and in which words.
     pub(super) fn to(error: &(dyn Error + 'static)) -> (Self, StatusCode, &'static str) {
-        if find::<Unavailable>(error).is_some() {
-            return (Self::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "No healthy backends available");
+        let overloaded = (Self::Overloaded, StatusCode::SERVICE_UNAVAILABLE, "Too many requests in flight");
+        if let Some(unavailable) = find::<Unavailable>(error) {
+            return match unavailable.reason() {
+                Reason::NoBackends | Reason::AllUnhealthy => {
+                    (Self::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "No healthy backends available")
+                }
+                // They are well, and have enough to do.
+                Reason::AllAtLimit | Reason::QueueFull | Reason::QueueTimeout => overloaded,
+            };
         }
         if find::<Overloaded>(error).is_some() {
-            return (Self::Overloaded, StatusCode::SERVICE_UNAVAILABLE, "Too many requests in flight");
+            return overloaded;
         }
         if let Some(refused) = find::<Refused>(error) {
             return (Self::Refused, refused.status(), refused.status().canonical_reason().unwrap_or_default());

@@ -40,8 +40,8 @@ impl<S> Layer<S> for RespondLayer {
 ///
 /// | error | status | body |
 /// |---|---|---|
-/// | [`Unavailable`] | 503, with `Retry-After` where a recovery is due | `No healthy backends available` |
-/// | [`Overloaded`], of tower's load shedding | 503, with `Retry-After` | `Too many requests in flight` |
+/// | [`Unavailable`], because no backend is well | 503, with `Retry-After` where a recovery is due | `No healthy backends available` |
+/// | [`Unavailable`], because those that are well are full; [`Overloaded`], of tower's load shedding | 503, with `Retry-After` | `Too many requests in flight` |
 /// | [`DeadlineExceeded`], [`ShareExceeded`], [`ProxyError`] for a timeout | 504 | `Gateway timeout` |
 /// | [`ProxyError`] because the client's own body broke | 400 | `Bad request` |
 /// | the same, by an I/O error that says that it timed out | 408 | `Request timeout` |
@@ -60,7 +60,8 @@ impl<S> Layer<S> for RespondLayer {
 /// is told with gRPC's own status, `DEADLINE_EXCEEDED`.
 ///
 /// The words are these and no others: nothing of an error's text reaches the client. The error goes to `tracing`, target
-/// [`RESPOND_TARGET`], and its kind into the response's extensions, as an [`OwnAnswer`].
+/// [`RESPOND_TARGET`], with the fields `status`, `reason`, `error` and `cause`, and its kind into the response's extensions, as
+/// an [`OwnAnswer`].
 #[derive(Clone, Copy, Debug)]
 pub struct Respond<S> {
     inner: S,
@@ -93,13 +94,13 @@ where
 }
 
 /// Tells the operator what the client is not told. What the client brought on itself is no error of ours.
-fn tell(error: &(dyn Error + 'static), (_, status, words): (OwnAnswer, StatusCode, &str)) {
-    let (status, by_client) = (status.as_u16(), status.is_client_error());
+fn tell(error: &(dyn Error + 'static), (reason, status, words): (OwnAnswer, StatusCode, &str)) {
+    let (reason, status, by_client) = (reason.as_str(), status.as_u16(), status.is_client_error());
     let cause = root_cause(error);
     if by_client {
-        tracing::debug!(target: RESPOND_TARGET, status, %error, cause, "{words}");
+        tracing::debug!(target: RESPOND_TARGET, status, reason, %error, cause, "{words}");
     } else {
-        tracing::error!(target: RESPOND_TARGET, status, %error, cause, "{words}");
+        tracing::error!(target: RESPOND_TARGET, status, reason, %error, cause, "{words}");
     }
 }
 
