@@ -66,7 +66,7 @@ async fn everything_that_happens_is_told_in_order() {
     }
     file.write(&format!("[pools.web]\n{pool}\nretry = {{ attempts = 1 }}"));
     let event = events.find(|event| event["kind"] == "reload").await;
-    assert_eq!(event["text"], "Configuration reloaded: 1 pools, 1 routes");
+    assert_eq!(event["text"], "Configuration reloaded: pools 1, routes 1");
     file.write("[pools.web");
     let event = events.find(|event| event["kind"] == "reload_refused").await;
     assert!(event["reason"].as_str().unwrap().contains(":1: unclosed table"), "{event}");

@@ -291,7 +291,7 @@ fn what_is_probably_not_meant_is_warned_of() {
             format!("[pools.web]\n{three}\nretry = {{ attempts = 3 }}\nhedge = \"late\""),
             "retries x hedges = up to 6 attempts",
         ),
-        (format!("[pools.web]\n{three}\nretry = {{ attempts = 4 }}"), "4 attempts on 3 backends"),
+        (format!("[pools.web]\n{three}\nretry = {{ attempts = 4 }}"), "retry.attempts is 4, and the backends are 3"),
         (
             format!("[pools.web]\n{three}\nretry = {{ budget = 0, min_per_second = 0 }}"),
             "the budget of the retries is nothing",
@@ -350,13 +350,18 @@ fn what_is_probably_not_meant_is_warned_of() {
         let (_, said) = check(&format!("[pools.web]\nbackends = [\"http://a\", \"http://b\"]\n{upstream}"));
         assert!(!said.contains("warning"), "{said}");
     }
+    // Nor is a default meant by anybody.
+    assert!(!check("[pools.web]\nbackends = [\"http://a\"]\n").1.contains("warning"));
 }
 
 #[test]
-fn what_the_guide_says_of_nginx_and_haproxy_is_what_the_gateway_takes() {
-    let guide = std::fs::read_to_string("examples/gateway/OPERATIONS.md").unwrap();
-    let files: Vec<_> = guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(files.len(), 2);
+fn what_we_show_is_what_the_gateway_takes_without_a_warning() {
+    let [readme, guide, example] =
+        ["README.md", "examples/gateway/OPERATIONS.md", EXAMPLE].map(|path| std::fs::read_to_string(path).unwrap());
+    let texts = [&*readme, &guide].into_iter().flat_map(|text| text.split("```toml\n").skip(1));
+    let texts = texts.filter_map(|rest| rest.split("```").next());
+    let files: Vec<_> = texts.filter(|text| text.contains("[pools.")).chain([&*example]).collect();
+    assert_eq!(files.len(), 4);
     for file in files {
         let (code, said) = check(file);
         assert_eq!(code, 0, "{file}: {said}");

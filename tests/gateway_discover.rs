@@ -62,8 +62,8 @@ fn what_is_wrong_with_a_source_is_told_by_key() {
     let check = |discover: &str| {
         let file = ConfigFile::new(&format!("[pools.web]\ndiscover = {discover}\n"));
         let output = run(&["--check", "--config", file.path()]);
-        let said = String::from_utf8(output.stderr).unwrap().replace(file.path(), "FILE");
-        (output.status.code().unwrap(), said)
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap().replace(file.path(), "FILE"))
     };
     let etcd = "etcd = \"http://127.0.0.1:1\"";
     let by = |more: &str| format!("{{ etcd = {{ endpoints = [\"http://127.0.0.1:1\"], {more} }}, prefix = \"/a/\" }}");
@@ -100,7 +100,13 @@ fn what_is_wrong_with_a_source_is_told_by_key() {
         assert!(code == 2 && said.contains(expected), "{discover}: {said}");
     }
     #[cfg(feature = "dns")]
-    assert!(check("{ dns = \"10.0.0.1\" }").1.contains("discover.dns: invalid name"));
+    {
+        assert!(check("{ dns = \"10.0.0.1\" }").1.contains("discover.dns: invalid name"));
+        let is_warned =
+            |discover| check(discover).1.contains("warning          without discover.port services are looked up");
+        assert!(is_warned("{ dns = \"web.internal\" }"));
+        assert!(!is_warned("{ dns = \"web.internal\", port = 80 }") && !is_warned("{ dns = \"_http._tcp.a\" }"));
+    }
     #[cfg(feature = "kubernetes")]
     assert!(check("{ kubernetes = \"web.shop.svc\" }").1.contains("discover.kubernetes: invalid service"));
     // What is not in the build is refused, with what to do about it.

@@ -48,8 +48,9 @@ impl Display for Config {
             lines.line("traces", &traces)?;
         }
         lines.line("shutdown grace", &format_duration(*server.shutdown_grace))?;
-        let shared = if *server.reuse_port { "with the next gateway on the same port" } else { "not shared" };
-        lines.line("port", &shared)?;
+        let reuse =
+            if *server.reuse_port { "on: the next gateway may listen there before this one stops" } else { "off" };
+        lines.line("reuse port", &reuse)?;
         if let Some(zone) = server.zone.as_deref() {
             lines.line("zone", zone)?;
         }
@@ -126,18 +127,19 @@ impl Lines<'_, '_> {
         self.line("retry", &format_args!("{attempts} attempts, for {budget} of requests and {beside}/s"))?;
         self.line("hedge", &pool.hedge.kind(retry))?;
         let limits = &pool.limits;
-        let (all, each) = (number(&limits.max_in_flight, "any"), number(&limits.max_in_flight_per_backend, "any"));
-        self.line("in flight", &format_args!("{all} together, {each} a backend"))?;
+        let (all, each) =
+            (number(&limits.max_in_flight, "no limit"), number(&limits.max_in_flight_per_backend, "no limit"));
+        self.line("max in flight", &format_args!("{all} for the pool, {each} for each backend"))?;
         if let Some(adaptive) = &limits.adaptive {
             let (least, most) = (*adaptive.least, *adaptive.most);
             self.line("adaptive limit", &format_args!("{least} to {most} a backend"))?;
         }
         match limits.waiting() {
             Some((time, most)) => self.line("waiting", &format_args!("{most} for {}", format_duration(time)))?,
-            None => self.line("waiting", &"nobody")?,
+            None => self.line("waiting", &"off")?,
         }
         let fail_open = match pool.fail_open() {
-            FailOpen::Reject => "503 where nobody is well".to_owned(),
+            FailOpen::Reject => "off: 503 where nobody is well".to_owned(),
             other => other.to_string(),
         };
         self.line("fail open", &fail_open)?;
@@ -145,7 +147,7 @@ impl Lines<'_, '_> {
         let [connect, head, idle] = [&upstream.connect_timeout, &upstream.response_timeout, &upstream.idle_timeout]
             .map(|time| format_duration(**time));
         let (protocol, body) = (*upstream.protocol, time(&upstream.body_timeout));
-        let words = format_args!("{protocol}, connect {connect}, answer {head}, silence in it {body}, idle {idle}");
+        let words = format_args!("{protocol}, timeouts: connect {connect}, response {head}, body {body}, idle {idle}");
         self.line("upstream", &words)?;
         let encrypted = pool.backends.iter().any(|backend| backend.is_encrypted());
         match &upstream.tls {

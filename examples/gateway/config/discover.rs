@@ -195,6 +195,13 @@ impl Discover {
 
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if let Where::Dns(name) = self.place()
+            && self.port.is_none()
+            && !name.starts_with('_')
+        {
+            let words = "without discover.port services are looked up (SRV): for the addresses of a host set it";
+            warnings.push(format!("{words} (dns {:?})", **name));
+        }
         if let Where::Etcd { etcd, prefix } = self.place() {
             warnings.extend(etcd.warning());
             if !prefix.ends_with('/') {

@@ -131,8 +131,9 @@ impl Pool {
         let (attempts, backends) = (self.retry.attempts.get(), self.backends.len());
         let hedges = self.hedge.kind(&self.retry) == retry::Kind::Late;
         warn(hedges && attempts > 1, format!("retries x hedges = up to {} attempts", attempts.saturating_mul(2)));
-        let many = backends > 0 && self.discover.is_none() && attempts as usize > backends;
-        warn(many, format!("{attempts} attempts on {backends} backends: some are asked again"));
+        let is_said = self.retry.attempts.place.is_some();
+        let many = is_said && backends > 0 && self.discover.is_none() && attempts as usize > backends;
+        warn(many, format!("retry.attempts is {attempts}, and the backends are {backends}: some are asked twice"));
         let paid = self.retry.budget.0 > 0.0 || *self.retry.min_per_second > 0;
         warn(attempts > 1 && !paid, "the budget of the retries is nothing: there are none".to_owned());
         let limits = &self.limits;

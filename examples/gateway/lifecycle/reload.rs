@@ -118,8 +118,8 @@ impl Reloader {
                 if let Some(Err(problem)) = self.tls.as_ref().map(Tls::reload) {
                     error!("The certificate stays what it was: {problem}");
                 }
-                let reloaded =
-                    format!("Configuration reloaded: {} pools, {} routes", plan.pools.len(), plan.routes.len());
+                let (pools, routes) = (plan.pools.len(), plan.routes.len());
+                let reloaded = format!("Configuration reloaded: pools {pools}, routes {routes}");
                 info!("{reloaded}");
                 plan.journal.tell(Event::new(Kind::Reload, reloaded));
                 self.plans.send_replace(Arc::new(plan));
