@@ -11,9 +11,10 @@ use common::{
 };
 use http::StatusCode;
 use serde_json::json;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    sync::Semaphore,
     task::JoinHandle,
 };
 
@@ -24,19 +25,23 @@ fn start(operator: &Operator, file: &ConfigFile) -> Gateway {
     Gateway::start(&["--admin", &operator.address, "--config", file.path()])
 }
 
-/// Answers checks at once, and every other request only when the connection is closed.
-async fn holds() -> Server {
-    Server::raw(|mut stream| async move {
-        let (mut request, mut buffer) = (Vec::new(), [0; 1024]);
-        while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-            match stream.read(&mut buffer).await {
-                Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
-                _ => return,
+/// Answers checks at once, and every other request only when it may.
+async fn holds(may: Arc<Semaphore>) -> Server {
+    Server::raw(move |mut stream| {
+        let may = Arc::clone(&may);
+        async move {
+            let (mut request, mut buffer) = (Vec::new(), [0; 1024]);
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut buffer).await {
+                    Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
+                    _ => return,
+                }
             }
+            if !request.starts_with(b"GET /check") {
+                may.acquire().await.unwrap().forget();
+            }
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\ndone").await;
         }
-        let is_check = request.starts_with(b"GET /check");
-        tokio::time::sleep(Duration::from_millis(if is_check { 0 } else { 900 })).await;
-        _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\ndone").await;
     })
     .await
 }
@@ -129,18 +134,21 @@ struct Held {
     gateway: Gateway,
     operator: Operator,
     slow: Server,
+    /// How many requests the slow one may answer.
+    may: Arc<Semaphore>,
     other: Server,
     file: ConfigFile,
 }
 
 impl Held {
     async fn begin() -> Self {
-        let (slow, other) = (holds().await, Server::http(says("other")).await);
+        let may = Arc::new(Semaphore::new(0));
+        let (slow, other) = (holds(Arc::clone(&may)).await, Server::http(says("other")).await);
         let file = ConfigFile::new(&Self::listing(&format!("{:?}, {:?}", slow.url(), other.url())));
         let operator = Operator::new();
         let gateway = start(&operator, &file);
         (0..2).for_each(|_| _ = gateway.line("HEALTH: "));
-        Self { gateway, operator, slow, other, file }
+        Self { gateway, operator, slow, may, other, file }
     }
 
     fn listing(backends: &str) -> String {
@@ -178,6 +186,7 @@ async fn a_drain_lets_requests_end_shows_how_far_it_is_and_is_told() {
     assert_eq!(change["backend"], slow.url());
     assert_eq!((&change["before"], &change["after"]), (&"healthy, weight 1".into(), &"draining, weight 1".into()));
     assert!(change["who"].as_str().unwrap().starts_with("127.0.0.1:"));
+    held.may.add_permits(1);
     let drained = events.find(|event| event["kind"] == "drained").await;
     assert_eq!((&drained["backend"], &drained["reason"]), (&slow.url().into(), &"no request left".into()));
     // What it had came to its end.
@@ -213,17 +222,19 @@ async fn a_deadline_ends_the_wait_and_not_the_requests() {
     let mut events = operator.events().await;
     let request = held.request().await;
 
-    let removed = operator.ask("DELETE", &at("web", &slow.url(), "?deadline=50ms"), "").await;
+    let removed = operator.ask("DELETE", &at("web", &slow.url(), "?deadline=1h"), "").await;
     assert_eq!((removed.status, &removed.json()["drain"]["removes"]), (202, &true.into()));
     // To add it now would race with its end.
     let again = operator.ask("POST", "/pools/web/backends", &json!({ "url": slow.url() }).to_string()).await;
     assert_eq!(again.status, 409);
     assert!(again.error().contains("is being removed: enable it to keep it"));
+    assert_eq!(operator.ask("DELETE", &at("web", &slow.url(), "?deadline=50ms"), "").await.status, 202);
     let drained = events.find(|event| event["kind"] == "drained").await;
     assert_eq!(drained["reason"], "no time left, and 1 requests");
     let left = events.find(|event| event["kind"] == "removed").await;
     assert_eq!(left["backend"], slow.url());
     assert_eq!(operator.backend("web", &slow.url()).await, json!(null));
+    held.may.add_permits(1);
     assert_eq!(request.await.unwrap(), (200, "done".into()));
 }
 
@@ -234,6 +245,7 @@ async fn a_removal_that_is_taken_back_does_not_happen() {
     let request = held.request().await;
     assert_eq!(operator.ask("DELETE", &at("web", &slow.url(), ""), "").await.status, 202);
     assert_eq!(operator.post(&at("web", &slow.url(), "/enable")).await.json()["state"], "healthy");
+    held.may.add_permits(1);
     assert_eq!(request.await.unwrap(), (200, "done".into()));
     // Longer than anyone takes to notice that it is empty.
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -243,12 +255,13 @@ async fn a_removal_that_is_taken_back_does_not_happen() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_under_way_is_off_where_the_file_says_something_new_of_its_backend() {
     let held = Held::begin().await;
-    let Held { gateway, slow, other, operator, file } = &held;
+    let Held { gateway, slow, other, operator, file, .. } = &held;
     let mut events = operator.events().await;
     let request = held.request().await;
     assert_eq!(operator.ask("DELETE", &at("web", &slow.url(), ""), "").await.status, 202);
     file.write(&Held::listing(&format!("{{ url = {:?}, weight = 2 }}, {:?}", slow.url(), other.url())));
     gateway.line("INFO: Configuration reloaded");
+    held.may.add_permits(1);
     assert_eq!(request.await.unwrap(), (200, "done".into()));
     let drained = events.find(|event| event["kind"] == "drained").await;
     assert_eq!(drained["backend"], slow.url());
@@ -302,7 +315,6 @@ async fn what_an_operator_said_holds_until_the_file_says_something_else_about_it
     let settled =
         |more: &str| format!("{}\nretry = {{ attempts = {more} }}", text(&format!("{a:?}, {b:?}, {c:?}, {d:?}")));
     file.write(&settled("3"));
-    gateway.signal("-HUP");
     gateway.line("INFO: Configuration reloaded");
     is(changed).await;
     // Another entry changes, and these are as they were.

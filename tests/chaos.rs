@@ -47,15 +47,15 @@ async fn a_backend_that_is_killed_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_stopped_costs_no_request_and_little_of_the_load() {
-    let share = costs_no_request(4.0, Scenario::Stopped).await.answered_meanwhile();
-    assert!(share >= 0.95, "{share} answered while it was stopped");
+    let share = costs_no_request(4.0, Scenario::Stopped).await.answered_of_sent();
+    assert!(share >= 0.9, "{share} answered while it was stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_stopped_for_long_costs_no_request_and_little_of_the_load() {
     // One connection after the other is held: those of its first moment, and one for each trial.
-    let share = costs_no_request(16.0, Scenario::Stopped).await.answered_meanwhile();
-    assert!(share >= 0.95, "{share} answered while it was stopped");
+    let share = costs_no_request(16.0, Scenario::Stopped).await.answered_of_sent();
+    assert!(share >= 0.9, "{share} answered while it was stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,7 +75,8 @@ async fn it_follows_what_happens_and_says_when_it_cannot() {
     let (stays, dies) = (Server::http(says("stays")).await, Server::http(says("dies")).await);
     let (one, two) = (stays.url(), dies.url());
     // Nobody asks how they are: it is the traffic that finds out.
-    let text = format!("[pools.web]\nhealth = \"off\"\nbackends = [{one:?}, {two:?}]");
+    let long = "outlier = { base_ejection = \"100s\" }";
+    let text = format!("[pools.web]\nhealth = \"off\"\n{long}\nbackends = [{one:?}, {two:?}]");
     let Some(desk) = Desk::open(&text).await else { return };
     desk.is_live().await;
     desk.shows(&one, "healthy").await;
@@ -84,12 +85,15 @@ async fn it_follows_what_happens_and_says_when_it_cannot() {
     let browser = &desk.browser;
     // When the page shows what, by its own clock.
     let watch = format!(
-        "window.seen = []; const row = document.querySelector('tr[data-id={two:?}]');
+        "window.seen = []; window.later = setTimeout; window.setTimeout = (f, ms) => ms === 1000 ? 0 : later(f, ms); const row = document.querySelector('tr[data-id={two:?}]');
          new MutationObserver(() => seen.push(['row', row.dataset.state, Date.now()])).observe(row, {{attributeFilter: ['data-state']}});
          new MutationObserver(() => seen.push(['event', document.querySelector('#events li .kind').textContent, Date.now()]))
            .observe(document.querySelector('#events'), {{childList: true}});"
     );
     browser.run(&watch).await;
+    // The last of the looks that the page has each second.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    browser.run("seen.length = 0").await;
     let mut events = desk.operator.events().await;
     let address = dies.kill().await;
     for _ in 0..2 {
@@ -113,8 +117,9 @@ async fn it_follows_what_happens_and_says_when_it_cannot() {
     let summary = browser.run("return document.querySelector('#summary').textContent").await;
     assert_eq!(summary, "1 of 2 available");
 
-    // The gateway goes, and comes back.
+    // The gateway goes, and comes back; the page looks each second again.
     desk.is_well().await;
+    browser.run("window.setTimeout = later").await;
     let Desk { operator, gateway, file, browser, _alone } = desk;
     let again = Server::http_at(address, says("dies")).await;
     drop(gateway);

@@ -136,6 +136,7 @@ async fn a_watch_that_ends_or_is_cut_goes_on_where_it_was() {
     it.server.put("web-a", 8080, [ready("10.0.0.1"), ready("10.0.0.2")]);
     it.are_there(&["1:8080", "2:8080"]).await;
     for (number, is_cut) in [(3, false), (4, true)] {
+        until(|| async { it.server.watches() == 1 }).await;
         // Longer than what counts as a refusal to be watched.
         tokio::time::sleep(MS * 1_100).await;
         if is_cut {
@@ -172,6 +173,7 @@ async fn what_was_missed_and_forgotten_is_listed_anew() {
         it.server.put("web-a", 8080, [ready("10.0.0.1"), ready("10.0.0.2"), ready("10.0.0.3")]);
         it.are_there(&["1:8080", "2:8080", "3:8080"]).await;
         let one = it.pool.get("http://10.0.0.1:8080").unwrap();
+        until(|| async { it.server.watches() == 1 }).await;
         tokio::time::sleep(MS * 1_100).await;
         it.server.put("web-a", 8080, [ready("10.0.0.1"), ready("10.0.0.3")]);
         it.are_there(&["1:8080", "3:8080"]).await;

@@ -125,6 +125,8 @@ impl World {
     /// Who asks each of the backends.
     async fn askers(&self) -> Vec<usize> {
         self.asked.lock().unwrap().clear();
+        // However long nobody could do anything.
+        until(|| async { self.asked.lock().unwrap().len() >= BACKENDS as usize }).await;
         tokio::time::sleep(MS * 400).await;
         let asked = self.asked.lock().unwrap();
         (0..BACKENDS).map(|backend| asked.iter().filter(|(_, other)| *other == backend).count()).collect()

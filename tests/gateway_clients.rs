@@ -275,11 +275,11 @@ command -v curl >/dev/null && ip link set lo up && ip route add 192.0.2.1/32 dev
 gateway=$!
 refused=7 ended=$refused
 while [ $ended = $refused ]; do
-    status=$(curl --silent --output /dev/null --max-time 6 --data x --write-out '%{http_code}' http://127.0.0.1:3000/)
+    status=$(curl --silent --output /dev/null --max-time 60 --data x --write-out '%{http_code}' http://127.0.0.1:3000/)
     ended=$?
 done
 printf %s "$status"
-(sleep 4 >/dev/null 2>&1; printf ' and stays') &
+(sleep 8 >/dev/null 2>&1; printf ' and stays') &
 watch=$!
 kill $gateway
 wait $gateway

@@ -134,7 +134,7 @@ fn list(servers: &[&Server]) -> String {
 async fn no_request_fails_while_a_file_changes_is_torn_emptied_broken_and_gone() {
     let [one, two, three] = three().await;
     let backends = ConfigFile::new(&list(&[&one, &two]));
-    let rest = format!("file = {:?}, refresh = \"20ms\", confirm_after = \"1s\"", backends.path());
+    let rest = format!("file = {:?}, refresh = \"20ms\", confirm_after = \"1h\"", backends.path());
     let (gateway, admin, _config) = gateway(&format!("discover = {{ {rest} }}"));
     // From the first request on.
     let load = Load::on(&gateway.url, 6);
@@ -376,7 +376,7 @@ async fn no_request_fails_while_a_name_server_changes_its_mind_dies_comes_back_l
     };
     dns.a("here.test.", [[127, 0, 0, 1]]).await;
     services(&[&one, &two]).await;
-    let rest = format!("servers = [\"{}\"], refresh = \"50ms\", confirm_after = \"1s\"", dns.address);
+    let rest = format!("servers = [\"{}\"], refresh = \"50ms\", confirm_after = \"1h\"", dns.address);
     let (gateway, admin, _config) = gateway(&format!("discover = {{ dns = {service:?}, {rest} }}"));
     let load = Load::on(&gateway.url, 6);
     are_eligible(&admin, &[&one, &two]).await;
@@ -537,7 +537,7 @@ async fn no_request_fails_while_pods_are_replaced_and_the_api_server_forgets_cut
     put(&cluster, &two);
     let kubeconfig = cluster.kubeconfig();
     let source = format!("kubernetes = \"web.shop\", port = \"http\", kubeconfig = {:?}", kubeconfig.path());
-    let (gateway, admin, config) = gateway(&format!("discover = {{ {source}, confirm_after = \"1s\" }}"));
+    let (gateway, admin, config) = gateway(&format!("discover = {{ {source}, confirm_after = \"4s\" }}"));
     let checked = String::from_utf8(run(&["--check", "--config", config.path()]).stdout).unwrap();
     assert!(checked.contains("kubernetes web.shop, port http, by the kubeconfig "), "{checked}");
     let load = Load::on(&gateway.url, 6);

@@ -280,7 +280,7 @@ async fn a_gateway_with_many_pools_that_has_lost_its_etcd_ends_all_the_same() {
     gateway.signal("-TERM");
     let ended = tokio::task::spawn_blocking(move || gateway.code());
     // Each of them has a second to say so, and all at once.
-    let ended = tokio::time::timeout(Duration::from_secs(15), ended).await.expect("one after the other");
+    let ended = tokio::time::timeout(Duration::from_secs(25), ended).await.expect("one after the other");
     assert_eq!(ended.unwrap(), Some(0));
 }
 

@@ -2,15 +2,12 @@
 
 mod common;
 
-use bytes::Bytes;
 use common::{
-    Server, answers_with,
+    Server,
     gateway::{ConfigFile, Gateway, free_port},
     gateway_load::Load,
-    get, says, until,
+    get, says, until, waits,
 };
-use http::Response;
-use http_body_util::Full;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
@@ -120,11 +117,7 @@ async fn a_killed_backend_is_seen_in_the_numbers_and_so_is_its_return() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stands_in_line_is_counted_while_he_does_and_what_he_waits_is_his_time() {
-    let slow = Server::http(answers_with(|_| async {
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        Response::new(Full::<Bytes>::from("done"))
-    }))
-    .await;
+    let (slow, may) = waits().await;
     let admin = format!("127.0.0.1:{}", free_port());
     let limits = "limits = { max_in_flight = 1, max_waiting = 2, wait = \"20s\" }\nhealth = \"off\"\nhedge = \"off\"";
     let config = format!("[server]\nadmin = \"{admin}\"\n[pools.web]\n{limits}\nbackends = [{:?}]\n", slow.url());
@@ -133,6 +126,10 @@ async fn who_stands_in_line_is_counted_while_he_does_and_what_he_waits_is_his_ti
     assert_eq!(waiting().await, 0.0);
     let requests: Vec<_> = (0..3).map(|_| tokio::spawn(get(gateway.url.clone()))).collect();
     until(|| async { waiting().await == 2.0 }).await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        may.add_permits(1);
+    }
     for request in requests {
         assert_eq!(request.await.unwrap().0, 200);
     }

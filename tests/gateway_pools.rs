@@ -6,8 +6,9 @@ use bytes::Bytes;
 use common::{
     Server, answers_with,
     gateway::{ConfigFile, Gateway, free_port},
-    get, says, send,
+    get, says, send, waits,
 };
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use std::{
@@ -78,7 +79,8 @@ async fn faults_in_a_row_take_a_backend_out_and_fail_open_puts_all_in() {
     let well = Server::http(says("well")).await;
     for (outlier, most) in [("consecutive = 8, detector = \"off\"", 8), ("consecutive = 0, detector = \"off\"", 20)] {
         let (fails, seen) = fails_after(0).await;
-        let gateway = over(&[&fails.url(), &well.url()], &format!("outlier = {{ {outlier} }}"));
+        let gateway =
+            over(&[&fails.url(), &well.url()], &format!("outlier = {{ {outlier}, base_ejection = \"100s\" }}"));
         for _ in 0..40 {
             get(&gateway.url).await;
         }
@@ -228,11 +230,7 @@ async fn weights_are_shares() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_is_full_sheds_at_once_or_after_a_wait() {
-    let slow = Server::http(answers_with(|_| async {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        Response::new(Full::<Bytes>::from("done"))
-    }))
-    .await;
+    let (slow, may) = waits().await;
     let url = slow.url();
     for (limits, answered) in [
         ("max_in_flight = 1", 1),
@@ -247,11 +245,16 @@ async fn a_pool_that_is_full_sheds_at_once_or_after_a_wait() {
             format!("[pools.web]\nbackends = [\"{url}\"]\nhealth = \"off\"\nhedge = \"off\"\nlimits = {{ {limits} }}");
         let gateway = Gateway::by(&ConfigFile::new(&text));
         // Whoever finds out limits has had time to look.
+        may.add_permits(1);
         get(&gateway.url).await;
         let ask = || async {
             common::client().oneshot(Request::get(&gateway.url).body(Full::default()).unwrap()).await.unwrap()
         };
-        let responses: Vec<_> = futures_util::future::join_all([ask(), ask(), ask()]).await;
+        let mut asked: FuturesUnordered<_> = (0..3).map(|_| ask()).collect();
+        // Who is shed is told while the first is not done.
+        let mut responses: Vec<_> = asked.by_ref().take(3 - answered).collect().await;
+        may.add_permits(answered);
+        responses.extend(asked.collect::<Vec<_>>().await);
         let ok = responses.iter().filter(|response| response.status() == 200).count();
         assert_eq!(ok, answered, "{limits}");
         let shed = responses.iter().filter(|response| response.status() == 503);
@@ -275,7 +278,7 @@ async fn standbys_get_nothing_and_zones_stay_at_home_until_they_must() {
             {{ url = "{far}", zone = "b" }},
             {{ url = "{standby}", zone = "a", priority = 1 }},
         ]
-        health = {{ interval = "200ms", timeout = "100ms" }}
+        health = {{ interval = "200ms" }}
         "#
     ));
     let gateway = Gateway::by(&file);
@@ -321,7 +324,7 @@ async fn a_session_stays_and_a_key_finds_its_backend() {
         assert_eq!(send(with_cookie().body(Full::default()).unwrap()).await, first);
     }
     let mut owners = BTreeSet::new();
-    for user in 0..20 {
+    for user in 0..60 {
         let url = format!("{}/key?user={user}", gateway.url);
         let owner = get(&url).await;
         assert_eq!(get(&url).await, owner);

@@ -726,7 +726,7 @@ async fn requests_with_one_key_stay_on_one_backend() {
         assert_eq!(of("ann").await, anns);
     }
     let mut reached = std::collections::HashSet::new();
-    for user in 0..30 {
+    for user in 0..60 {
         reached.insert(of(&user.to_string()).await);
     }
     assert_eq!(reached.len(), 3);

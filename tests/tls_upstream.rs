@@ -16,7 +16,6 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use std::{
     fs,
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -371,7 +370,7 @@ async fn versions_before_1_2_are_not_spoken() {
     let authority = Authority::new();
     let files = Files::new("old");
     files.write("server", &authority.signs("localhost"));
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = common::gateway::free_port();
     let serve = |version: &str| {
         let mut command = Command::new("openssl");
         command.args(["s_server", "-www", "-quiet", version, "-cipher", "ALL:@SECLEVEL=0"]);

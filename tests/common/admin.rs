@@ -129,7 +129,7 @@ impl Events {
                 self.read = rest;
                 return Some(block);
             }
-            let frame = timeout(Duration::from_secs(20), self.body.frame()).await.expect("no event in time")?.ok()?;
+            let frame = timeout(Duration::from_secs(120), self.body.frame()).await.expect("no event in time")?.ok()?;
             self.read += std::str::from_utf8(frame.data_ref()?).unwrap();
         }
     }

@@ -99,7 +99,7 @@ impl Browser {
 
     /// Looks until `condition` holds in the page.
     pub async fn until(&self, condition: &str) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while self.run(&format!("return Boolean({condition})")).await != true {
             let page = async { self.run("return document.body.innerText").await };
             assert!(Instant::now() < deadline, "{condition} does not come to pass:\n{}", page.await);

@@ -62,7 +62,7 @@ impl Gateway {
     /// Waits for a line that begins so, and returns it; all lines before it are skipped.
     pub fn line(&self, begins: &str) -> String {
         let mut skipped = Vec::new();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if line.starts_with(begins) {
                 return line;

@@ -23,9 +23,10 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::{AbortHandle, JoinSet},
 };
 use tower::{BoxError, Service, ServiceExt, service_fn};
@@ -112,8 +113,9 @@ impl Drop for Server {
     }
 }
 
+/// Who is killed leaves his port to nobody else.
 fn free() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
+    ([127, 0, 0, 1], gateway::free_port()).into()
 }
 
 /// A port that was in use a moment ago may take another moment.
@@ -150,6 +152,20 @@ where
         let answer = f(request.map(Body::new));
         async move { Ok(answer.await) }
     })
+}
+
+/// Answers each request only when it may.
+pub async fn waits() -> (Server, Arc<Semaphore>) {
+    let may = Arc::new(Semaphore::new(0));
+    let permits = Arc::clone(&may);
+    let answer = move |_| {
+        let permits = Arc::clone(&permits);
+        async move {
+            permits.acquire().await.unwrap().forget();
+            Response::new(Full::<Bytes>::from("done"))
+        }
+    };
+    (Server::http(answers_with(answer)).await, may)
 }
 
 pub fn client() -> Client<Full<Bytes>> {

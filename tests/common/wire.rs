@@ -56,7 +56,7 @@ use tower_balancer::{
 use turns::Turns;
 
 /// No answer takes as long. What does, hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A proxy over one backend.
 pub struct Wire {

@@ -30,10 +30,11 @@ pub(super) struct Load {
     pub(super) length: Duration,
 }
 
-/// One request: when it was due and when it was done, both since the start, and why it failed, if it did.
+/// One request: when it was due, when it was sent and when it was done, all since the start, and why it failed, if it did.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub due: Duration,
+    pub sent: Duration,
     pub done: Duration,
     pub failure: Option<String>,
 }
@@ -57,13 +58,14 @@ impl Load {
                     }
                     let due = Duration::from_secs(1) * number as u32 / load.per_second;
                     tokio::time::sleep_until(start + due).await;
+                    let sent = start.elapsed();
                     let answer = tokio::time::timeout(PATIENCE, load.send(&mut connection, number)).await;
                     let failure = match answer {
                         Ok(Ok(())) => None,
                         Ok(Err(error)) => Some(error.to_string()),
                         Err(_) => Some("no answer".to_owned()),
                     };
-                    answers.push(Answer { due, done: start.elapsed(), failure });
+                    answers.push(Answer { due, sent, done: start.elapsed(), failure });
                 }
             });
         }

@@ -44,9 +44,18 @@ impl Report {
 
     /// The share of what was due in the disturbance that was also answered in it.
     pub fn answered_meanwhile(&self) -> f64 {
-        let due = || self.answers.iter().filter(|answer| self.disturbed.contains(&answer.due));
-        let well = due().filter(|answer| answer.failure.is_none() && answer.done < self.disturbed.end);
-        well.count() as f64 / due().count().max(1) as f64
+        self.answered_of(|answer| answer.due)
+    }
+
+    /// The same of what was sent in it: less, where the machine or the client was slow.
+    pub fn answered_of_sent(&self) -> f64 {
+        self.answered_of(|answer| answer.sent)
+    }
+
+    fn answered_of(&self, begun: impl Fn(&Answer) -> Duration) -> f64 {
+        let all = || self.answers.iter().filter(|answer| self.disturbed.contains(&begun(answer)));
+        let well = all().filter(|answer| answer.failure.is_none() && answer.done < self.disturbed.end);
+        well.count() as f64 / all().count().max(1) as f64
     }
 }
 
