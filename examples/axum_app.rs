@@ -1,7 +1,7 @@
 //! cargo run --example axum_app
 //!
 //! An axum app with a route of its own and a reverse proxy behind all other paths. Requests take turns over three
-//! backends; one of them stops, and comes back on the same port; the client loses one request at most.
+//! backends; one of them stops, and comes back on the same port; no request is lost.
 
 use axum::{
     Router,

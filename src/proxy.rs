@@ -41,7 +41,7 @@
 //! requests of clients, after 5 s at first, later after longer.
 //!
 //! The backends learn the client's address in `X-Forwarded-For` where the server puts a [`Peer`](crate::http::Peer) into
-//! the request; the `axum_app` example does so in four lines.
+//! the request; the `axum_app` example shows how.
 
 use crate::{
     backend::Origin,
@@ -100,6 +100,9 @@ pub type ProxyBody = RespondBody<ForwardBody<LeasedBody<WatchedBody<ClientBody>>
 ///
 /// It takes any request and always answers. See the [module](self) for the layers it is made of; a host that wants
 /// another order or other layers stacks them itself. A clone shares everything.
+///
+/// `B` is the body of the requests. Mostly it follows from where the proxy is used; where it is kept, it has to be said:
+/// `ReverseProxy<RoundRobin, axum::body::Body>`.
 pub struct ReverseProxy<G: Strategy, B> {
     stack: Stack<G, B>,
 }

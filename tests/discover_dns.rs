@@ -72,7 +72,7 @@ type Names = Discoverer<Origin, DnsSource<Origin>>;
 
 /// A pool that asks a server for a name, twenty times a second.
 fn follow(source: DnsSource<SocketAddr>, server: SocketAddr, guard: Guard) -> (BackendPool<Origin>, Names) {
-    let pool = BackendPool::new([""; 0]).unwrap();
+    let pool = BackendPool::empty();
     let source = source.servers([server]).ttl(MS * 50, MS * 50).timeout(MS * 300, 1).http();
     let backoff = Backoff { base: MS * 50, cap: MS * 50 };
     let discoverer = Discoverer::new(&pool, source).guard(guard).backoff(backoff);
@@ -308,7 +308,7 @@ async fn an_answer_is_good_for_its_time_to_live_within_bounds() {
     .await;
     let ask = |text: &str, least, most| {
         let source = addresses(text).families(Families::Ipv4).servers([server.address]).ttl(least, most).http();
-        let pool = BackendPool::new([""; 0]).unwrap();
+        let pool = BackendPool::empty();
         let discoverer = Discoverer::new(&pool, source);
         let run = tokio::spawn(discoverer.run());
         async move {

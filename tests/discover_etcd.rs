@@ -31,7 +31,7 @@ type Watch = Discoverer<Origin, EtcdSource<Origin>>;
 const QUICK: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration::from_millis(200) };
 
 fn follow(config: EtcdConfig, guard: Guard) -> (BackendPool<Origin>, Watch) {
-    let pool = BackendPool::new([""; 0]).unwrap();
+    let pool = BackendPool::empty();
     let discoverer = Discoverer::new(&pool, EtcdSource::new(config, "/web/")).guard(guard).backoff(QUICK);
     tokio::spawn(discoverer.run());
     (pool, discoverer)

@@ -43,7 +43,7 @@ fn follow(path: &PathBuf, guard: Guard) -> (BackendPool<Origin>, Files) {
 }
 
 fn follow_by(source: FileSource<Origin>, guard: Guard) -> (BackendPool<Origin>, Files) {
-    let pool = BackendPool::new([""; 0]).unwrap();
+    let pool = BackendPool::empty();
     let backoff = Backoff { base: MS * 10, cap: MS * 10 };
     let discoverer = Discoverer::new(&pool, source).guard(guard).backoff(backoff);
     tokio::spawn(discoverer.run());

@@ -55,7 +55,7 @@ fn follow(
     config: KubernetesConfig,
     guard: Guard,
 ) -> (BackendPool<Origin>, Discoverer<Origin, KubernetesSource<Origin>>) {
-    let pool = BackendPool::new([""; 0]).unwrap();
+    let pool = BackendPool::empty();
     let source = KubernetesSource::new(config, "web").unwrap().port("http").http();
     let discoverer = Discoverer::new(&pool, source).guard(guard).backoff(QUICK);
     tokio::spawn(discoverer.run());
@@ -373,7 +373,7 @@ async fn a_context_a_namespace_a_server_and_the_kind_of_member_can_be_said() {
     until(|| async { discoverer.status().is_ready() }).await;
     assert_eq!(pool.members().iter().map(|(_, address)| address.to_string()).collect::<Vec<_>>(), ["10.0.0.1:8080"]);
 
-    let pool = BackendPool::new([""; 0]).unwrap();
+    let pool = BackendPool::empty();
     let discoverer = Discoverer::new(&pool, source(config(), "web").port("8080").https());
     tokio::spawn(discoverer.run());
     until(|| async { discoverer.status().is_ready() }).await;

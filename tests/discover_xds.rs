@@ -248,7 +248,7 @@ fn config(plane: &ControlPlane) -> XdsConfig {
 }
 
 fn follow(config: XdsConfig, guard: Guard) -> (BackendPool<Origin>, Watch) {
-    let pool = BackendPool::new([""; 0]).unwrap();
+    let pool = BackendPool::empty();
     let discoverer = Discoverer::new(&pool, XdsSource::new(config, "web").http()).guard(guard).backoff(QUICK);
     tokio::spawn(discoverer.run());
     (pool, discoverer)

@@ -127,7 +127,7 @@ async fn the_role_is_what_the_source_asks_for_and_no_more() {
     server.put("web-a", 80, [ready("10.0.0.1")]);
     let kubeconfig = server.kubeconfig();
     let source = KubernetesSource::new(KubernetesConfig::kubeconfig(kubeconfig.path()), "web.shop").unwrap().http();
-    let pool = BackendPool::new([""; 0]).unwrap();
+    let pool = BackendPool::empty();
     let discoverer = Discoverer::new(&pool, source);
     tokio::spawn(discoverer.run());
     until(|| async { server.watches() == 1 }).await;

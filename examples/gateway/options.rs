@@ -14,8 +14,8 @@ use tower_balancer::{backend::Origin, http::RequestKey};
 
 /// An HTTP load balancer.
 ///
-/// Without a file it balances one pool, which these options describe. With one they go over what the file says; those of a
-/// pool over every pool of the file.
+/// Without a file it balances one pool, which these options describe. With a file they override what it says; options of a
+/// pool do so for every pool of the file.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "gateway", version)]
 pub struct Options {

@@ -73,12 +73,22 @@ impl FromStr for Origin {
 
     fn from_str(url: &str) -> Result<Self, InvalidOrigin> {
         let invalid = |problem| InvalidOrigin { url: url.to_owned(), problem };
-        if url.contains('#') {
-            return Err(invalid("it has a fragment"));
+        let odd = [
+            ('#', "it has a fragment"),
+            (' ', "it has a space"),
+            (',', "it has a comma: each backend stands by itself"),
+        ];
+        if let Some((_, problem)) = odd.into_iter().find(|(letter, _)| url.contains(*letter)) {
+            return Err(invalid(problem));
+        }
+        if !url.is_ascii() {
+            return Err(invalid("it is not ASCII: a host of other letters has a spelling that begins with xn--"));
         }
         let uri: Uri = url.to_ascii_lowercase().parse().map_err(|_| invalid("it is not a URL"))?;
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(invalid("scheme or host is missing"));
+            let problem =
+                if uri.authority().is_some() { "http:// is missing before it" } else { "the host is missing" };
+            return Err(invalid(problem));
         };
         if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
             return Err(invalid("the scheme is neither http nor https"));
@@ -87,7 +97,7 @@ impl FromStr for Origin {
             return Err(invalid("it has user information"));
         }
         if uri.path() != "/" || uri.query().is_some() {
-            return Err(invalid("it has a path or a query"));
+            return Err(invalid("it has a path or a query, and requests keep their own"));
         }
         if authority.host().is_empty() {
             return Err(invalid("the host is missing"));
@@ -168,8 +178,11 @@ mod tests {
     fn what_is_no_origin_is_refused_by_name() {
         for (url, problem) in [
             ("", "not a URL"),
-            ("not a url", "not a URL"),
-            ("localhost:3001", "missing"),
+            ("not a url", "a space"),
+            (" http://host", "a space"),
+            ("http://a,http://b", "a comma"),
+            ("http://bäcker.example", "not ASCII"),
+            ("localhost:3001", "http:// is missing"),
             ("/path", "missing"),
             ("ftp://host", "neither http nor https"),
             ("http://", "not a URL"),

@@ -24,7 +24,9 @@ pub struct BackendPool<T> {
 
 #[cfg(feature = "http")]
 impl BackendPool<Origin> {
-    /// A pool of HTTP backends, all healthy until observed otherwise. No URLs make an empty pool, which is legal.
+    /// A pool of HTTP backends, all healthy until observed otherwise. Their ids are their URLs in the canonical spelling, with
+    /// which methods that take an id know them: `http://localhost:3001` for `http://LOCALHOST:3001/`. No URLs make an empty
+    /// pool, which is legal; where it is to be filled later, [`empty`](Self::empty) says so.
     ///
     /// # Errors
     ///
@@ -36,13 +38,18 @@ impl BackendPool<Origin> {
 }
 
 impl<T: Clone + Send + Sync + 'static> BackendPool<T> {
+    /// A pool that has no backends yet.
+    pub fn empty() -> Self {
+        Self { shared: Shared::empty() }
+    }
+
     /// A pool of any kind of backend, all healthy until observed otherwise.
     ///
     /// # Errors
     ///
     /// [`InvalidMember::Duplicate`] where two members have the same id.
     pub fn from_members(members: impl IntoIterator<Item = Member<T>>) -> Result<Self, InvalidMember> {
-        let pool = Self { shared: Shared::empty() };
+        let pool = Self::empty();
         pool.replace(members)?;
         Ok(pool)
     }

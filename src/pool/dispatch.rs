@@ -3,7 +3,8 @@ use crate::backend::Lease;
 /// A request with the backend that was picked for it: what [`Balancer`](crate::balance::Balancer) calls its inner service with.
 ///
 /// Only [`Feedback`](crate::feedback::Feedback) takes one, so a stack that forgets to account for its requests does not
-/// compile.
+/// compile: where the compiler says that `Service<Dispatch<…>>` is not implemented, a
+/// [`FeedbackLayer`](crate::feedback::FeedbackLayer) is missing below the balancer.
 #[derive(Debug)]
 pub struct Dispatch<T, Req> {
     /// Holds the backend, and counts the request as in flight until it is completed or dropped.

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = BackendPool::new([""; 0])?;
+/// let pool = BackendPool::empty();
 /// let source = DnsSource::services("_http._tcp.web.internal")?.http();
 /// // or: DnsSource::addresses("web.internal", 8080)?.http()
 /// let discoverer = Discoverer::new(&pool, source);

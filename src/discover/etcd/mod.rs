@@ -30,7 +30,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = BackendPool::new([""; 0])?;
+/// let pool = BackendPool::empty();
 /// let source = EtcdSource::new(EtcdConfig::new(["http://10.0.0.9:2379"]), "/web/");
 /// let discoverer = Discoverer::new(&pool, source);
 /// tokio::spawn(discoverer.run());

@@ -41,7 +41,7 @@ use tokio::{fs, time::sleep};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let path = std::env::temp_dir().join(format!("backends-{}.toml", std::process::id()));
 /// std::fs::write(&path, r#"backends = ["http://10.0.0.1:8080", "http://10.0.0.2:8080"]"#)?;
-/// let pool = BackendPool::new([""; 0])?;
+/// let pool = BackendPool::empty();
 /// let discoverer = Discoverer::new(&pool, FileSource::new(&path).interval(Duration::from_secs(5)));
 /// tokio::spawn(discoverer.run());
 /// discoverer.ready().await;

@@ -19,7 +19,7 @@ use watching::{News, Watching};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = BackendPool::new([""; 0])?;
+/// let pool = BackendPool::empty();
 /// let source = KubernetesSource::new(KubernetesConfig::in_cluster(), "web.shop")?.port("http").http();
 /// let discoverer = Discoverer::new(&pool, source);
 /// tokio::spawn(discoverer.run());

@@ -21,7 +21,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = BackendPool::new([""; 0])?;
+/// let pool = BackendPool::empty();
 /// let config = XdsConfig::new(["http://10.0.0.9:18000"]).node("gateway-1", "gateways");
 /// let discoverer = Discoverer::new(&pool, XdsSource::new(config, "web").http());
 /// tokio::spawn(discoverer.run());

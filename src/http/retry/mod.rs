@@ -10,6 +10,9 @@
 //! | sent, then broken; no answer in time; 502, 503, 504 | if the method is idempotent (RFC 9110 §9.2.2), after a random delay |
 //! | anything else | never |
 //!
+//! Calls of gRPC are POSTs: what was sent is tried again only with [`any_method`](RetryLayer::any_method). Retries are for
+//! [`Client`](super::Client): a tonic `Channel` takes no body that is kept.
+//!
 //! Three things bound it. The number of attempts: one more, unless [set](RetryLayer::retries) otherwise. The
 //! [budget](RetryBudget), which all requests share: when everything fails, the load grows by a fifth, not by a factor. And
 //! the body: what passed of it is kept up to 64 KiB while it passes; a longer one is sent once. Once the head of an answer
