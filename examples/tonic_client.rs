@@ -2,10 +2,11 @@
 //!
 //! gRPC, balanced by the client. First over tonic's channels, one for each server: one server stops, a call finds out,
 //! and a check by gRPC's own health protocol finds out that it is back. Then with the balancer as the client's
-//! transport, over plain HTTP/2. The service here is the standard health service; any other will do.
+//! transport, over plain HTTP/2, with a deadline, timeouts and retries: one server stops, and no call fails. The service here is
+//! the standard health service; any other will do.
 
 use http::Uri;
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint, Error, Server, server::TcpIncoming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -14,7 +15,10 @@ use tower_balancer::{
     BackendPool, BalancerLayer, BoxError, FeedbackLayer, HealthChecker,
     backend::Outcome,
     balance::Direct,
-    http::{AddressLayer, ClientConfig, ServedBy},
+    http::{
+        AddressLayer, ClientConfig, DeadlineLayer, ResponseTimeoutLayer, RetryBudget, RetryLayer, ServedBy,
+        TriedBackends,
+    },
     pool::Member,
     strategy::RoundRobin,
 };
@@ -69,14 +73,20 @@ async fn over_channels() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The targets are addresses, and the balancer is the transport of the client.
+/// The targets are addresses, and the balancer is the transport of the client, with what one wants at work.
 async fn over_http() -> Result<(), BoxError> {
     let servers = [start(0)?, start(0)?, start(0)?];
     let pool = BackendPool::new(servers.iter().map(|server| format!("http://127.0.0.1:{}", server.port)))?;
     let balanced = ServiceBuilder::new()
-        .layer(BalancerLayer::new(&pool, RoundRobin::new()))
+        // Of a whole call; its own `grpc-timeout` may shorten it.
+        .layer(DeadlineLayer::new(Duration::from_secs(10)))
+        // Calls are POSTs: what was never sent is sent again, and with `any_method` all that failed.
+        .layer(RetryLayer::new(RetryBudget::default()))
+        .layer(BalancerLayer::new(&pool, RoundRobin::new()).describe_by(TriedBackends))
         .layer(FeedbackLayer::http())
         .layer(AddressLayer::new())
+        // Of one attempt.
+        .layer(ResponseTimeoutLayer::new(Duration::from_secs(5)))
         .service(ClientConfig::new().http2().build());
     // Tonic wants an origin. The one that counts is that of the backend that is picked.
     let mut client = HealthClient::with_origin(balanced, Uri::from_static("http://greeters"));
@@ -89,6 +99,16 @@ async fn over_http() -> Result<(), BoxError> {
         println!("  {} answered {} calls", backend.id(), backend.load().count(Outcome::Success));
         assert_eq!(backend.load().count(Outcome::Success), 2);
     }
+
+    println!("One of them stops. Nobody notices:");
+    let [stops, ..] = servers;
+    drop(stops.stop);
+    stops.task.await??;
+    for _ in 0..6 {
+        client.check(HealthCheckRequest::default()).await?;
+    }
+    println!("  healthy: {} of {}", pool.healthy().len(), pool.backends().len());
+    assert_eq!(pool.healthy().len(), 2);
     Ok(())
 }
 

@@ -23,7 +23,8 @@
 //!
 //! On the other side, [`ReportLoadLayer`] makes a server tell how loaded it is, in the head of each answer: see [`orca`].
 //!
-//! A client that balances over HTTP itself is no proxy. It takes the lower half of the stack:
+//! A client that balances over HTTP itself is no proxy. It takes the lower half of the stack (the `tonic_client` example has it with
+//! deadline, retries and timeouts):
 //!
 //! ```
 //! use tower::ServiceBuilder;
