@@ -18,6 +18,7 @@ pub(crate) struct Recent {
 }
 
 pub(crate) const PART: u64 = 1;
+/// There is room for fewer of the part in a second.
 pub(crate) const ALL: u64 = 1 << 20;
 const NUMBER: u64 = 1 << 44;
 const NUMBERS: u64 = (1 << 20) - 1;
@@ -58,18 +59,6 @@ impl Recent {
         is_first
     }
 
-    /// Takes one of the part back. A second that is over has been forgotten, and it with it.
-    pub(crate) fn take_back(&self, second: Second) {
-        let take = |seen: u64| (seen / NUMBER == second.number()).then(|| seen - PART);
-        _ = self.slot(second).fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-    }
-
-    /// The counts of `second` alone.
-    pub(crate) fn within(&self, second: Second) -> Counts {
-        let seen = self.slot(second).load(Ordering::Relaxed);
-        if seen / NUMBER == second.number() { Counts::of(seen) } else { Counts::default() }
-    }
-
     /// The counts of the ten seconds that end with `second`.
     pub(crate) fn until(&self, second: Second) -> Counts {
         let seen = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed));
@@ -88,10 +77,22 @@ impl Recent {
     }
 }
 
-impl Counts {
-    /// More of the part in a second than can be counted.
-    pub(crate) const TOO_MANY: u64 = ALL;
+#[cfg(any(feature = "http", test))]
+impl Recent {
+    /// Takes one of the part back. A second that is over has been forgotten, and it with it.
+    pub(crate) fn take_back(&self, second: Second) {
+        let take = |seen: u64| (seen / NUMBER == second.number()).then(|| seen - PART);
+        _ = self.slot(second).fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+    }
 
+    /// The counts of `second` alone.
+    pub(crate) fn within(&self, second: Second) -> Counts {
+        let seen = self.slot(second).load(Ordering::Relaxed);
+        if seen / NUMBER == second.number() { Counts::of(seen) } else { Counts::default() }
+    }
+}
+
+impl Counts {
     fn of(seen: u64) -> Self {
         Self { all: seen % NUMBER / ALL, part: seen % ALL }
     }
