@@ -92,7 +92,6 @@ pub mod pool;
 pub mod probing;
 #[cfg(feature = "http")]
 pub mod proxy;
-mod recent;
 mod rng;
 mod running;
 pub mod strategy;

@@ -7,7 +7,7 @@ use std::{
 };
 use tower_balancer::{
     BackendPool, Reason,
-    backend::{Backend, Backoff, HealthState, Lease, Outcome},
+    backend::{Backend, Backoff, HealthState, Lease, Moment, Outcome, Window},
     pool::{Change, Detector, Ejection, FailOpen, Member},
     strategy::{Hint, LeastRequest, RoundRobin, SessionSecret, SessionToken, Sticky},
 };
@@ -215,6 +215,24 @@ fn a_trial_that_nobody_makes_does_not_keep_others_in() {
 }
 
 #[test]
+fn what_is_ten_seconds_old_is_forgotten_also_where_the_numbers_of_seconds_begin_anew() {
+    let (backend, start) = (Arc::new(Backend::new("a")), origin());
+    // The clock begins a day before the first moment, and its seconds are counted to 2^20.
+    for begins in [0, 12_345, (1 << 20) - 86_400 - 20] {
+        let at = |second: u64| start + Duration::from_secs(begins + second);
+        let window = |second| backend.record().window(Moment::of(at(second)));
+        for second in 0..40 {
+            answer(&backend, Outcome::Success, at(second));
+            answer(&backend, Outcome::BackendFault, at(second));
+            let seconds = (second as u32 + 1).min(10);
+            assert_eq!(window(second), Window { requests: 2 * seconds, faults: seconds }, "{begins} and {second}");
+        }
+        assert_eq!(window(48), Window { requests: 2, faults: 1 });
+        assert_eq!(window(49), Window::default());
+    }
+}
+
+#[test]
 fn a_backend_on_trial_is_not_asked_by_two_and_nobody_else_is_no_reason() {
     let (pool, start) = (pool_of(1), origin());
     let view = pool.view(LeastRequest::new());
@@ -227,7 +245,8 @@ fn a_backend_on_trial_is_not_asked_by_two_and_nobody_else_is_no_reason() {
     view.advance(now);
     let snapshot = view.load();
     let trial = snapshot.lease(&hint(now)).unwrap();
-    assert_eq!(snapshot.lease(&hint(now)).unwrap_err().reason(), Reason::AllAtLimit);
+    // It is not well before that has succeeded.
+    assert_eq!(snapshot.lease(&hint(now)).unwrap_err().reason(), Reason::AllUnhealthy);
     drop(trial);
     assert!(snapshot.lease(&hint(now)).is_ok());
 }

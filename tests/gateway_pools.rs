@@ -253,6 +253,8 @@ async fn a_pool_that_is_full_sheds_at_once_or_after_a_wait() {
         let mut asked: FuturesUnordered<_> = (0..3).map(|_| ask()).collect();
         // Who is shed is told while the first is not done.
         let mut responses: Vec<_> = asked.by_ref().take(3 - answered).collect().await;
+        // The others wait for it.
+        assert!(tokio::time::timeout(Duration::from_millis(200), asked.next()).await.is_err());
         may.add_permits(answered);
         responses.extend(asked.collect::<Vec<_>>().await);
         let ok = responses.iter().filter(|response| response.status() == 200).count();

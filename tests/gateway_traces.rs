@@ -215,7 +215,9 @@ async fn of_what_goes_well_the_log_tells_a_sample_and_of_what_does_not_everythin
     let gateway = over("0", &dead);
     assert_eq!(get(&gateway.url).await.0, 502);
     let lines = told(gateway);
-    assert!(matches!(&lines[..], [line] if line.starts_with("ERROR: Backend failed after ")), "{lines:?}");
+    let [attempt, request] = &lines[..] else { panic!("{lines:?}") };
+    assert!(attempt.starts_with("ERROR: Backend failed after ") && attempt.contains("Connection refused"), "{attempt}");
+    assert_eq!(request, "ERROR: Bad gateway - Connection refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,9 +26,6 @@ mod ewma;
 #[path = "../src/hash.rs"]
 mod hash;
 
-#[path = "../src/recent.rs"]
-mod recent;
-
 #[path = "../src/rng.rs"]
 mod rng;
 

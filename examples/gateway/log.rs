@@ -97,7 +97,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let Fields { message, method, path, backend, status, elapsed_ms, error, reason, state, cause, rest } = fields;
+        let Fields { message, method, path, backend, status, elapsed_ms, error, state, cause, rest } = fields;
         match (event.metadata().target(), message.as_str()) {
             (ACCESS_TARGET, "request") => writeln!(out, "REQUEST: {method} {path} -> {backend}"),
             (ACCESS_TARGET, "response") => {
@@ -111,8 +111,6 @@ where
                 writeln!(out, "INFO: Cancelled after {elapsed_ms}ms {method} {path} -> {backend}")
             }
             (AUDIT_TARGET, _) => writeln!(out, "ADMIN: {message}"),
-            // The failed attempt has been told.
-            (RESPOND_TARGET, _) if ["timeout", "unreachable", "broken"].contains(&reason.as_str()) => Ok(()),
             (RESPOND_TARGET, _) => writeln!(out, "ERROR: {message} - {cause}"),
             _ => {
                 let kind = if *event.metadata().level() <= Level::WARN { "ERROR" } else { "INFO" };
@@ -134,7 +132,6 @@ struct Fields {
     status: String,
     elapsed_ms: String,
     error: String,
-    reason: String,
     state: String,
     cause: String,
     rest: String,
@@ -150,7 +147,6 @@ impl Visit for Fields {
             "status" => &mut self.status,
             "elapsed_ms" => &mut self.elapsed_ms,
             "error" => &mut self.error,
-            "reason" => &mut self.reason,
             "state" => &mut self.state,
             "cause" => &mut self.cause,
             name => {

@@ -75,13 +75,11 @@ const FLUSH: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let (is_check, by_file) = (options.check, options.config.is_some());
+    let is_check = options.check;
     let (config, source) = match Config::load(options) {
         Ok(loaded) => loaded,
         Err(problem) => {
-            // Of the keys of a file the options do not tell.
-            let hint = if by_file { "" } else { "\n\nFor more information, try '--help'." };
-            eprintln!("gateway: {problem}{hint}");
+            eprintln!("gateway: {problem}\n\nFor more information, try '--help'.");
             return ExitCode::from(2);
         }
     };

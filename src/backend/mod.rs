@@ -33,6 +33,7 @@ mod moment;
 #[cfg(feature = "http")]
 mod origin;
 mod outcome;
+pub(crate) mod recent;
 mod record;
 mod report;
 mod response_times;

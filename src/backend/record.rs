@@ -1,8 +1,8 @@
-use super::{Moment, Outcome};
-use crate::{
+use super::{
+    Moment, Outcome,
     recent::{ALL, PART, Recent, Second},
-    sync::{AtomicU32, Ordering},
 };
+use crate::sync::{AtomicU32, Ordering};
 
 /// How the requests of the last ten seconds went: what passive health is judged by.
 #[derive(Debug, Default)]

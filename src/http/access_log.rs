@@ -2,6 +2,7 @@ use super::HttpClassify;
 use crate::{
     backend::{Origin, Outcome},
     error::{BoxError, root_cause},
+    feedback::Fault,
     pool::Routed,
 };
 use http::{Method, Request, Response, Uri};
@@ -126,7 +127,9 @@ impl Entry {
     }
 
     fn end<R>(mut self, result: &Result<Response<R>, BoxError>) {
-        if result.as_ref().is_err_and(|error| HttpClassify::fault(&**error).kind == Outcome::Cancelled) {
+        // What could not be sent for a want of this machine's is nobody's wish.
+        let is_cancelled = |fault: Fault| fault.kind == Outcome::Cancelled && fault.sent;
+        if result.as_ref().is_err_and(|error| is_cancelled(HttpClassify::fault(&**error))) {
             return;
         }
         self.has_ended = true;

@@ -14,7 +14,7 @@ use std::{
 use tower::{Layer, Service, load_shed::error::Overloaded};
 
 /// The `tracing` target of the event that [`Respond`] emits for each error it answers: the words of the answer, with the
-/// fields `status`, `error` and `cause`; level ERROR, or DEBUG where the status says that the client is at fault.
+/// fields `status`, `reason`, `error` and `cause`; level ERROR, or DEBUG where the status says that the client is at fault.
 pub const RESPOND_TARGET: &str = "tower_balancer::respond";
 
 /// Puts a [`Respond`] in front of a service.

@@ -1,6 +1,6 @@
 use super::{Explanation, FailOpen, Members};
 use crate::{
-    backend::{Backend, BackendId, Lease},
+    backend::{Backend, BackendId, HealthState, Lease},
     error::{Reason, Unavailable},
     strategy::{Admission, Candidates, Eligible, Hint, Index, Picker},
 };
@@ -79,8 +79,14 @@ impl<T, P: Picker> Snapshot<T, P> {
     pub(crate) fn refuse(&self, reason: Reason) -> Unavailable {
         match self.admit() {
             Admission::Refuse(unavailable) if unavailable.reason() != Reason::AllAtLimit => unavailable,
-            _ => Unavailable::new(reason),
+            _ => self.full(reason),
         }
+    }
+
+    /// The same where nobody has room, for `reason`: who is on trial with a request is not well yet.
+    fn full(&self, reason: Reason) -> Unavailable {
+        let is_on_trial = |(_, backend): (_, &Arc<Backend>)| backend.health().state() == HealthState::Probing;
+        Unavailable::new(if self.candidates().iter().all(is_on_trial) { Reason::AllUnhealthy } else { reason })
     }
 
     /// The backend for the request that `hint` describes, and its target.
@@ -143,7 +149,7 @@ impl<T, P: Picker> Snapshot<T, P> {
                 rest.set(index, false);
             }
         }
-        Err(Unavailable::new(Reason::AllAtLimit))
+        Err(self.full(Reason::AllAtLimit))
     }
 
     /// Those that are eligible and were not tried; where all were, those that are eligible, if that will do. Excluding is taking away, once,

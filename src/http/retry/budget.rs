@@ -1,6 +1,8 @@
 use crate::{
-    backend::Moment,
-    recent::{ALL, Counts, PART, Recent, SLOTS, Second},
+    backend::{
+        Moment,
+        recent::{ALL, Counts, PART, Recent, SLOTS, Second},
+    },
     sync::{AtomicU64, Ordering},
 };
 use std::{fmt, sync::Arc, time::Instant};

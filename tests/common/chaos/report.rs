@@ -52,6 +52,16 @@ impl Report {
         self.answered_of(|answer| answer.sent)
     }
 
+    /// How many were sent in a second of the disturbance, of what was sent in one before it: a client that waits sends less.
+    pub fn pace(&self) -> f64 {
+        let Range { start, end } = self.disturbed;
+        let per_second = |range: Range<Duration>| {
+            let sent = self.answers.iter().filter(|answer| range.contains(&answer.sent)).count();
+            sent as f64 / (range.end - range.start).as_secs_f64()
+        };
+        per_second(start..end) / per_second(Duration::ZERO..start)
+    }
+
     fn answered_of(&self, begun: impl Fn(&Answer) -> Duration) -> f64 {
         let all = || self.answers.iter().filter(|answer| self.disturbed.contains(&begun(answer)));
         let well = all().filter(|answer| answer.failure.is_none() && answer.done < self.disturbed.end);
