@@ -158,7 +158,7 @@ async fn what_is_no_backend_is_left_out_and_named_by_its_line() {
     assert_eq!(there(&pool), ["http://a:1"]);
     let skipped = discoverer.status().skipped;
     let expected = [
-        "line 3: invalid backend URL \"a:2\": scheme or host is missing; expected http://host:port or https://host:port",
+        "line 3: invalid backend URL \"a:2\": http:// is missing before it; expected http://host:port or https://host:port",
         "line 4: invalid weight -1: expected a finite number that is not negative",
         "http://a:1: listed more than once",
     ];

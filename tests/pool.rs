@@ -41,7 +41,7 @@ fn a_bad_url_is_named_and_so_is_a_duplicate_in_whatever_spelling() {
     let error = BackendPool::new(["http://a:1", "a:2"]).unwrap_err().to_string();
     assert_eq!(
         error,
-        r#"invalid backend URL "a:2": scheme or host is missing; expected http://host:port or https://host:port"#
+        r#"invalid backend URL "a:2": http:// is missing before it; expected http://host:port or https://host:port"#
     );
     let error = BackendPool::new(["http://a:80", "http://b", "HTTP://A/"]).unwrap_err();
     assert_eq!(error, InvalidMember::Duplicate("http://a".into()));
