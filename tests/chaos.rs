@@ -43,7 +43,7 @@ async fn costs_no_request(length: f64, scenario: Scenario) -> Report {
 /// However slow the machine is: most of what is sent is answered meanwhile, and hardly less is sent than before.
 fn little_is_held(report: Report) {
     let (share, pace) = (report.answered_of_sent(), report.pace());
-    assert!(share >= 0.9 && pace >= 0.3, "{share} answered while it was stopped, at {pace} of the pace before");
+    assert!(share >= 0.95 && pace >= 0.3, "{share} answered while it was stopped, at {pace} of the pace before");
 }
 
 #[tokio::test(flavor = "multi_thread")]

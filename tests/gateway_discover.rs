@@ -319,16 +319,8 @@ async fn an_operator_drains_whom_a_source_brought_and_does_not_contradict_it() {
 #[cfg(feature = "file")]
 #[tokio::test(flavor = "multi_thread")]
 async fn who_joins_has_the_limit_of_the_pool() {
-    use std::{sync::Arc, time::Duration};
-    use tokio::sync::Semaphore;
-    let answers = Arc::new(Semaphore::new(0));
     let one = Server::http(says("one")).await;
-    let waits = Arc::clone(&answers);
-    let slow = Server::http(axum::Router::new().fallback(move || async move {
-        waits.acquire().await.unwrap().forget();
-        "slow"
-    }))
-    .await;
+    let (slow, may) = common::waits().await;
     let backends = ConfigFile::new(&list(&[&one]));
     let source = format!("file = {:?}, refresh = \"20ms\", at_once = 1, confirm_after = \"0s\"", backends.path());
     let limits = "limits = { max_in_flight_per_backend = 1 }\nhealth = \"off\"\nretry = { attempts = 1 }";
@@ -339,10 +331,11 @@ async fn who_joins_has_the_limit_of_the_pool() {
     let first = tokio::spawn(get(gateway.url.clone()));
     let in_flight = async || pools(&admin).await["pools"][0]["backends"][0]["in_flight"].clone();
     until(|| async { in_flight().await == 1 }).await;
-    let second = tokio::time::timeout(Duration::from_secs(5), get(&gateway.url)).await.expect("it is refused");
+    let second =
+        tokio::time::timeout(std::time::Duration::from_secs(5), get(&gateway.url)).await.expect("it is refused");
     assert_eq!(second.0, 503);
-    answers.add_permits(1);
-    assert_eq!(first.await.unwrap(), (200, "slow".into()));
+    may.add_permits(1);
+    assert_eq!(first.await.unwrap(), (200, "done".into()));
 }
 
 #[cfg(feature = "file")]

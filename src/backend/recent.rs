@@ -22,14 +22,14 @@ const NUMBER: u64 = 1 << 44;
 const NUMBERS: u64 = (1 << 20) - 1;
 
 /// What was counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) all: u64,
     pub(crate) part: u64,
 }
 
 /// One second of the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Second(u64);
 
 impl Second {
@@ -41,15 +41,20 @@ impl Second {
     fn number(self) -> u64 {
         self.0 & NUMBERS
     }
+
+    /// Whether `slot` is of this second.
+    fn has(self, slot: u64) -> bool {
+        slot / NUMBER == self.number()
+    }
 }
 
 impl Recent {
     /// Adds `what`, of [`ALL`] and [`PART`], and says whether it is the first of its second.
     pub(crate) fn add(&self, what: u64, second: Second) -> bool {
-        let (slot, number) = (self.slot(second), second.number());
+        let (slot, first) = (self.slot(second), second.number() * NUMBER + what);
         let seen = slot.load(Ordering::Relaxed);
-        let is_first = seen / NUMBER != number
-            && slot.compare_exchange(seen, number * NUMBER + what, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let is_first =
+            !second.has(seen) && slot.compare_exchange(seen, first, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         // Who comes second adds to what the first has left.
         if !is_first {
             slot.fetch_add(what, Ordering::Relaxed);
@@ -79,14 +84,14 @@ impl Recent {
 impl Recent {
     /// Takes one of the part back. A second that is over has been forgotten, and it with it.
     pub(crate) fn take_back(&self, second: Second) {
-        let take = |seen: u64| (seen / NUMBER == second.number() && Counts::of(seen).part > 0).then(|| seen - PART);
+        let take = |seen: u64| (second.has(seen) && Counts::of(seen).part > 0).then(|| seen - PART);
         _ = self.slot(second).fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
     }
 
     /// The counts of `second` alone.
     pub(crate) fn within(&self, second: Second) -> Counts {
         let seen = self.slot(second).load(Ordering::Relaxed);
-        if seen / NUMBER == second.number() { Counts::of(seen) } else { Counts::default() }
+        if second.has(seen) { Counts::of(seen) } else { Counts::default() }
     }
 }
 

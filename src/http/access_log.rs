@@ -126,6 +126,10 @@ impl Entry {
         }))
     }
 
+    fn elapsed_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
     fn end<R>(mut self, result: &Result<Response<R>, BoxError>) {
         // What could not be sent for a want of this machine's is nobody's wish.
         let is_cancelled = |fault: Fault| fault.kind == Outcome::Cancelled && fault.sent;
@@ -133,8 +137,8 @@ impl Entry {
             return;
         }
         self.has_ended = true;
-        let Self { method, uri, backend, started, .. } = &self;
-        let (path, elapsed_ms) = (uri.path(), started.elapsed().as_millis() as u64);
+        let Self { method, backend, .. } = &self;
+        let (path, elapsed_ms) = (self.uri.path(), self.elapsed_ms());
         match result {
             Ok(response) if self.is_told || response.status().is_server_error() => {
                 let status = response.status().as_u16();
@@ -152,8 +156,8 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if !self.has_ended && self.is_told {
-            let Self { method, uri, backend, started, .. } = self;
-            let (path, elapsed_ms) = (uri.path(), started.elapsed().as_millis() as u64);
+            let Self { method, backend, .. } = &*self;
+            let (path, elapsed_ms) = (self.uri.path(), self.elapsed_ms());
             tracing::info!(target: ACCESS_TARGET, %method, path, %backend, elapsed_ms, "cancelled");
         }
     }

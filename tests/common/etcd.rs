@@ -1,7 +1,7 @@
 //! An etcd on loopback, and a way to it that can be cut.
 
 use super::{gateway::free_port, until};
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{Client, ConnectOptions, Txn, TxnOp};
 use std::{
     fs,
     future::pending,
@@ -128,10 +128,11 @@ impl Etcd {
         Client::connect([self.url()], Some(options)).await.unwrap()
     }
 
+    /// All in one step: nobody sees some of them.
     pub async fn put_all(&self, ports: impl IntoIterator<Item = u16>) {
-        for port in ports {
-            self.put(&format!("/web/{port}"), &format!(r#"{{"url": "http://10.0.0.1:{port}"}}"#)).await;
-        }
+        let put = |port| TxnOp::put(format!("/web/{port}"), format!(r#"{{"url": "http://10.0.0.1:{port}"}}"#), None);
+        let puts: Vec<_> = ports.into_iter().map(put).collect();
+        self.client().await.txn(Txn::new().and_then(puts)).await.unwrap();
     }
 
     pub async fn delete(&self, key: &str) {

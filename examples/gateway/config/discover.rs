@@ -195,18 +195,19 @@ impl Discover {
 
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Where::Dns(name) = self.place()
-            && self.port.is_none()
-            && !name.starts_with('_')
-        {
-            let words = "without discover.port services are looked up (SRV): for the addresses of a host set it";
-            warnings.push(format!("{words} (dns {:?})", **name));
-        }
-        if let Where::Etcd { etcd, prefix } = self.place() {
-            warnings.extend(etcd.warning());
-            if !prefix.ends_with('/') {
-                warnings.push(format!("discover.prefix {prefix:?} does not end in a slash: longer names begin so too"));
+        match self.place() {
+            Where::Dns(name) if self.port.is_none() && !name.starts_with('_') => {
+                let words = "without discover.port services are looked up (SRV): for the addresses of a host set it";
+                warnings.push(format!("{words} (dns {:?})", **name));
             }
+            Where::Etcd { etcd, prefix } => {
+                warnings.extend(etcd.warning());
+                if !prefix.ends_with('/') {
+                    warnings
+                        .push(format!("discover.prefix {prefix:?} does not end in a slash: longer names begin so too"));
+                }
+            }
+            _ => {}
         }
         if self.guard() == Guard::off() || self.confirm_after.as_deref().is_some_and(|time| time.is_none()) {
             warnings
